@@ -1,0 +1,46 @@
+"""Train, export and run CAST: a class, an embedding and a four-level segmentation from one forward pass.
+
+The public names load on first use: importing this package needs NumPy only.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from cast_sdk._version import __version__
+from cast_sdk.errors import CastError
+
+if TYPE_CHECKING:
+    from cast_sdk.export import build_engine, export_onnx
+    from cast_sdk.models import CastOutput, create_model, list_models, load_model, save_official
+    from cast_sdk.runtime import Runtime, Segmentation
+    from cast_sdk.spec import ModelSpec
+
+_WHERE = {
+    "Runtime": "cast_sdk.runtime",
+    "Segmentation": "cast_sdk.runtime",
+    "ModelSpec": "cast_sdk.spec",
+    "CastOutput": "cast_sdk.models",
+    "create_model": "cast_sdk.models",
+    "list_models": "cast_sdk.models",
+    "load_model": "cast_sdk.models",
+    "save_official": "cast_sdk.models",
+    "export_onnx": "cast_sdk.export",
+    "build_engine": "cast_sdk.export",
+}
+_MODULES = ("errors", "export", "hierarchy", "models", "runtime", "spec", "superpixels", "training")
+
+__all__ = ["CastError", "__version__", *_WHERE]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES])

@@ -1,0 +1,107 @@
+"""What an exported file says about itself, next to its ModelSpec."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cast_sdk.errors import ArtifactError, ExportError
+from cast_sdk.spec import ModelSpec
+
+SPEC_KEY = "cast_sdk"  # ONNX metadata_props: the ModelSpec as JSON
+INFO_KEY = "cast_sdk_export"  # ONNX metadata_props: ExportInfo as JSON
+
+
+@dataclass(frozen=True)
+class ExportInfo:
+    """How a graph was made and what was measured on it.
+
+    `num_superpixels` is S of the static shapes; `verification` is the parity table (empty: not verified).
+    """
+
+    precision: str  # "fp32", "fp16" or "int8"
+    batch: int | None  # None: dynamic batch
+    height: int
+    width: int
+    num_superpixels: int
+    outputs: tuple[str, ...]
+    opset: int = 0
+    created_by: str = ""
+    checkpoint_sha256: str = ""
+    target: str = "any"  # "any", "onnxruntime" (u8s8 Q/DQ) or "tensorrt" (s8 Q/DQ)
+    verification: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> ExportInfo:
+        try:
+            data = json.loads(text)
+            return cls(**{**data, "outputs": tuple(data["outputs"])})
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ArtifactError(
+                "The export record of an artifact must be readable.", found=str(error), remedy="export the model again"
+            ) from error
+
+
+def from_metadata(metadata: dict[str, str], path: str | os.PathLike[str]) -> tuple[ModelSpec, ExportInfo]:
+    """ModelSpec and ExportInfo from the metadata of an ONNX file.
+
+    Raises:
+        ArtifactError: when the file was not written by cast_sdk.
+    """
+    if SPEC_KEY not in metadata or INFO_KEY not in metadata:
+        raise ArtifactError(
+            "An ONNX file must carry cast_sdk's model description.",
+            found=f"{os.fspath(path)} without metadata {SPEC_KEY!r} and {INFO_KEY!r}",
+            remedy="export it with: cast-export --ckpt CHECKPOINT --out MODEL.onnx",
+        )
+    return ModelSpec.from_json(metadata[SPEC_KEY]), ExportInfo.from_json(metadata[INFO_KEY])
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Hex digest of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside `path` that is renamed to it on success and removed on failure.
+
+    Raises:
+        ExportError: when the folder does not exist or cannot be written.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise ExportError("The output must be a file.", found=f"the folder {target}", remedy="name a file in it")
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
+    except OSError as error:
+        raise ExportError(
+            "The output folder must exist and be writable.",
+            found=f"{target.parent}: {error.strerror}",
+            remedy="create the folder, free space or choose another one",
+        ) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)

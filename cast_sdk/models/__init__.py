@@ -1,0 +1,1 @@
+"""CAST and its baselines in PyTorch."""

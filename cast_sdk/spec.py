@@ -1,0 +1,143 @@
+"""ModelSpec: the one description of a model that travels in every checkpoint, ONNX file and engine."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cast_sdk.errors import ArtifactError
+
+SCHEMA_VERSION = 1
+
+Family = Literal["cast", "cast_seg", "cast_deit", "cast_seg_deit", "vit", "vit_conv", "tome", "segmenter", "spml"]
+Stage = Literal["pretrain", "segmentation"]
+Head = Literal["none", "linear", "projector"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class SuperpixelSettings:
+    """How SEEDS is run for a model. The pipelines of the reference differ, and a model knows its own."""
+
+    count: int = 196  # asked for; SEEDS may give fewer (cast_sdk.superpixels.seeds_count)
+    bins: int = 15  # histogram bins per LAB channel
+    iterations: int = 20  # passes over the pixels
+    invert: bool = False  # Segmenter models saw superpixels of (256 - v) mod 256
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Architecture, preprocessing and names of one model. Plain data: no torch, JSON in and out.
+
+    `image_size` is the side of the square input in pixels; `position_grid` the side of the grid of stored position
+    embeddings (28 = 224 / 8), which the segmentation families resize to the label map.
+    """
+
+    name: str
+    family: Family
+    embed_dim: int
+    depths: tuple[int, ...]  # blocks per stage; one entry for the baselines
+    num_heads: int
+    clusters: tuple[int, ...]  # segments after each of the four poolings; empty for the baselines
+    num_classes: int  # width of the linear head; 0 without one
+    image_size: int
+    position_grid: int
+    patch_size: int = 8
+    stage: Stage | None = None  # cast_seg and spml only
+    head: Head = "linear"
+    head_dims: tuple[int, int] = (4096, 256)  # hidden and output width of a projector head
+    decoder_layers: int = 0  # mask-transformer blocks of a Segmenter
+    decoder_heads: int = 0
+    classifier: Literal["none", "softmax", "linear"] = "none"  # SPML pixel classifier
+    drop_path: float = 0.0
+    superpixels: SuperpixelSettings = field(default_factory=SuperpixelSettings)
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    class_names: tuple[str, ...] = ()
+    palette: tuple[tuple[int, int, int], ...] = ()  # RGB per class of a dense head
+    licence: str = ""
+    source: str = ""  # where the weights came from, for people
+
+    @property
+    def positions(self) -> Literal["fixed", "learned"]:
+        """Sin-cos positions (MoCo family and baselines) or trained ones (DeiT family)."""
+        return "learned" if self.family in ("cast_deit", "cast_seg_deit", "segmenter") else "fixed"
+
+    @property
+    def fused(self) -> bool:
+        """True when the output is read from fused segments and not from the class token."""
+        return self.family in ("cast_seg", "cast_seg_deit", "segmenter", "spml")
+
+    @property
+    def hierarchical(self) -> bool:
+        """True when the model groups superpixels into four levels."""
+        return bool(self.clusters)
+
+    @property
+    def uses_superpixels(self) -> bool:
+        return self.family not in ("vit", "vit_conv")
+
+    @property
+    def dense(self) -> bool:
+        """True when the model gives a class per superpixel (`semantic`)."""
+        return self.family == "segmenter" or self.classifier != "none"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ModelSpec:
+        """Rebuild a spec.
+
+        Raises:
+            ArtifactError: for another schema version or for unknown or missing fields.
+        """
+        data = dict(data)
+        version = data.pop("schema_version", None)
+        if version != SCHEMA_VERSION:
+            raise ArtifactError(
+                f"This version of cast_sdk reads model descriptions of schema {SCHEMA_VERSION}.",
+                found=f"schema {version}",
+                remedy="upgrade cast-sdk, or export the model again with this version",
+            )
+        fields = {f.name: f for f in dataclasses.fields(cls)}
+        for key in data:
+            if key not in fields:
+                near = difflib.get_close_matches(key, fields, 1)
+                raise ArtifactError(
+                    "A model description holds only known fields.",
+                    found=repr(key) + (f" (nearest: {near[0]!r})" if near else ""),
+                    remedy="export the model again with this version of cast_sdk",
+                )
+        try:
+            data["superpixels"] = SuperpixelSettings(**data.get("superpixels", {}))
+            return cls(**{key: _tuples(value) for key, value in data.items()})
+        except TypeError as error:
+            raise ArtifactError(
+                "A model description must be complete.", found=str(error), remedy="export the model again"
+            ) from error
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelSpec:
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ArtifactError(
+                "A model description is JSON.", found=str(error), remedy="export the model again"
+            ) from error
+        if not isinstance(data, dict):
+            raise ArtifactError("A model description is a JSON object.", found=type(data).__name__)
+        return cls.from_dict(data)
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists only; the spec is hashable and uses tuples."""
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

@@ -1,0 +1,1 @@
+"""SEEDS superpixels behind one interface."""

@@ -1,0 +1,1 @@
+"""Programs that train and evaluate every published model."""
