@@ -1,0 +1,282 @@
+"""From whatever the caller has to an RGB image of the model's size, and back to the frame's pixels."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from cast_sdk.errors import InputError, MissingDependencyError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Fit = Literal["stretch", "crop"]
+FITS = ("stretch", "crop")
+Frame: TypeAlias = "npt.NDArray[np.uint8] | str | os.PathLike[str] | Image"
+
+_BGR_REMEDY = "give H x W x 3 uint8 BGR as cv2.imread and cv2.VideoCapture do, a path, or a PIL image"
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the model's image lies in the frame.
+
+    The frame is resized to `resized` and the window of `size` at (`top`, `left`) of that is what the model sees.
+    All are (height, width) in pixels. "stretch" resizes to the window itself.
+    """
+
+    frame: tuple[int, int]
+    resized: tuple[int, int]
+    size: tuple[int, int]
+    top: int = 0
+    left: int = 0
+
+    @property
+    def covers(self) -> bool:
+        """True when every pixel of the frame is seen."""
+        return self.resized == self.size
+
+    def to_frame(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Nearest-neighbour map at the frame's size from one at the model's size; -1 outside the crop."""
+        rows = _source_index(self.frame[0], self.resized[0]) - self.top
+        columns = _source_index(self.frame[1], self.resized[1]) - self.left
+        if self.covers:
+            return values.take(rows, 0).take(columns, 1)
+        inside_rows = (rows >= 0) & (rows < self.size[0])
+        inside_columns = (columns >= 0) & (columns < self.size[1])
+        out = np.full(self.frame, -1, values.dtype)
+        out[np.ix_(inside_rows, inside_columns)] = values.take(rows[inside_rows], 0).take(columns[inside_columns], 1)
+        return out
+
+
+@dataclass
+class Prepared:
+    """A frame on its way to the model.
+
+    Attributes:
+        image: uint8 [H, W, 3] RGB at the model's size.
+        geometry: where that lies in the frame.
+        frame: uint8 [h, w, 3] BGR, the frame itself (the caller's array, not a copy).
+        superpixels: int32 [H, W] once they are computed; zeros for models that use none.
+        timing: milliseconds per stage so far.
+        source: path of the frame, if it came from one.
+    """
+
+    image: npt.NDArray[np.uint8]
+    geometry: Geometry
+    frame: npt.NDArray[np.uint8]
+    timing: dict[str, float] = field(default_factory=dict)
+    superpixels: npt.NDArray[np.int32] | None = None
+    source: str | None = None
+
+
+def prepare(frame: Frame, size: tuple[int, int], fit: Fit = "stretch", *, cubic: bool = False) -> Prepared:
+    """Read, check, resize and convert one frame.
+
+    Args:
+        frame: uint8 [h, w, 3] BGR; also [h, w], [h, w, 1] grey and [h, w, 4] BGRA (alpha is left out); a path of an
+            image file; or a PIL image.
+        size: (height, width) of the model's input.
+        fit: "stretch" resizes the whole frame. "crop" is the reference's evaluation: the short side becomes 256/224 of
+            the model's side, then the centre is cut out.
+        cubic: "crop" only: bicubic instead of bilinear, as the DeiT recipes evaluate.
+
+    Raises:
+        InputError: for anything that is not such a frame.
+    """
+    start = perf_counter()
+    timing: dict[str, float] = {}
+    source = None
+    if isinstance(frame, (str, os.PathLike)):
+        source = os.fspath(frame)
+        pixels = read_image(source)
+        timing["decode"] = (perf_counter() - start) * 1e3
+        start = perf_counter()
+    else:
+        pixels = to_bgr(frame)
+    geometry = fit_geometry((pixels.shape[0], pixels.shape[1]), size, fit)
+    image = resize(pixels, geometry, cubic=cubic)
+    timing["preprocess"] = (perf_counter() - start) * 1e3
+    return Prepared(image=image, geometry=geometry, frame=pixels, timing=timing, source=source)
+
+
+def fit_geometry(frame: tuple[int, int], size: tuple[int, int], fit: Fit) -> Geometry:
+    """Geometry of a frame of (height, width) `frame` for a model input of `size`."""
+    if fit == "stretch":
+        return Geometry(frame, size, size)
+    if fit != "crop":
+        raise InputError(f"A fit is one of {', '.join(FITS)}.", found=repr(fit))
+    short = round(min(size) * 256 / 224)
+    height, width = frame
+    # Integer arithmetic and half-to-even rounding as torchvision's Resize and CenterCrop.
+    resized = (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
+    return Geometry(frame, resized, size, round((resized[0] - size[0]) / 2.0), round((resized[1] - size[1]) / 2.0))
+
+
+def resize(bgr: npt.NDArray[np.uint8], geometry: Geometry, *, cubic: bool = False) -> npt.NDArray[np.uint8]:
+    """RGB image of the model's size: uint8 [H, W, 3], C-contiguous."""
+    if not geometry.covers:
+        from cast_sdk.runtime.resample import resample_window
+
+        return resample_window(
+            bgr[..., ::-1], geometry.resized, geometry.top, geometry.left, geometry.size, cubic=cubic
+        )
+    cv2 = import_cv2()
+    (height, width), (target_height, target_width) = geometry.frame, geometry.size
+    image = np.ascontiguousarray(bgr)
+    # Area averaging where an axis shrinks, linear where it grows: cv2 offers one rule for both axes, so two steps.
+    if height > target_height and width < target_width:
+        image = cv2.resize(image, (width, target_height), interpolation=cv2.INTER_AREA)
+    elif width > target_width and height < target_height:
+        image = cv2.resize(image, (target_width, height), interpolation=cv2.INTER_AREA)
+    shrinks = image.shape[0] >= target_height and image.shape[1] >= target_width
+    rule = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    if image.shape[:2] != geometry.size:
+        image = cv2.resize(image, (target_width, target_height), interpolation=rule)
+    return cast("npt.NDArray[np.uint8]", cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+
+
+def to_bgr(frame: object) -> npt.NDArray[np.uint8]:
+    """uint8 [h, w, 3] BGR from an array or a PIL image; the same array where it already is one."""
+    if not isinstance(frame, np.ndarray):
+        if type(frame).__module__.split(".")[0] == "PIL" and hasattr(frame, "convert"):
+            return _from_pil(cast("Image", frame))
+        raise InputError("A frame is an array, a path or a PIL image.", found=type(frame).__name__, remedy=_BGR_REMEDY)
+    shape = f"{frame.dtype} array of shape {frame.shape}"
+    if frame.ndim not in (2, 3) or (frame.ndim == 3 and frame.shape[2] not in (1, 3, 4)):
+        remedy = _BGR_REMEDY
+        if frame.ndim == 3 and frame.shape[0] in (1, 3, 4):
+            remedy = "channels come last: frame.transpose(1, 2, 0)"
+        elif frame.ndim == 4:
+            remedy = "give a list of frames to segment_batch"
+        raise InputError("A frame has the shape height x width x 3.", found=shape, remedy=remedy)
+    if frame.size == 0:
+        raise InputError(
+            "A frame has pixels.",
+            found=shape,
+            remedy="check the crop or the camera that made it (did the read succeed?)",
+        )
+    if frame.dtype != np.uint8:
+        raise InputError("A frame holds uint8 values.", found=shape + _float_trouble(frame), remedy=_to_uint8(frame))
+    if frame.ndim == 2:
+        frame = frame[..., None]
+    if frame.shape[2] == 1:
+        return np.repeat(frame, 3, axis=2)
+    return cast("npt.NDArray[np.uint8]", frame[..., :3])
+
+
+def read_image(path: str) -> npt.NDArray[np.uint8]:
+    """Decode an image file to uint8 [h, w, 3] BGR.
+
+    JPEG orientation tags are obeyed, 16-bit files are scaled to 8 bits, transparency is laid over white.
+
+    Raises:
+        InputError: missing, a folder, empty, unreadable, damaged, not an image, or of floating-point values.
+    """
+    cv2 = import_cv2()
+    file = Path(path)
+    if file.is_dir():
+        raise InputError(
+            "An image is a file.", found=f"the folder {path}", remedy="name one file, or use stream(folder)"
+        )
+    try:
+        data = np.fromfile(file, np.uint8)
+    except FileNotFoundError as error:
+        raise InputError("The image file must exist.", found=f"no file {path}", remedy="check the path") from error
+    except OSError as error:
+        raise InputError("The image file must be readable.", found=f"{path}: {error.strerror}") from error
+    if data.size == 0:
+        raise InputError("An image file has content.", found=f"{path} is empty", remedy="copy the file again")
+    jpeg = bytes(data[:2]) == b"\xff\xd8"
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR if jpeg else cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise InputError("OpenCV must be able to decode the image.", found=f"{path}: {error.err}") from error
+    if pixels is None:
+        raise InputError(
+            "An image file is a JPEG, PNG, WebP, TIFF, BMP or another format that OpenCV reads.",
+            found=f"{path}, {data.size} bytes that decode to nothing",
+            remedy="check that the file is complete, or convert it to PNG",
+        )
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if pixels.ndim == 3 and pixels.shape[2] == 4 and pixels.dtype == np.uint8:
+        pixels = _over_white(pixels[..., :3], pixels[..., 3])
+    try:
+        return to_bgr(pixels)
+    except InputError as error:
+        raise InputError(error.rule, found=f"{path}: {error.found}", remedy="convert it to an 8-bit PNG") from error
+
+
+def import_cv2() -> Any:
+    """The cv2 module.
+
+    Raises:
+        MissingDependencyError: not installed, or without a system library that it needs.
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        missing_library = "lib" in str(error) and ".so" in str(error)
+        raise MissingDependencyError(
+            "Reading and resizing images needs OpenCV.",
+            found=str(error),
+            remedy="install opencv-python-headless in place of opencv-python (needs no display libraries): "
+            "pip uninstall -y opencv-python && pip install opencv-python-headless"
+            if missing_library
+            else "pip install opencv-python",
+        ) from error
+    return cv2
+
+
+def _source_index(length: int, resized: int) -> npt.NDArray[np.intp]:
+    """For each of `length` pixels the one of `resized` pixels under its centre."""
+    return ((2 * np.arange(length, dtype=np.int64) + 1) * resized // (2 * length)).astype(np.intp)
+
+
+def _over_white(colour: npt.NDArray[np.uint8], alpha: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    opacity = alpha[..., None].astype(np.uint32)
+    return ((colour * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
+
+
+def _from_pil(image: Image) -> npt.NDArray[np.uint8]:
+    if image.width == 0 or image.height == 0:
+        raise InputError("A frame has pixels.", found=f"PIL image of {image.width} x {image.height}")
+    if image.mode.startswith("I;16"):
+        grey = ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode in ("F", "I"):
+        raise InputError(
+            "A PIL image holds 8 or 16 bits per channel.",
+            found=f"mode {image.mode!r}",
+            remedy="scale it to 0..255 and call image.convert('L')",
+        )
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = np.asarray(image.convert("RGBA"))
+        return _over_white(rgba[..., 2::-1], rgba[..., 3])
+    return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
+
+
+def _float_trouble(frame: npt.NDArray[Any]) -> str:
+    if frame.dtype.kind != "f":
+        return ""
+    bad = int(frame.size - np.isfinite(frame).sum())
+    return f" with {bad} values that are NaN or infinite" if bad else ""
+
+
+def _to_uint8(frame: npt.NDArray[Any]) -> str:
+    if frame.dtype.kind == "f":
+        if not np.isfinite(frame).all():
+            return "find where the NaN values come from; then convert to uint8"
+        return "for values in 0..1: (frame * 255).round().astype(numpy.uint8)"
+    if frame.dtype == np.uint16:
+        return "for 16-bit data: (frame >> 8).astype(numpy.uint8); shift 10- or 12-bit cameras by 2 or 4"
+    if frame.dtype == np.bool_:
+        return "frame.astype(numpy.uint8) * 255"
+    return "frame.clip(0, 255).astype(numpy.uint8), if its values mean 0..255"

@@ -1,0 +1,162 @@
+"""Segmentation: what the runtime says about one frame."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cast_sdk.artifact import atomic_write
+from cast_sdk.errors import InputError
+from cast_sdk.hierarchy import Hierarchy
+from cast_sdk.runtime.preprocess import Geometry
+from cast_sdk.spec import ModelSpec
+
+
+@dataclass
+class Segmentation:
+    """Class, embedding and nested segments of one frame.
+
+    Label maps are made when asked for; the object itself holds a map of the model's size and short arrays.
+
+    Attributes:
+        spec: the model that made it.
+        geometry: where the model's image lies in the frame.
+        hierarchy: the segments at the model's size; None for models without superpixels.
+        outputs: the model's raw outputs for this frame (no batch axis), by name.
+        frame: uint8 [h, w, 3] BGR, the frame itself: needed for drawing only, may be set to None to free it.
+        timing: milliseconds per stage: preprocess, superpixels, model, postprocess, total; decode for files.
+        source: path or name of the frame, if it has one.
+    """
+
+    spec: ModelSpec
+    geometry: Geometry
+    hierarchy: Hierarchy | None
+    outputs: dict[str, npt.NDArray[Any]]
+    frame: npt.NDArray[np.uint8] | None = None
+    timing: dict[str, float] = field(default_factory=dict)
+    source: str | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the frame."""
+        return self.geometry.frame
+
+    @property
+    def num_levels(self) -> int:
+        """Levels above the superpixels: 4 for CAST."""
+        return self.hierarchy.num_levels if self.hierarchy else 0
+
+    def labels(self, level: int) -> npt.NDArray[np.int32]:
+        """Segment of each pixel: int32 [h, w] at the frame's size, 0..num_segments(level)-1; -1 outside the crop.
+
+        Level 0 holds the superpixels, 1..4 the model's levels, fine to coarse.
+        """
+        return self.geometry.to_frame(self._segments.labels(level))
+
+    def num_segments(self, level: int) -> int:
+        """Segments of a level. Clusters that hold no superpixel are not counted."""
+        return self._segments.num_segments(level)
+
+    def mask(self, level: int, segment: int) -> npt.NDArray[np.bool_]:
+        """Pixels of one segment: bool [h, w]."""
+        count = self.num_segments(level)
+        if not 0 <= segment < count:
+            raise InputError(f"Level {level} of this frame has segments 0..{count - 1}.", found=f"segment {segment}")
+        return self.labels(level) == segment
+
+    def parents(self, level: int) -> npt.NDArray[np.int32]:
+        """`parents(l)[i]` is the segment of level l+1 that holds segment i of level l: int32 [num_segments(l)]."""
+        return self._segments.parents(level)
+
+    @property
+    def embedding(self) -> npt.NDArray[np.float32]:
+        """Image embedding: float32 [C]."""
+        return self.outputs["embedding"]
+
+    @property
+    def logits(self) -> npt.NDArray[np.float32] | None:
+        """Class scores before the softmax: float32 [classes]; None without a classifier."""
+        return self.outputs.get("logits")
+
+    @property
+    def semantic(self) -> npt.NDArray[np.int32] | None:
+        """Class of each pixel: int32 [h, w] at the frame's size, -1 outside the crop; None without a dense head."""
+        classes = self.outputs.get("semantic")
+        if classes is None:
+            return None
+        hierarchy = self._segments
+        return self.geometry.to_frame(classes[hierarchy.ids[0]].astype(np.int32)[hierarchy.superpixels])
+
+    def top(self, count: int = 5) -> list[tuple[int, str, float]]:
+        """The most probable classes as (class id, name, probability); empty when the model has no classifier."""
+        if self.logits is None:
+            return []
+        scores = np.exp(self.logits.astype(np.float64) - self.logits.max())
+        scores /= scores.sum()
+        best = np.argsort(-scores, kind="stable")[:count]
+        return [(int(index), self.class_name(int(index)), float(scores[index])) for index in best]
+
+    def class_name(self, index: int) -> str:
+        """Name of a class, or "class N" where the model carries no names."""
+        names = self.spec.class_names
+        return names[index] if index < len(names) else f"class {index}"
+
+    def plot(self, level: int | Sequence[int] | None = None, **options: Any) -> npt.NDArray[np.uint8]:
+        """Picture of the result: uint8 BGR, as OpenCV shows and writes it.
+
+        Args:
+            level: one level: an overlay of the frame's size. Several: side by side. None: the frame and all levels
+                side by side, or the class map of a model with a dense head.
+            options: see `cast_sdk.runtime.drawing.draw`: alpha, boundaries, caption.
+        """
+        from cast_sdk.runtime.drawing import draw
+
+        return draw(self, level, **options)
+
+    def save(self, path: str | os.PathLike[str], level: int | Sequence[int] | None = None, **options: Any) -> None:
+        """Write the picture of `plot` (by suffix: .png, .jpg, .webp, ...) or, for .json, the text of `to_json`.
+
+        Raises:
+            InputError: for a suffix that OpenCV cannot write.
+            ExportError: for a folder that is missing or cannot be written.
+        """
+        file = Path(path)
+        if file.suffix.lower() == ".json":
+            data = self.to_json().encode()
+        else:
+            from cast_sdk.runtime.drawing import encode
+
+            data = encode(self.plot(level, **options), file.suffix)
+        with atomic_write(file) as temporary:
+            temporary.write_bytes(data)
+
+    def to_dict(self, *, masks: bool = True) -> dict[str, Any]:
+        """Plain data for JSON; see `docs/json.md` for the fields.
+
+        Args:
+            masks: include the run-length mask of each segment (COCO's uncompressed form).
+        """
+        from cast_sdk.runtime.serialise import to_dict
+
+        return to_dict(self, masks=masks)
+
+    def to_json(self, *, masks: bool = True) -> str:
+        """`to_dict` as JSON text on one line."""
+        return json.dumps(self.to_dict(masks=masks), separators=(",", ":"), allow_nan=False)
+
+    @property
+    def _segments(self) -> Hierarchy:
+        if self.hierarchy is None:
+            raise InputError(
+                "Segments need a model with superpixels.",
+                found=f"{self.spec.name}, which has none",
+                remedy="use embedding and top(), or a CAST model",
+            )
+        return self.hierarchy

@@ -1,0 +1,222 @@
+"""Runtime: a loaded model and the four stages from a frame to its result."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from cast_sdk.artifact import ExportInfo
+from cast_sdk.errors import ArtifactError, InputError
+from cast_sdk.hierarchy import Hierarchy
+from cast_sdk.runtime import preprocess
+from cast_sdk.runtime.backends import Backend, open_backend
+from cast_sdk.runtime.preprocess import FITS, Fit, Frame, Prepared
+from cast_sdk.runtime.result import Segmentation
+from cast_sdk.spec import ModelSpec
+
+
+class Runtime:
+    """A loaded model, ready for frames.
+
+    `segment` is all most programs need. The stages (`prepare`, `add_superpixels`, `infer`, `finish`) can be called one
+    by one and from different threads; `stream` does that.
+
+    Args:
+        model: an `.onnx`, `.engine`, `.pth`, `.pth.tar` or `.safetensors` file, or an open backend; None: the bundled
+            model.
+        backend: "auto" chooses by the suffix; or "onnxruntime", "openvino", "tensorrt", "torch".
+        device: "auto", "cpu" or "cuda".
+        fit: "stretch" resizes the whole frame to the model's size; "crop" is the reference's evaluation (short side
+            256, centre 224): pixels outside the crop get label -1.
+        threads: CPU threads of the network; None: the cores of this process, at most 8.
+        spinning: let idle threads spin (ONNX Runtime).
+        options: further options of one backend, see `open_backend`.
+
+    Raises:
+        ArtifactError, InputError, MissingDependencyError: see `open_backend`.
+
+    Example:
+        >>> rt = Runtime("cast_s.onnx")  # doctest: +SKIP
+        >>> rt.segment("dog.jpg").top(1)  # doctest: +SKIP
+        [(207, 'golden retriever', 0.93)]
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Backend | None = None,
+        *,
+        backend: str = "auto",
+        device: str = "auto",
+        fit: Fit = "stretch",
+        threads: int | None = None,
+        spinning: bool = False,
+        **options: Any,
+    ) -> None:
+        if fit not in FITS:
+            raise InputError(f"A fit is one of {', '.join(FITS)}.", found=repr(fit))
+        self.fit: Fit = fit
+        start = perf_counter()
+        if model is None:
+            model = bundled_model()
+        if isinstance(model, (str, os.PathLike)):
+            self.path: str | None = os.fspath(model)
+            self.backend: Backend = open_backend(model, backend, device, threads=threads, spinning=spinning, **options)
+        else:
+            self.path, self.backend = None, model
+        self.load_ms = (perf_counter() - start) * 1e3
+        self._closed = False
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's description."""
+        return self.backend.spec
+
+    @property
+    def info(self) -> ExportInfo:
+        """Static shapes and precision of the graph."""
+        return self.backend.info
+
+    @property
+    def device(self) -> str:
+        """What the network runs on: "cpu" or "cuda"."""
+        return self.backend.device
+
+    def segment(self, frame: Frame) -> Segmentation:
+        """Class, embedding and nested segments of one frame.
+
+        Args:
+            frame: uint8 [h, w, 3] BGR as OpenCV gives it (also grey and BGRA), a path, or a PIL image.
+
+        Raises:
+            InputError: for anything else.
+        """
+        return self.segment_batch([frame])[0]
+
+    def segment_batch(self, frames: Sequence[Frame]) -> list[Segmentation]:
+        """Results of several frames, in order; each is what `segment` gives for it alone."""
+        prepared = [self.add_superpixels(self.prepare(frame)) for frame in frames]
+        return [self.finish(item, row) for item, row in zip(prepared, self.infer(prepared), strict=True)]
+
+    def stream(self, source: str | int | os.PathLike[str] | Iterable[Frame], **options: Any) -> Iterator[Segmentation]:
+        """Results of a camera, video, folder or any iterable of frames, pipelined and in order.
+
+        See `cast_sdk.runtime.streaming.stream` for the options.
+        """
+        from cast_sdk.runtime.streaming import stream
+
+        return stream(self, source, **options)
+
+    def prepare(self, frame: Frame) -> Prepared:
+        """First stage: read, check, resize. Thread-safe."""
+        size = (self.info.height, self.info.width)
+        return preprocess.prepare(frame, size, self.fit, cubic=self.spec.positions == "learned")
+
+    def add_superpixels(self, prepared: Prepared) -> Prepared:
+        """Second stage: superpixels with the settings of the model's family, into `prepared`. Thread-safe."""
+        start = perf_counter()
+        if self.spec.uses_superpixels:
+            from cast_sdk.superpixels import superpixels_for
+
+            prepared.superpixels = superpixels_for(prepared.image, self.spec.superpixels)
+            highest = int(prepared.superpixels.max())
+            if highest >= self.info.num_superpixels:
+                raise InputError(
+                    f"The model takes {self.info.num_superpixels} superpixels.",
+                    found=f"label {highest}",
+                    remedy="export the model again with the size and superpixel settings it is run with",
+                )
+        else:
+            prepared.superpixels = np.zeros(prepared.image.shape[:2], np.int32)
+        prepared.timing["superpixels"] = (perf_counter() - start) * 1e3
+        return prepared
+
+    def infer(self, prepared: Sequence[Prepared]) -> list[dict[str, np.ndarray]]:
+        """Third stage: the network. One row of outputs per frame; a static batch is filled up and cut again."""
+        if self._closed:
+            raise InputError("A closed Runtime cannot run.", remedy="create a new Runtime")
+        rows: list[dict[str, np.ndarray]] = []
+        step = self.info.batch or max(len(prepared), 1)
+        for begin in range(0, len(prepared), step):
+            part = list(prepared[begin : begin + step])
+            filled = part + [part[-1]] * (step - len(part))
+            start = perf_counter()
+            image = np.stack([item.image for item in filled])
+            superpixels = np.stack([_superpixels(item) for item in filled])
+            outputs = self.backend.run(image, superpixels)
+            elapsed = (perf_counter() - start) * 1e3 / len(part)
+            for index, item in enumerate(part):
+                item.timing["model"] = elapsed
+                rows.append({name: value[index] for name, value in outputs.items()})
+        return rows
+
+    def finish(self, prepared: Prepared, outputs: dict[str, np.ndarray]) -> Segmentation:
+        """Last stage: the hierarchy and the result of one frame. Thread-safe."""
+        start = perf_counter()
+        hierarchy = None
+        if self.spec.uses_superpixels:
+            levels = [outputs[f"level{n + 1}"] for n in range(len(self.spec.clusters))]
+            hierarchy = Hierarchy.from_labels(_superpixels(prepared), levels)
+        timing = prepared.timing
+        result = Segmentation(
+            spec=self.spec,
+            geometry=prepared.geometry,
+            hierarchy=hierarchy,
+            outputs=outputs,
+            frame=prepared.frame,
+            timing=timing,
+            source=prepared.source,
+        )
+        timing["postprocess"] = (perf_counter() - start) * 1e3
+        timing["total"] = sum(value for stage, value in timing.items() if stage != "total")
+        return result
+
+    def close(self) -> None:
+        """Free the model. Closing twice is fine."""
+        if not self._closed:
+            self._closed = True
+            self.backend.close()
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        info = self.info
+        return (
+            f"Runtime({self.spec.name}, {type(self.backend).__name__} on {self.device}, "
+            f"{info.precision}, {info.height}x{info.width}, {info.num_superpixels} superpixels)"
+        )
+
+
+def bundled_model() -> Path:
+    """Path of the model that comes with the package.
+
+    Raises:
+        ArtifactError: when this installation has none.
+    """
+    import cast_sdk
+
+    path = Path(cast_sdk.__file__).parent / "bundled" / "cast_tiny.onnx"
+    if not path.is_file():
+        raise ArtifactError(
+            "Runtime() without a file runs the bundled model.",
+            found="this installation has none",
+            remedy="export one with: cast-export --ckpt CHECKPOINT --out MODEL.onnx, then Runtime('MODEL.onnx')",
+        )
+    return path
+
+
+def _superpixels(prepared: Prepared) -> np.ndarray:
+    if prepared.superpixels is None:
+        raise InputError("The model needs superpixels.", remedy="call add_superpixels between prepare and infer")
+    return prepared.superpixels
