@@ -33,6 +33,8 @@ class Segmentation:
         frame: uint8 [h, w, 3] BGR, the frame itself: needed for drawing only, may be set to None to free it.
         timing: milliseconds per stage: preprocess, superpixels, model, postprocess, total; decode for files.
         source: path or name of the frame, if it has one.
+        index: position of the frame in the stream it came from.
+        dropped: frames that its stream has shed so far, because a newer one was there.
     """
 
     spec: ModelSpec
@@ -42,6 +44,8 @@ class Segmentation:
     frame: npt.NDArray[np.uint8] | None = None
     timing: dict[str, float] = field(default_factory=dict)
     source: str | None = None
+    index: int = 0
+    dropped: int = 0
 
     @property
     def size(self) -> tuple[int, int]:

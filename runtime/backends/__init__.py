@@ -97,16 +97,16 @@ def open_backend(
                 "An engine runs on an NVIDIA GPU.", found="device='cpu'", remedy="run the .onnx on the CPU instead"
             )
         return TensorRTBackend(file, **options)
-    threads = threads or default_threads()
+    cores = threads or default_threads()
     try:
         if name == "onnxruntime":
             from cast_sdk.runtime.backends.onnxruntime import OnnxRuntimeBackend
 
-            return OnnxRuntimeBackend(file, device=device, threads=threads, spinning=spinning, **options)
+            return OnnxRuntimeBackend(file, device=device, threads=cores, spinning=spinning, **options)
         if name == "openvino":
             from cast_sdk.runtime.backends.openvino import OpenVINOBackend
 
-            return OpenVINOBackend(file, device=device, threads=threads, **options)
+            return OpenVINOBackend(file, device=device, threads=cores, **options)
         from cast_sdk.runtime.backends.torch import TorchBackend
 
         return TorchBackend(file, device=device, threads=threads, **options)
@@ -157,6 +157,26 @@ def check_file(path: str | os.PathLike[str]) -> Path:
     if not os.access(file, os.R_OK):
         raise ArtifactError("The model file must be readable.", found=f"no permission to read {file}")
     return file
+
+
+def check_batch(info: ExportInfo, image: np.ndarray, superpixels: np.ndarray) -> None:
+    """Check one batch against the static shapes, before a backend's own less helpful message.
+
+    Raises:
+        InputError: for another dtype or shape, naming both.
+    """
+    batch = info.batch or len(image)
+    pixels = (batch, info.height, info.width)
+    for name, array, dtype, shape in (
+        ("image", image, np.dtype(np.uint8), (*pixels, 3)),
+        ("superpixels", superpixels, np.dtype(np.int32), pixels),
+    ):
+        if array.dtype != dtype or array.shape != shape:
+            raise InputError(
+                f"The model's input {name!r} is {dtype} of shape {list(shape)}.",
+                found=f"{array.dtype} of shape {list(array.shape)}",
+                remedy="use Runtime, which prepares frames of any size, or export with --image-size and --batch",
+            )
 
 
 def default_threads() -> int:

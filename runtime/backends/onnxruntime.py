@@ -1,0 +1,89 @@
+"""ONNX Runtime: the default for .onnx, on the CPU or through its CUDA provider."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+import numpy as np
+
+from cast_sdk.artifact import from_metadata
+from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
+from cast_sdk.runtime.backends import check_batch
+
+_CUDA = "CUDAExecutionProvider"
+
+
+class OnnxRuntimeBackend:
+    """A `.onnx` file in an ONNX Runtime session. Thread-safe. See `Backend`.
+
+    Args:
+        path: the file.
+        device: "auto" takes CUDA when this onnxruntime has it and it starts; "cuda" insists on it.
+        threads: threads of one run on the CPU.
+        spinning: let idle threads spin for the next run.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, device: str = "auto", threads: int = 1, spinning: bool = False
+    ) -> None:
+        ort = import_onnxruntime()
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+        options.log_severity_level = 3
+        providers = ["CPUExecutionProvider"]
+        if device != "cpu" and _CUDA in ort.get_available_providers():
+            providers.insert(0, _CUDA)
+        elif device == "cuda":
+            raise MissingDependencyError(
+                "Running on CUDA needs an onnxruntime with the CUDA provider.",
+                found=f"onnxruntime {ort.__version__} with {', '.join(ort.get_available_providers())}",
+                remedy="pip uninstall -y onnxruntime && pip install onnxruntime-gpu (on a Jetson: build an engine)",
+            )
+        try:
+            self._session: Any = ort.InferenceSession(os.fspath(path), options, providers=providers)
+        except Exception as error:  # ONNX Runtime raises its own unrelated classes
+            raise ArtifactError(
+                "ONNX Runtime must be able to load the file.",
+                found=f"{os.fspath(path)}: {str(error).splitlines()[0]}",
+                remedy="check that the file is a complete .onnx; export it again, or upgrade onnxruntime",
+            ) from error
+        started = self._session.get_providers()
+        self.device = "cuda" if _CUDA in started else "cpu"
+        if self.device == "cpu" and len(providers) > 1:
+            found = "the CUDA provider did not start (driver, CUDA or cuDNN libraries)"
+            if device == "cuda":
+                raise MissingDependencyError(
+                    "Running on CUDA needs a working GPU setup.",
+                    found=found,
+                    remedy="cast-doctor names what is missing",
+                )
+            warnings.warn(f"Running on the CPU: {found}. Run cast-doctor.", RuntimeWarning, stacklevel=4)
+        self.spec, self.info = from_metadata(self._session.get_modelmeta().custom_metadata_map, path)
+        self._inputs = [item.name for item in self._session.get_inputs()]
+        self._outputs = [item.name for item in self._session.get_outputs()]
+
+    def run(self, image: np.ndarray, superpixels: np.ndarray) -> dict[str, np.ndarray]:
+        check_batch(self.info, image, superpixels)
+        if self._session is None:
+            raise InputError("A closed backend cannot run.", remedy="open the model again")
+        feed = {"image": image, "superpixels": superpixels}
+        values = self._session.run(None, {name: feed[name] for name in self._inputs})
+        return dict(zip(self._outputs, values, strict=True))
+
+    def close(self) -> None:
+        self._session = None
+
+
+def import_onnxruntime() -> Any:
+    """The onnxruntime module, or MissingDependencyError."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Running an .onnx file needs ONNX Runtime.", found=str(error), remedy="pip install onnxruntime"
+        ) from error
+    return onnxruntime

@@ -1,0 +1,86 @@
+"""OpenVINO: a faster CPU path for .onnx on Intel and AMD machines."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import numpy as np
+
+from cast_sdk.artifact import from_metadata
+from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
+from cast_sdk.runtime.backends import check_batch
+
+PRECISIONS = ("f32", "bf16")
+
+
+class OpenVINOBackend:
+    """A `.onnx` file compiled by OpenVINO's CPU plugin. See `Backend`.
+
+    Args:
+        path: the file.
+        device: "auto" or "cpu".
+        threads: threads of one run.
+        precision: "f32", or "bf16" for speed on processors that compute with bfloat16: embedding and class move
+            little, but segment labels change on many images (numbers in docs/benchmarks.md).
+    """
+
+    device = "cpu"
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, device: str = "auto", threads: int = 1, precision: str = "f32"
+    ) -> None:
+        if device == "cuda":
+            raise InputError(
+                "The openvino backend runs on the CPU.", found="device='cuda'", remedy="use backend='onnxruntime'"
+            )
+        if precision not in PRECISIONS:
+            raise InputError(f"OpenVINO's precision is one of {', '.join(PRECISIONS)}.", found=repr(precision))
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingDependencyError(
+                "backend='openvino' needs OpenVINO.", found=str(error), remedy="pip install 'cast-sdk[openvino]'"
+            ) from error
+        core = openvino.Core()
+        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise MissingDependencyError(
+                "precision='bf16' needs a processor with bfloat16 instructions (AVX512_BF16 or AMX).",
+                found=str(core.get_property("CPU", "FULL_DEVICE_NAME")),
+                remedy="use precision='f32'",
+            )
+        settings = {
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": precision,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        try:
+            model = core.read_model(os.fspath(path))
+            stored = model.get_rt_info().get("framework", {})
+            metadata = {key: str(value.value) for key, value in dict(stored).items()}
+            self.spec, self.info = from_metadata(metadata, path)
+            compiled = core.compile_model(model, "CPU", settings)
+        except RuntimeError as error:
+            raise ArtifactError(
+                "OpenVINO must be able to load the file.",
+                found=f"{os.fspath(path)}: {str(error).splitlines()[-1].strip()}",
+                remedy="check that the file is a complete .onnx, or use backend='onnxruntime'",
+            ) from error
+        self._inputs = [port.get_any_name() for port in compiled.inputs]
+        self._outputs = [port.get_any_name() for port in compiled.outputs]
+        self._request: Any = compiled.create_infer_request()
+        self._lock = threading.Lock()  # one request holds one set of buffers
+
+    def run(self, image: np.ndarray, superpixels: np.ndarray) -> dict[str, np.ndarray]:
+        check_batch(self.info, image, superpixels)
+        feed = {"image": image, "superpixels": superpixels}
+        with self._lock:
+            if self._request is None:
+                raise InputError("A closed backend cannot run.", remedy="open the model again")
+            values = self._request.infer({name: feed[name] for name in self._inputs}, share_inputs=True)
+            return {name: np.array(values[index]) for index, name in enumerate(self._outputs)}
+
+    def close(self) -> None:
+        with self._lock:
+            self._request = None

@@ -1,0 +1,53 @@
+"""Run-length masks in COCO's uncompressed form, straight from a label map.
+
+A mask is `{"size": [height, width], "counts": [n0, n1, ...]}`: lengths of alternating runs of zeros and ones over the
+pixels taken **column by column** (top to bottom, then the next column), beginning with zeros (n0 may be 0).
+`pycocotools.mask.frPyObjects` reads it as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cast_sdk.errors import InputError
+
+
+def encode_labels(labels: npt.NDArray[np.int32], count: int) -> list[dict[str, Any]]:
+    """One mask per segment 0..count-1 of a label map [h, w]; negative labels belong to none.
+
+    One pass over the runs of the map, not one over the pixels per segment.
+    """
+    flat = labels.T.ravel()
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1, [flat.size]])
+    owner = flat[starts[:-1]]
+    order = np.argsort(owner, kind="stable")
+    bounds = np.searchsorted(owner[order], np.arange(count + 1))
+    masks = []
+    for segment in range(count):
+        runs = order[bounds[segment] : bounds[segment + 1]]
+        edges = np.stack([starts[runs], starts[runs + 1]], axis=1).ravel()
+        counts = np.diff(np.concatenate([[0], edges, [flat.size]]))
+        if counts[-1] == 0:
+            counts = counts[:-1]
+        masks.append({"size": list(labels.shape), "counts": counts.tolist()})
+    return masks
+
+
+def decode(mask: dict[str, Any]) -> npt.NDArray[np.bool_]:
+    """The mask [height, width] of one entry.
+
+    Raises:
+        InputError: when the counts do not fill the size.
+    """
+    height, width = mask["size"]
+    counts = np.asarray(mask["counts"], np.int64)
+    if counts.ndim != 1 or (counts < 0).any() or int(counts.sum()) != height * width:
+        raise InputError(
+            "The counts of a run-length mask add up to height x width.",
+            found=f"{int(counts.sum())} for {height} x {width}",
+        )
+    values = np.arange(len(counts)) % 2 == 1
+    return np.repeat(values, counts).reshape(width, height).T
