@@ -1,1 +1,23 @@
 """CAST and its baselines in PyTorch."""
+
+from __future__ import annotations
+
+from cast_sdk.models.cast import Cast, CastOutput, Level
+from cast_sdk.models.checkpoints import load_model, load_native, save_native, save_official
+from cast_sdk.models.moco import MoCo
+from cast_sdk.models.registry import build, create_model, list_models, model_spec
+
+__all__ = [
+    "Cast",
+    "CastOutput",
+    "Level",
+    "MoCo",
+    "build",
+    "create_model",
+    "list_models",
+    "load_model",
+    "load_native",
+    "model_spec",
+    "save_native",
+    "save_official",
+]

@@ -1,0 +1,360 @@
+"""Opening and writing checkpoints: every official layout, and our own safetensors format.
+
+A file becomes a model in four steps: `read_file` (no code from the file is run), `unwrap` (outer dictionary and
+prefixes), `infer_spec` (family and sizes from keys and shapes) and `fill` (aliases, positions, strict load).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from cast_sdk.artifact import SPEC_KEY, atomic_write
+from cast_sdk.errors import ArtifactError, CheckpointError, InputError
+from cast_sdk.models.infer import infer_spec
+from cast_sdk.models.layers import resize_positions
+from cast_sdk.models.moco import MoCo
+from cast_sdk.models.registry import build
+from cast_sdk.models.sampling import Sampler
+from cast_sdk.spec import ModelSpec, Stage
+
+Kind = Literal["moco", "lincls", "deit", "segmenter", "spml", "plain"]
+State = dict[str, Tensor]
+
+_BASE = "module.base_encoder."
+
+
+def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The dictionary in a checkpoint file, tensors on the CPU, without running code from it.
+
+    Raises:
+        CheckpointError: when the file is missing, a folder, empty, truncated, not a checkpoint, or holds objects other
+            than tensors, plain containers and an argparse namespace.
+    """
+    file = Path(path)
+    if file.is_dir() or not file.exists():
+        raise CheckpointError(
+            "A checkpoint is a file.",
+            found=f"{file} is a folder" if file.is_dir() else f"{file} does not exist",
+            remedy="give the path of a .pth, .pth.tar or .safetensors file",
+        )
+    if file.stat().st_size == 0:
+        raise CheckpointError(
+            "A checkpoint must not be empty.", found=f"{file} has 0 bytes", remedy="copy or download the file again"
+        )
+    if file.suffix == ".safetensors":
+        return _read_safetensors(file)
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            raw = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        refused = "Unsupported global" in str(error) or "Unsupported class" in str(error)
+        raise CheckpointError(
+            "Checkpoints are opened without executing code from them."
+            if refused
+            else "A checkpoint must be a complete PyTorch file.",
+            found=f"{file}: {_first_line(error)}",
+            remedy="save its tensors alone: torch.save({'state_dict': model.state_dict()}, 'clean.pth')"
+            if refused
+            else "copy or download the file again",
+        ) from error
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise CheckpointError(
+            "A checkpoint must be a complete PyTorch file.",
+            found=f"{file} ({file.stat().st_size} bytes): {_first_line(error)}",
+            remedy="copy or download the file again",
+        ) from error
+    if not isinstance(raw, dict):
+        raise CheckpointError("A checkpoint holds a dictionary.", found=f"{file}: {type(raw).__name__}")
+    return raw
+
+
+def _read_safetensors(file: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as reader:
+            metadata = reader.metadata() or {}
+            state = {key: reader.get_tensor(key) for key in reader.keys()}  # noqa: SIM118 (not a mapping)
+    except SafetensorError as error:
+        raise CheckpointError(
+            "A .safetensors checkpoint must be complete.",
+            found=f"{file}: {error}",
+            remedy="copy or download the file again",
+        ) from error
+    raw: dict[str, Any] = {"model": state}
+    if SPEC_KEY in metadata:
+        raw[SPEC_KEY] = metadata[SPEC_KEY]
+    return raw
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def unwrap(raw: Mapping[str, Any], path: str | os.PathLike[str] = "") -> tuple[State, Kind]:
+    """The model's own state dict in an outer dictionary, without `module.` prefixes, and the layout's kind.
+
+    A MoCo file gives its base encoder with the projector under `head.`; an SPML file joins its two dictionaries.
+    """
+    if "embedding_model" in raw and "prediction_model" in raw:
+        return {**_tensors(raw["embedding_model"]), **_tensors(raw["prediction_model"])}, "spml"
+    for key in ("state_dict", "model"):
+        if isinstance(raw.get(key), Mapping):
+            state = _tensors(raw[key])
+            break
+    else:
+        state = _tensors(raw)
+    if not state:
+        raise CheckpointError(
+            "A checkpoint holds a state dict of tensors.",
+            found=f"{os.fspath(path)} with entries {sorted(map(str, raw))[:8]}",
+            remedy="give a checkpoint of CAST or one of its baselines",
+        )
+    if any(key.startswith(_BASE) for key in state):
+        return {key.removeprefix(_BASE): value for key, value in state.items() if key.startswith(_BASE)}, "moco"
+    if any(key.startswith("base_encoder.") for key in state):
+        base = "base_encoder."
+        return {key.removeprefix(base): value for key, value in state.items() if key.startswith(base)}, "moco"
+    if all(key.startswith("module.") for key in state):
+        return {key.removeprefix("module."): value for key, value in state.items()}, "lincls"
+    if any(key.startswith("decoder.") for key in state):
+        return state, "segmenter"
+    if any(key.startswith("vit_backbone.") for key in state):
+        return state, "spml"
+    return state, "deit" if "optimizer" in raw or "model_ema" in raw else "plain"
+
+
+def _tensors(mapping: Mapping[str, Any]) -> State:
+    return {str(key): value for key, value in mapping.items() if isinstance(value, Tensor)}
+
+
+def fill(model: nn.Module, state: State, path: str | os.PathLike[str] = "") -> None:
+    """Load a state dict strictly; block aliases may be given once or twice.
+
+    Raises:
+        CheckpointError: naming the missing, unknown and misshapen keys, or aliases that differ.
+    """
+    state = dict(state)
+    expected = model.state_dict()
+    by_storage: dict[int, list[str]] = {}
+    for key, value in expected.items():
+        by_storage.setdefault(value.data_ptr(), []).append(key)
+    for names in by_storage.values():
+        given = [name for name in names if name in state]
+        if len(names) < 2 or not given:
+            continue
+        for name in given[1:]:
+            if not torch.equal(state[given[0]], state[name]):
+                raise CheckpointError(
+                    "The two copies of a transformer block in a checkpoint must be equal.",
+                    found=f"{os.fspath(path)}: {given[0]} and {name} differ",
+                    remedy="use the checkpoint as it was published",
+                )
+        for name in names:
+            state.setdefault(name, state[given[0]])
+    problems = {
+        "missing": [key for key in expected if key not in state],
+        "unknown": [key for key in state if key not in expected],
+        "of another shape": [
+            f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
+            for key, value in expected.items()
+            if key in state and state[key].shape != value.shape
+        ],
+    }
+    if any(problems.values()):
+        spec: ModelSpec = model.spec  # type: ignore[assignment]
+        raise CheckpointError(
+            f"The checkpoint must fit {spec.name} (family {spec.family}, width {spec.embed_dim}, depths {spec.depths}).",
+            found="; ".join(f"{_listing(keys)} {what}" for what, keys in problems.items() if keys)
+            + (f" in {os.fspath(path)}" if path else ""),
+            remedy="check that the file belongs to this model; num_classes=N replaces a classifier",
+        )
+    model.load_state_dict(state)
+
+
+def _listing(keys: list[str], most: int = 6) -> str:
+    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
+
+
+def load_model(
+    path: str | os.PathLike[str],
+    stage: Stage | None = None,
+    num_classes: int | None = None,
+    *,
+    keep_projector: bool = False,
+    spec: ModelSpec | None = None,
+    sampler: Sampler = "float64",
+) -> nn.Module:
+    """Open a checkpoint of CAST or a baseline, official or our own, as a model in evaluation mode.
+
+    Args:
+        path: .pth, .pth.tar or .safetensors file, or "hf://owner/repository/file" (extra `hub`).
+        stage: "pretrain" or "segmentation" for `cast_seg_*`, whose keys do not tell. Default: "pretrain" for MoCo
+            files. "segmentation" brings the 320/160/80/40 clusters and resizes the positions to 64 x 64.
+        num_classes: replace the classifier by a fresh one of this width; 0 removes it.
+        keep_projector: keep the projector of a MoCo file as the head instead of dropping it.
+        spec: skip the inference from keys and shapes, for models of unusual cluster counts.
+        sampler: farthest-point sampler of the model.
+
+    Raises:
+        CheckpointError: see `read_file`, `unwrap`, `infer_spec` and `fill`.
+    """
+    if str(path).startswith("hf://"):
+        from cast_sdk.models.hub import fetch
+
+        path = fetch(str(path))
+    raw = read_file(path)
+    state, kind = unwrap(raw, path)
+    if spec is None:
+        spec = _own_spec(raw, path) or infer_spec(state, stage, path)
+    if kind == "moco" and not keep_projector and spec.head == "projector":
+        spec = dataclasses.replace(spec, head="linear", num_classes=0)
+        state = {key: value for key, value in state.items() if not key.startswith("head.")}
+    if stage is not None and spec.family == "cast_seg" and spec.stage != stage:
+        spec = dataclasses.replace(infer_spec(state, stage, path), name=spec.name, head=spec.head)
+    if num_classes is not None and num_classes != spec.num_classes:
+        spec, state = _replace_classifier(spec, state, num_classes)
+    model = build(spec, sampler)
+    if num_classes and not any(key.endswith("head.weight") for key in state) and hasattr(model, "head"):
+        nn.init.normal_(model.head.weight, std=0.01)  # type: ignore[arg-type, union-attr]
+        nn.init.zeros_(model.head.bias)  # type: ignore[arg-type, union-attr]
+        state = {**state, "head.weight": model.head.weight.detach(), "head.bias": model.head.bias.detach()}  # type: ignore[union-attr]
+    fill(model, _fit_positions(model, state), path)
+    return model.eval()
+
+
+def _own_spec(raw: Mapping[str, Any], path: str | os.PathLike[str]) -> ModelSpec | None:
+    if SPEC_KEY not in raw:
+        return None
+    try:
+        return ModelSpec.from_json(raw[SPEC_KEY])
+    except ArtifactError as error:
+        raise CheckpointError(
+            "The model description in a checkpoint must be readable.",
+            found=f"{os.fspath(path)}: {error.rule} {error.found or ''}",
+            remedy=error.remedy,
+        ) from error
+
+
+def _replace_classifier(spec: ModelSpec, state: State, num_classes: int) -> tuple[ModelSpec, State]:
+    if spec.family in ("segmenter", "spml"):
+        raise InputError(
+            f"num_classes cannot be changed while loading a {spec.family} checkpoint.",
+            found=f"{spec.num_classes} classes in the file, {num_classes} asked for",
+            remedy="load its encoder's checkpoint and fine-tune it for your classes",
+        )
+    state = {key: value for key, value in state.items() if not key.startswith("head.")}
+    return dataclasses.replace(spec, num_classes=num_classes, head="linear", class_names=()), state
+
+
+def _fit_positions(model: nn.Module, state: State) -> State:
+    """Resize stored sin-cos positions of a segmentation backbone to the model's grid, as the reference does."""
+    state = dict(state)
+    expected = model.state_dict()
+    for key, value in state.items():
+        target = expected.get(key)
+        if key.endswith("pos_embed") and target is not None and value.shape != target.shape:
+            fused_fixed = model.spec.fused and model.spec.positions == "fixed"  # type: ignore[union-attr]
+            if fused_fixed and value.ndim == 3 and value.shape[-1] == target.shape[-1]:
+                state[key] = resize_positions(value.float(), round(target.shape[1] ** 0.5))
+    return state
+
+
+def official_state(model: nn.Module, kind: Kind) -> dict[str, Any]:
+    """State dict under the key names of a published layout (`spml`: the two dictionaries)."""
+    state = model.state_dict()
+    if kind in ("moco", "lincls"):
+        return {f"module.{key}": value for key, value in state.items()}
+    if kind == "spml":
+        classifier = {key: value for key, value in state.items() if key.startswith("semantic_classifier.")}
+        backbone = {key: value for key, value in state.items() if key.startswith("vit_backbone.")}
+        return {"embedding_model": backbone, "prediction_model": classifier}
+    return dict(state)
+
+
+_OUTER = {"moco": "state_dict", "lincls": "state_dict", "deit": "model", "segmenter": "model", "plain": "model"}
+
+
+def official_checkpoint(model: nn.Module, kind: Kind, **outer: Any) -> dict[str, Any]:
+    """The dictionary the reference programs save, with `outer` entries (epoch, optimizer, ...) beside the model.
+
+    One more entry, "cast_sdk", holds the ModelSpec; the reference programs ignore it.
+    """
+    spec: ModelSpec = model.spec  # type: ignore[assignment]
+    if (kind == "moco") != isinstance(model, MoCo) or (kind in ("segmenter", "spml") and spec.family != kind):
+        raise InputError(
+            f"The layout {kind!r} is for another kind of model.",
+            found=f"{type(model).__name__} of family {spec.family}",
+            remedy="moco: MoCo; lincls, deit, plain: an encoder; segmenter, spml: models of that family",
+        )
+    state = official_state(model, kind)
+    body = state if kind == "spml" else {_OUTER[kind]: state}
+    if kind in ("moco", "lincls"):
+        outer = {"arch": spec.name + ("_pretrain" if spec.family == "cast_seg" else ""), **outer}
+    if kind == "segmenter":
+        outer = {"n_cls": spec.num_classes, **outer}
+    return {**body, **outer, SPEC_KEY: spec.to_json()}
+
+
+def save_official(model: nn.Module, path: str | os.PathLike[str], kind: Kind, **outer: Any) -> None:
+    """Write a checkpoint that the reference programs load. See `official_checkpoint`; the write is atomic."""
+    checkpoint = official_checkpoint(model, kind, **outer)
+    with atomic_write(path) as temporary:
+        torch.save(checkpoint, temporary)
+
+
+def save_native(model: nn.Module, path: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
+    """Write our own format: safetensors with the ModelSpec as metadata, each tensor once.
+
+    Args:
+        dtype: store floating tensors in this type, e.g. torch.float16; they are loaded as float32.
+    """
+    from safetensors.torch import save_file
+
+    spec: ModelSpec = model.spec  # type: ignore[assignment]
+    state: State = {}
+    seen: set[int] = set()
+    for key, value in model.state_dict().items():
+        if value.numel() and value.data_ptr() in seen:
+            continue
+        seen.add(value.data_ptr())
+        value = value.detach().to("cpu")
+        state[key] = (value.to(dtype) if dtype and value.is_floating_point() else value).contiguous()
+    with atomic_write(path) as temporary:
+        save_file(state, temporary, metadata={SPEC_KEY: spec.to_json(), "format": "pt"})
+
+
+def load_native(path: str | os.PathLike[str], sampler: Sampler = "float64") -> nn.Module:
+    """Open our own safetensors format.
+
+    Raises:
+        CheckpointError: when the file carries no ModelSpec.
+    """
+    raw = read_file(path)
+    if SPEC_KEY not in raw:
+        raise CheckpointError(
+            "A native checkpoint carries its model description.",
+            found=f"{os.fspath(path)} without it",
+            remedy="open it with load_model, which infers the model from keys and shapes",
+        )
+    return load_model(path, sampler=sampler)
+
+
+def describe(path: str | os.PathLike[str]) -> str:
+    """One JSON object that says what a checkpoint is, without building the model."""
+    raw = read_file(path)
+    state, kind = unwrap(raw, path)
+    spec = _own_spec(raw, path) or infer_spec(state, None, path)
+    numbers = sum(value.numel() for value in state.values())
+    return json.dumps({"kind": kind, "tensors": len(state), "numbers": numbers, "spec": spec.to_dict()}, indent=2)

@@ -1,0 +1,174 @@
+"""Model names and what they stand for."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from typing import Any
+
+from torch import nn
+
+from cast_sdk.errors import InputError
+from cast_sdk.models.baselines import Tome, Vit
+from cast_sdk.models.cast import Cast
+from cast_sdk.models.dense import Segmenter, Spml
+from cast_sdk.models.sampling import Sampler
+from cast_sdk.spec import Family, ModelSpec, SuperpixelSettings
+
+CLUSTERS = (64, 32, 16, 8)
+DENSE_CLUSTERS = (320, 160, 80, 40)
+_WIDTHS = {"small": 384, "base": 768}
+_DEPTHS = {"": (3, 3, 3, 2), "_deep": (6, 3, 3, 3)}
+_MOCO_SEEDS = SuperpixelSettings(196, bins=15, iterations=20)
+_DEIT_SEEDS = SuperpixelSettings(196, bins=5, iterations=15)
+_SPML_SEEDS = SuperpixelSettings(1024, bins=5, iterations=15)
+_SEGMENTER_SEEDS = SuperpixelSettings(1024, bins=5, iterations=15, invert=True)
+
+
+def _registry() -> dict[str, ModelSpec]:
+    specs: list[ModelSpec] = []
+
+    def add(name: str, family: Family, size: str, depths: tuple[int, ...], **options: Any) -> None:
+        defaults: dict[str, Any] = {
+            "num_heads": 12,
+            "clusters": CLUSTERS,
+            "num_classes": 1000,
+            "image_size": 224,
+            "position_grid": 28,
+            "superpixels": _MOCO_SEEDS,
+        }
+        width = _WIDTHS[size]
+        specs.append(ModelSpec(name, family, embed_dim=width, depths=depths, **{**defaults, **options}))
+
+    for size in _WIDTHS:
+        for suffix, depths in _DEPTHS.items():
+            add(f"cast_{size}{suffix}", "cast", size, depths)
+            add(f"cast_deit_{size}{suffix}", "cast_deit", size, depths, superpixels=_DEIT_SEEDS)
+            add(f"cast_seg_{size}{suffix}", "cast_seg", size, depths, stage="pretrain")
+            dense: dict[str, Any] = {"clusters": DENSE_CLUSTERS, "image_size": 512}
+            add(f"cast_seg_deit_{size}{suffix}", "cast_seg_deit", size, depths, superpixels=_SEGMENTER_SEEDS, **dense)
+            add(
+                f"segmenter_cast_{size}{suffix}",
+                "segmenter",
+                size,
+                depths,
+                superpixels=_SEGMENTER_SEEDS,
+                decoder_layers=2,
+                decoder_heads=_WIDTHS[size] // 64,
+                **{**dense, "num_classes": 150},
+            )
+        add(f"vit_{size}", "vit", size, (12,), clusters=(), patch_size=16, position_grid=14)
+        add(f"vit_conv_{size}", "vit_conv", size, (11,), clusters=(), patch_size=16, position_grid=14)
+        add(f"tome_{size}", "tome", size, (11,), clusters=())
+    add(
+        "spml_cast_small",
+        "spml",
+        "small",
+        (3, 3, 3, 2),
+        stage="segmentation",
+        clusters=DENSE_CLUSTERS,
+        num_classes=21,
+        image_size=512,
+        position_grid=64,
+        classifier="softmax",
+        superpixels=_SPML_SEEDS,
+    )
+    specs.append(
+        ModelSpec(
+            "cast_tiny",
+            "cast",
+            embed_dim=192,
+            depths=(2, 2, 1, 1),
+            num_heads=6,
+            clusters=(32, 16, 8, 4),
+            num_classes=64,
+            image_size=96,
+            position_grid=12,
+            superpixels=SuperpixelSettings(64, bins=5, iterations=15),
+        )
+    )
+    return {spec.name: spec for spec in specs}
+
+
+_SPECS = _registry()
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Registered names, filtered by a shell pattern such as "cast_seg_*"."""
+    import fnmatch
+
+    return sorted(fnmatch.filter(_SPECS, pattern))
+
+
+def model_spec(name: str, **overrides: Any) -> ModelSpec:
+    """The spec of a registered name with fields replaced.
+
+    `image_size` also sets the position grid, except for the learned positions of the segmentation families, which are
+    stored at 28 x 28 and resized. `stage="segmentation"` of a `cast_seg_*` model brings its clusters, image size and
+    superpixels unless they are given.
+
+    Raises:
+        InputError: for an unknown name or field.
+    """
+    if name not in _SPECS:
+        near = difflib.get_close_matches(name, _SPECS, 3)
+        raise InputError(
+            "A model is created by a registered name.",
+            found=repr(name),
+            remedy="one of: " + ", ".join(near or sorted(_SPECS)),
+        )
+    spec = _SPECS[name]
+    fields = {field.name for field in dataclasses.fields(spec)}
+    for key in overrides:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, 1)
+            raise InputError(
+                "A model takes the fields of ModelSpec.",
+                found=repr(key),
+                remedy=f"did you mean {near[0]!r}?" if near else "one of: " + ", ".join(sorted(fields)),
+            )
+    if spec.family == "cast_seg" and overrides.get("stage") == "segmentation":
+        dense = {"clusters": DENSE_CLUSTERS, "image_size": 512, "superpixels": _SPML_SEEDS}
+        overrides = {**dense, **overrides}
+    if spec.family == "spml" and "classifier" in overrides and overrides["classifier"] == "none":
+        overrides = {"num_classes": 0, **overrides}
+    stored_grid = spec.family in ("cast_seg_deit", "segmenter")
+    if "image_size" in overrides and not stored_grid:
+        overrides.setdefault("position_grid", overrides["image_size"] // spec.patch_size)
+    if "embed_dim" in overrides and spec.family == "segmenter":
+        overrides.setdefault("decoder_heads", max(1, overrides["embed_dim"] // 64))
+    for key in ("depths", "clusters", "head_dims", "class_names"):
+        if key in overrides:
+            overrides[key] = tuple(overrides[key])
+    return dataclasses.replace(spec, **overrides)
+
+
+def build(spec: ModelSpec, sampler: Sampler = "float64") -> nn.Module:
+    """The torch module of a spec, with torch's default weights."""
+    if spec.family in ("vit", "vit_conv"):
+        return Vit(spec)
+    if spec.family == "tome":
+        return Tome(spec)
+    if spec.family == "segmenter":
+        encoder = dataclasses.replace(spec, family="cast_seg_deit", num_classes=1000, decoder_layers=0, decoder_heads=0)
+        return Segmenter(spec, encoder, sampler)
+    if spec.family == "spml":
+        backbone = dataclasses.replace(spec, family="cast_seg", num_classes=0, classifier="none")
+        return Spml(spec, backbone, sampler)
+    return Cast(spec, sampler)
+
+
+def create_model(name: str, *, sampler: Sampler = "float64", **overrides: Any) -> nn.Module:
+    """A model with random weights, in training mode.
+
+    Args:
+        name: a registered name (`list_models()`).
+        sampler: farthest-point sampler, see `cast_sdk.models.sampling`.
+        overrides: fields of ModelSpec, e.g. `embed_dim, depths, num_heads, clusters, num_classes, image_size, drop_path`.
+
+    Returns:
+        A module `model(image, superpixels, num_superpixels=None) -> CastOutput` with `model.spec`.
+    """
+    model = build(model_spec(name, **overrides), sampler)
+    model.initialise()  # type: ignore[operator]
+    return model

@@ -1,0 +1,82 @@
+"""Farthest-point sampling, the step that chooses the segments of the next level."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cast_sdk.errors import InputError, MissingDependencyError
+
+Sampler = Literal["float64", "matrix", "dgl"]
+
+
+def farthest_points(points: Tensor, count: int, sampler: Sampler = "float64") -> Tensor:
+    """Indices of `count` points, each the farthest (squared L2) from those chosen before, starting at index 0.
+
+    Args:
+        points: [N,P,C], P >= 1. No gradient flows through the choice.
+        count: points to choose; with fewer distinct points the choice repeats index 0.
+        sampler: "float64": distances in double precision, as DGL computes them; "matrix": one float32 distance matrix
+            of mean-centred points, much faster and equal except at near-ties; "dgl": DGL's own operator (extra `dgl`).
+
+    Returns:
+        int64 [N,count]; ties go to the lowest index.
+    """
+    points = points.detach()
+    if sampler == "float64":
+        return _by_differences(points.double(), count)
+    if sampler == "matrix":
+        return _by_matrix(squared_distances(points), count)
+    if sampler == "dgl":
+        return _dgl(points, count)
+    raise InputError(
+        "The sampler must be one of 'float64', 'matrix', 'dgl'.", found=repr(sampler), remedy="sampler='float64'"
+    )
+
+
+def squared_distances(points: Tensor) -> Tensor:
+    """Pairwise squared distances [N,P,P] in float32 from mean-centred points (|a|^2 + |b|^2 - 2 a.b)."""
+    with torch.autocast(points.device.type, enabled=False):
+        centred = points.float() - points.float().mean(1, keepdim=True)
+        norms = centred.square().sum(-1)
+        gram = centred @ centred.transpose(1, 2)
+        return norms[:, :, None] + norms[:, None, :] - 2 * gram
+
+
+def _by_differences(points: Tensor, count: int) -> Tensor:
+    rows = torch.arange(points.shape[0], device=points.device)
+    chosen = torch.zeros(points.shape[0], dtype=torch.long, device=points.device)
+    nearest = torch.full(points.shape[:2], torch.inf, dtype=points.dtype, device=points.device)
+    picks = [chosen]
+    for _ in range(count - 1):
+        distance = (points - points[rows, chosen][:, None]).square_().sum(-1)
+        nearest = torch.minimum(nearest, distance)
+        chosen = nearest.argmax(1)
+        picks.append(chosen)
+    return torch.stack(picks, 1)
+
+
+def _by_matrix(distances: Tensor, count: int) -> Tensor:
+    rows = torch.arange(distances.shape[0], device=distances.device)
+    chosen = torch.zeros(distances.shape[0], dtype=torch.long, device=distances.device)
+    nearest = distances[:, 0]
+    picks = [chosen]
+    for _ in range(count - 1):
+        chosen = nearest.argmax(1)
+        picks.append(chosen)
+        nearest = torch.minimum(nearest, distances[rows, chosen])
+    return torch.stack(picks, 1)
+
+
+def _dgl(points: Tensor, count: int) -> Tensor:
+    try:
+        from dgl.geometry import farthest_point_sampler
+    except ImportError as error:
+        raise MissingDependencyError(
+            "sampler='dgl' needs DGL.",
+            found=str(error),
+            remedy="pip install 'cast-sdk[dgl]', or use the default sampler, which picks the same points",
+        ) from error
+    return farthest_point_sampler(points.double(), count, start_idx=0)
