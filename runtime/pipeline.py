@@ -301,7 +301,7 @@ class Pipeline(Iterator[Item]):
                 raise StreamError(
                     f"Every stage must answer within {self.stall_timeout:g} s.",
                     found=f"stage {stage!r} is working on frame {index} for {time.monotonic() - since:.1f} s",
-                    remedy="check the device (driver log, temperature, memory) and restart; stall_timeout sets the limit",
+                    remedy="check the device (driver log, temperature, memory); stall_timeout sets the limit",
                 )
 
     def close(self, timeout: float = 5.0) -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+
 from cast_sdk.runtime.pipeline import Pipeline, Stage, StreamError
 
 
@@ -70,8 +71,7 @@ def test_latest_drops_stale_values_and_counts_them():
     release = threading.Event()
 
     def source():
-        for i in range(100):
-            yield i
+        yield from range(100)
         release.set()
 
     def slow(value):

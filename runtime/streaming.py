@@ -1,0 +1,117 @@
+"""`Runtime.stream`: a source of frames through the stages of a Runtime, pipelined, in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from cast_sdk.runtime.pipeline import Item, Pipeline, Stage
+from cast_sdk.runtime.preprocess import Frame
+from cast_sdk.runtime.sources import Source, Status, open_source
+
+if TYPE_CHECKING:
+    from cast_sdk.runtime.result import Segmentation
+    from cast_sdk.runtime.runtime import Runtime
+
+
+class Stream(Iterator["Segmentation"]):
+    """Segmentations of a source, in order. Closing it, or leaving the loop, ends its threads and its source.
+
+    Attributes:
+        source: the open source: its `status`, `uri`, `live` and `skipped` (damaged frames left out).
+    """
+
+    def __init__(self, pipeline: Pipeline, source: Source) -> None:
+        self._pipeline, self.source = pipeline, source
+
+    @property
+    def dropped(self) -> int:
+        """Frames shed so far because a newer one was there."""
+        return self._pipeline.dropped
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Segmentation:
+        return _result(next(self._pipeline))
+
+    def close(self) -> None:
+        """End the threads; safe to call twice and from any thread."""
+        self._pipeline.close()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def stream(
+    rt: Runtime,
+    source: str | int | os.PathLike[str] | Iterable[Frame] | Source,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    rate: float | None = None,
+    flip: str = "none",
+    loop: bool = False,
+    wait: bool = False,
+    latest: bool | None = None,
+    max_latency: float | None = None,
+    workers: int = 1,
+    in_flight: int | None = None,
+    stall_timeout: float | None = 60.0,
+    on_status: Callable[[Status], None] | None = None,
+) -> Stream:
+    """Read, prepare, run and finish frames in threads that work at the same time.
+
+    Args:
+        rt: the runtime; it may be used for other frames meanwhile.
+        source: see `cast_sdk.runtime.sources`: a URI, a path, a camera number or any iterable of frames (each its
+            own array: frames are read ahead).
+        width, height, rate, flip, loop, wait: see `cast_sdk.runtime.sources.open_source`.
+        latest: take the newest frame and drop those that came while all stages were busy. Default: for live sources.
+        max_latency: seconds; older frames are shed where a newer one waits.
+        workers: threads that prepare frames and compute superpixels.
+        in_flight: most frames between source and caller, see `Pipeline`.
+        stall_timeout: seconds after which a stage that does not return is an error; None: never.
+        on_status: called with the source's `Status` when it changes (connection lost, opened again), from the
+            thread that reads the source.
+
+    Yields:
+        Segmentation: with `index` (position in the source), `dropped` (frames shed so far) and, in `timing`, also
+        `read` (waiting for the frame and decoding it) and `latency` (from the frame's arrival to this result).
+
+    Raises:
+        InputError, MissingDependencyError: at once, for a source that cannot be opened.
+        StreamError: while iterating, when the source or a stage fails; the cause is the original exception.
+    """
+    opened = open_source(source, width=width, height=height, rate=rate, flip=flip, loop=loop, wait=wait)
+    opened.on_status = on_status
+    stages = [
+        Stage("superpixels", lambda frame: rt.add_superpixels(rt.prepare(frame)), workers),
+        Stage("model", lambda prepared: (prepared, rt.infer([prepared])[0])),
+        Stage("finish", lambda pair: rt.finish(*pair)),
+    ]
+    newest = opened.live if latest is None else latest
+    if in_flight is None:
+        # The short last stage needs no frame of its own where each one costs latency.
+        in_flight = workers + 1 if newest else workers + 4
+    pipeline = Pipeline(
+        opened,
+        stages,
+        in_flight=in_flight,
+        latest=newest,
+        max_latency=max_latency,
+        stall_timeout=stall_timeout,
+        stop=opened.stop,
+    )
+    return Stream(pipeline, opened)
+
+
+def _result(item: Item) -> Any:
+    result = item.value
+    result.index, result.dropped = item.index, item.dropped
+    result.timing["read"], result.timing["latency"] = item.timing["read"], item.timing["latency"]
+    return result
