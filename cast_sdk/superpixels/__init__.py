@@ -1,1 +1,8 @@
-"""SEEDS superpixels behind one interface."""
+"""SEEDS superpixels: the kernel of this package, or the contrib module of OpenCV where it was not built."""
+
+from __future__ import annotations
+
+from cast_sdk.superpixels.api import backend, seeds, seeds_batch, superpixels_for
+from cast_sdk.superpixels.grid import SeedsGrid, seeds_count, seeds_grid
+
+__all__ = ["SeedsGrid", "backend", "seeds", "seeds_batch", "seeds_count", "seeds_grid", "superpixels_for"]

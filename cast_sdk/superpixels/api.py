@@ -1,0 +1,177 @@
+"""The public functions: checks, colour conversion and threads around one of the two kernels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cast_sdk.errors import InputError
+from cast_sdk.superpixels.grid import seeds_grid
+from cast_sdk.superpixels.kernels import borrow, kernel_class
+
+if TYPE_CHECKING:
+    from cast_sdk.spec import SuperpixelSettings
+
+Labels = npt.NDArray[np.int32]
+
+
+def backend() -> Literal["native", "opencv"]:
+    """Which kernel computes the superpixels here: the package's own, or OpenCV's contrib module. Labels are the same.
+
+    Raises:
+        MissingDependencyError: when neither exists; the message says what to install.
+    """
+    return kernel_class().name
+
+
+def seeds(image_rgb: npt.NDArray[np.uint8], num_superpixels: int = 196, bins: int = 15, iterations: int = 20) -> Labels:
+    """SEEDS superpixels of one image (Van den Bergh et al., IJCV 2015), in LAB colour, prior 2, one level of blocks.
+
+    Safe to call from several threads; the kernel runs without the interpreter lock.
+
+    Args:
+        image_rgb: uint8 [H, W, 3], red first.
+        num_superpixels: How many are asked for; `seeds_count` says how many result.
+        bins: Histogram bins per LAB channel, 1 to 16.
+        iterations: Passes over the pixels.
+
+    Returns:
+        int32 [H, W], labels 0..seeds_count(H, W, num_superpixels)-1.
+
+    Raises:
+        InputError: for another dtype or shape, or an image too small for so many superpixels.
+        MissingDependencyError: as `backend`.
+    """
+    _check_image(image_rgb)
+    _check_settings(bins, iterations)
+    height, width = image_rgb.shape[:2]
+    seeds_grid(height, width, num_superpixels)
+    labels = np.empty((height, width), np.int32)
+    _segment(image_rgb, num_superpixels, bins, iterations, labels)
+    return labels
+
+
+def seeds_batch(
+    images: npt.NDArray[np.uint8] | Sequence[npt.NDArray[np.uint8]],
+    num_superpixels: int = 196,
+    bins: int = 15,
+    iterations: int = 20,
+    *,
+    threads: int | None = None,
+    out: Labels | None = None,
+) -> Labels:
+    """SEEDS superpixels of several images of one size, on several threads.
+
+    Args:
+        images: uint8 [B, H, W, 3], or a sequence of [H, W, 3] arrays of equal size; red first.
+        num_superpixels, bins, iterations: As for `seeds`.
+        threads: How many to use; default: the cores this process may use. 1 stays on the calling thread, which suits
+            worker processes of a data loader.
+        out: int32 [B, H, W] to write into, C-contiguous.
+
+    Returns:
+        int32 [B, H, W]; `out` when given.
+
+    Raises:
+        InputError: as `seeds`, for unequal sizes, for an unusable `out`, or for fewer than one thread.
+        MissingDependencyError: as `backend`.
+    """
+    batch = list(images)
+    for image in batch:
+        _check_image(image)
+    _check_settings(bins, iterations)
+    if len({image.shape for image in batch}) != 1:
+        found = "no image" if not batch else ", ".join(sorted({str(image.shape) for image in batch}))
+        raise InputError(
+            "A batch holds at least one image, all of one size.", found=found, remedy="resize, or call seeds() for each"
+        )
+    height, width = batch[0].shape[:2]
+    seeds_grid(height, width, num_superpixels)
+    if threads is not None and threads < 1:
+        raise InputError("`threads` is at least 1.", found=str(threads), remedy="leave it out to use all cores")
+    labels = np.empty((len(batch), height, width), np.int32) if out is None else out
+    _check_out(labels, (len(batch), height, width))
+
+    def work(index: int) -> None:
+        _segment(batch[index], num_superpixels, bins, iterations, labels[index])
+
+    workers = min(len(batch), _available_cores() if threads is None else threads)
+    if workers == 1:
+        for index in range(len(batch)):
+            work(index)
+    else:
+        # A pool for the call alone: one that lives on would be dead in a forked worker process.
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(work, range(len(batch))))
+    return labels
+
+
+def superpixels_for(image_rgb: npt.NDArray[np.uint8], settings: SuperpixelSettings) -> Labels:
+    """Superpixels as a model expects them.
+
+    Args:
+        image_rgb: uint8 [H, W, 3], red first.
+        settings: `ModelSpec.superpixels` of the model; with `invert`, SEEDS sees (256 - v) mod 256.
+
+    Returns:
+        int32 [H, W].
+
+    Raises:
+        InputError, MissingDependencyError: as `seeds`.
+    """
+    if settings.invert:
+        _check_image(image_rgb)
+        image_rgb = np.negative(image_rgb)  # modulo 256
+    return seeds(image_rgb, settings.count, settings.bins, settings.iterations)
+
+
+def _segment(image_rgb: npt.NDArray[np.uint8], count: int, bins: int, iterations: int, out: Labels) -> None:
+    import cv2
+
+    lab = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2LAB)
+    height, width = out.shape
+    with borrow(height, width, count, bins, iterations) as kernel:
+        kernel(lab, out)
+
+
+def _check_image(image: Any) -> None:
+    if not isinstance(image, np.ndarray):
+        found = type(image).__name__
+    elif image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size:
+        return
+    else:
+        found = f"{image.dtype} {list(image.shape)}"
+    raise InputError(
+        "Superpixels need an RGB image as a NumPy array, uint8 [H, W, 3].",
+        found=found,
+        remedy="convert it: values 0..255 as uint8, three channels last",
+    )
+
+
+def _check_settings(bins: int, iterations: int) -> None:
+    if not 1 <= bins <= 16 or iterations < 0:
+        raise InputError(
+            "SEEDS takes 1 to 16 bins per channel and no negative iterations.",
+            found=f"{bins} bins, {iterations} iterations",
+        )
+
+
+def _check_out(out: Any, shape: tuple[int, ...]) -> None:
+    if not (
+        isinstance(out, np.ndarray)
+        and out.dtype == np.int32
+        and out.shape == shape
+        and out.flags.c_contiguous
+        and out.flags.writeable
+    ):
+        found = f"{out.dtype} {list(out.shape)}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise InputError(f"`out` is a writeable C-contiguous int32 array of shape {list(shape)}.", found=found)
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,79 @@
+"""The block grid that SEEDS starts from, and with it the number of superpixels. Pure Python."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from cast_sdk.errors import InputError
+
+
+@dataclass(frozen=True)
+class SeedsGrid:
+    """Blocks of `block_height` x `block_width` pixels; the last row and column also take the remaining pixels.
+
+    Two by two blocks make one superpixel; an odd last row or column of blocks joins its neighbour.
+    """
+
+    block_height: int
+    block_width: int
+    block_rows: int
+    block_columns: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of superpixels."""
+        return self.block_rows // 2
+
+    @property
+    def columns(self) -> int:
+        """Columns of superpixels."""
+        return self.block_columns // 2
+
+    @property
+    def count(self) -> int:
+        """Number of superpixels: labels are 0..count-1."""
+        return self.rows * self.columns
+
+
+def seeds_grid(height: int, width: int, num_superpixels: int) -> SeedsGrid:
+    """The grid that OpenCV's SEEDS uses for `num_levels=1` (which it raises to two levels).
+
+    Args:
+        height: Image height in pixels.
+        width: Image width in pixels.
+        num_superpixels: How many are asked for; the grid may give fewer.
+
+    Raises:
+        InputError: when the image is too small for so many superpixels (a block would be under one pixel), or when
+            fewer than two rows or columns of superpixels result.
+    """
+    if min(height, width, num_superpixels) < 1:
+        raise InputError(
+            "SEEDS needs a positive size and count.", found=f"{height}x{width}, {num_superpixels} superpixels"
+        )
+    rows = math.isqrt(num_superpixels * height // width)
+    columns = rows * width // height
+    if min(rows, columns) < 2:
+        raise InputError(
+            "SEEDS needs at least two rows and two columns of superpixels.",
+            found=f"{num_superpixels} superpixels on {height}x{width} pixels",
+            remedy="ask for more superpixels, or crop the image nearer to a square",
+        )
+    if height < 2 * rows or width < 2 * columns:
+        raise InputError(
+            "A superpixel of SEEDS starts with 2x2 blocks of at least one pixel.",
+            found=f"{num_superpixels} superpixels on {height}x{width} pixels",
+            remedy=f"ask for at most {height * width // 4} superpixels, or enlarge the image",
+        )
+    block_height, block_width = -(-height // (2 * rows)), -(-width // (2 * columns))
+    return SeedsGrid(block_height, block_width, height // block_height, width // block_width)
+
+
+def seeds_count(height: int, width: int, num_superpixels: int = 196) -> int:
+    """Number of superpixels that SEEDS gives for an image size.
+
+    Raises:
+        InputError: as `seeds_grid`.
+    """
+    return seeds_grid(height, width, num_superpixels).count
