@@ -1,0 +1,78 @@
+"""What the commands share: clear ends for errors and interruptions, and the options that open a model."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from cast_sdk.errors import CastError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def clean_exit(command: F) -> F:
+    """End a command with exit code 1 and the message of a CastError; 130 when interrupted."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except CastError as error:
+            click.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            sys.exit(130)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def model_options(command: F) -> F:
+    """Options --model, --backend, --device, --precision, --fit, --threads, --spinning."""
+    for option in reversed(
+        (
+            click.option(
+                "--model", "-m", metavar="FILE", help=".onnx, .engine or checkpoint (default: the bundled model)."
+            ),
+            click.option(
+                "--backend",
+                type=click.Choice(["auto", "onnxruntime", "openvino", "tensorrt", "torch"]),
+                default="auto",
+                show_default=True,
+                help="What runs the network; auto: by the file's suffix.",
+            ),
+            click.option(
+                "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where."
+            ),
+            click.option(
+                "--precision", type=click.Choice(["f32", "bf16"]), help="OpenVINO only: the precision it computes in."
+            ),
+            click.option(
+                "--fit",
+                type=click.Choice(["stretch", "crop"]),
+                default="stretch",
+                show_default=True,
+                help="Use the whole frame, or cut its centre as the reference's evaluation does.",
+            ),
+            click.option(
+                "--threads", type=click.IntRange(1), help="CPU threads of the network (default: cores, at most 8)."
+            ),
+            click.option("--spinning", is_flag=True, help="ONNX Runtime: let idle threads spin (for an idle machine)."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def open_runtime(options: dict[str, Any], **changes: Any) -> Any:
+    """The Runtime that the values of `model_options` ask for."""
+    from cast_sdk.runtime.runtime import Runtime
+
+    chosen = {**options, **changes}
+    if chosen.get("precision") is None:
+        chosen.pop("precision", None)
+    return Runtime(chosen.pop("model"), **chosen)
