@@ -66,13 +66,11 @@ def case_id(name: str) -> str:
     return name.removeprefix("case_")
 
 
-def params():
-    for name in CASES:
-        marks = () if "tiny" in name else (pytest.mark.full,)
-        yield pytest.param(name, marks=marks, id=case_id(name))
+def marked(name):
+    return pytest.param(name, marks=() if "tiny" in name else (pytest.mark.full,), id=case_id(name))
 
 
-@pytest.mark.parametrize("name", params())
+@pytest.mark.parametrize("name", [marked(name) for name in CASES])
 def test_case(name):
     case, meta = load_case(name)
     model, crc = make(meta["builder"], meta["salt"])

@@ -32,10 +32,11 @@ def check_gradients(parameters, fixture, tolerance):
             assert parameter.grad is None, f"{name} gets no gradient in the reference"
         else:
             grad = parameter.grad.numpy()
-            largest = max(np.abs(grad).max(), 1e-5 * scale)  # rounding noise below that (key biases)
-            error = np.abs(fixture_slice(grad) - fixture["grad_slice"][i]).max() / largest
-            assert error <= tolerance, f"{name}: {error:.1e}"
-            assert abs(np.linalg.norm(grad) - norm) <= tolerance * max(norm, 1e-5 * scale), name
+            # Directions that a later normalisation cancels have a gradient of pure rounding noise.
+            noise = 1e-6 * scale
+            error = np.abs(fixture_slice(grad) - fixture["grad_slice"][i]).max()
+            assert error <= tolerance * np.abs(grad).max() + noise, f"{name}: {error:.1e}"
+            assert abs(np.linalg.norm(grad) - norm) <= tolerance * norm + noise * grad.size**0.5, name
 
 
 @pytest.mark.parametrize("name", GRADS)
