@@ -1,0 +1,66 @@
+"""Segment a video file: an annotated video and its JSON lines."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cast_sdk.runtime.capture import FileSource
+from cast_sdk.runtime.record import Recorder
+from cast_sdk.runtime.sources import VIDEO_SUFFIXES, SourceOptions
+from cast_sdk.runtime.streaming import stream
+
+if TYPE_CHECKING:
+    from cast_sdk.runtime.result import Segmentation
+    from cast_sdk.runtime.runtime import Runtime
+
+
+def is_video(path: str | os.PathLike[str]) -> bool:
+    """True for a file whose suffix is one of a video."""
+    return Path(path).suffix.lower() in VIDEO_SUFFIXES
+
+
+def segment_video(
+    rt: Runtime,
+    path: str | os.PathLike[str],
+    out_dir: str | os.PathLike[str],
+    *,
+    level: int = 2,
+    suffix: str = ".mp4",
+    progress: Callable[[Segmentation, int], None] | None = None,
+    **draw: Any,
+) -> tuple[Path, Path]:
+    """Every frame of a video, segmented.
+
+    Args:
+        rt: the runtime.
+        path: the video.
+        out_dir: folder for `NAME.mp4` and `NAME.jsonl` (see `record.Recorder`); both appear when they are complete, or
+            hold what was done when the work was interrupted.
+        level: level that is drawn.
+        suffix: of the annotated video.
+        progress: called with each result and the number of frames the file states (0: unknown).
+        draw: options of `Segmentation.plot`.
+
+    Returns:
+        Paths of the video and of the JSON lines.
+
+    Raises:
+        InputError: no video, or one that holds no frame.
+        StreamError: the video fails midway.
+    """
+    source = FileSource(os.fspath(path), SourceOptions())
+    target = Path(out_dir) / f"{Path(path).stem}{suffix}"
+    if target.resolve() == Path(path).resolve():
+        target = target.with_name(f"{target.stem}_segments{suffix}")
+    with (
+        Recorder(target, rate=source.rate, level=level, source=os.fspath(path), **draw) as recorder,
+        stream(rt, source) as results,
+    ):
+        for result in results:
+            recorder.write(result)
+            if progress is not None:
+                progress(result, source.count)
+    return recorder.path, recorder.records
