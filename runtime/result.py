@@ -31,7 +31,8 @@ class Segmentation:
         hierarchy: the segments at the model's size; None for models without superpixels.
         outputs: the model's raw outputs for this frame (no batch axis), by name.
         frame: uint8 [h, w, 3] BGR, the frame itself: needed for drawing only, may be set to None to free it.
-        timing: milliseconds per stage: preprocess, superpixels, model, postprocess, total; decode for files.
+        timing: milliseconds per stage: preprocess, superpixels, model, postprocess, total; decode for files; streams
+            add read and latency.
         source: path or name of the frame, if it has one.
         index: position of the frame in the stream it came from.
         dropped: frames that its stream has shed so far, because a newer one was there.

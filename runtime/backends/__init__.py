@@ -90,12 +90,12 @@ def open_backend(
     if threads is not None and threads < 1:
         raise InputError("A backend needs at least one thread.", found=f"threads={threads}")
     if name == "tensorrt":
-        from cast_sdk.runtime.backends.tensorrt import TensorRTBackend
-
         if device == "cpu":
             raise InputError(
                 "An engine runs on an NVIDIA GPU.", found="device='cpu'", remedy="run the .onnx on the CPU instead"
             )
+        from cast_sdk.runtime.backends.tensorrt import TensorRTBackend
+
         return TensorRTBackend(file, **options)
     cores = threads or default_threads()
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cast_sdk.artifact import from_metadata
+from cast_sdk.artifact import INFO_KEY, SPEC_KEY, from_metadata
 from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
 from cast_sdk.runtime.backends import check_batch
 
@@ -57,8 +57,8 @@ class OpenVINOBackend:
         }
         try:
             model = core.read_model(os.fspath(path))
-            stored = model.get_rt_info().get("framework", {})
-            metadata = {key: str(value.value) for key, value in dict(stored).items()}
+            keys = [key for key in (SPEC_KEY, INFO_KEY) if model.has_rt_info(["framework", key])]
+            metadata = {key: str(model.get_rt_info(["framework", key]).astype(str)) for key in keys}
             self.spec, self.info = from_metadata(metadata, path)
             compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
@@ -68,7 +68,8 @@ class OpenVINOBackend:
                 remedy="check that the file is a complete .onnx, or use backend='onnxruntime'",
             ) from error
         self._inputs = [port.get_any_name() for port in compiled.inputs]
-        self._outputs = [port.get_any_name() for port in compiled.outputs]
+        # A port also answers to the names of tensors that were fused into it.
+        self._outputs = [next(iter(port.names & set(self.info.outputs))) for port in compiled.outputs]
         self._request: Any = compiled.create_infer_request()
         self._lock = threading.Lock()  # one request holds one set of buffers
 

@@ -1,0 +1,146 @@
+"""Which backend opens what, and what each says about files it cannot use."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from cast_sdk.errors import ArtifactError, CastError, InputError, MissingDependencyError
+from cast_sdk.runtime.backends import Backend, choose_backend, default_threads, open_backend
+
+
+def test_suffixes(tmp_path):
+    names = {"a.onnx": "onnxruntime", "a.engine": "tensorrt", "a.pth": "torch", "a.pth.tar": "torch"}
+    assert {name: choose_backend(tmp_path / name) for name in names} == names
+    assert choose_backend(tmp_path / "a.ONNX", "openvino") == "openvino"
+
+
+def batch(count=1, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (count, 96, 96, 3), dtype=np.uint8), rng.integers(
+        0, 64, (count, 96, 96), dtype=np.int32
+    )
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_the_contract(tiny_onnx, backend):
+    if backend == "openvino":
+        pytest.importorskip("openvino", reason="the optional OpenVINO package is not installed")
+    model = open_backend(tiny_onnx, backend, "cpu", threads=1)
+    assert isinstance(model, Backend) and model.device == "cpu"
+    assert model.spec.name == "fixture" and model.info.num_superpixels == 64
+    outputs = model.run(*batch())
+    assert tuple(outputs) == model.info.outputs
+    assert outputs["embedding"].shape == (1, 8) and outputs["logits"].dtype == np.float32
+    for level in range(1, 5):
+        assert outputs[f"level{level}"].shape == (1, 64) and outputs[f"level{level}"].dtype == np.int32
+    kept = outputs["embedding"].copy()
+    other = model.run(*batch(seed=1))
+    assert np.array_equal(kept, outputs["embedding"])  # the caller owns the arrays
+    assert not np.allclose(kept, other["embedding"])  # outputs move with the input
+    model.close()
+    model.close()
+    with pytest.raises(InputError, match="closed backend"):
+        model.run(*batch())
+
+
+def test_both_backends_agree(tiny_onnx):
+    pytest.importorskip("openvino", reason="the optional OpenVINO package is not installed")
+    a, b = (open_backend(tiny_onnx, name, "cpu").run(*batch()) for name in ("onnxruntime", "openvino"))
+    assert np.allclose(a["logits"], b["logits"], atol=1e-4)
+    assert np.array_equal(a["level4"], b["level4"])
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda i, s: (i.astype(np.float32), s), r"'image' is uint8 of shape \[1, 96, 96, 3\]"),
+        (lambda i, s: (i[:, :90], s), r"found: uint8 of shape \[1, 90, 96, 3\]"),
+        (lambda i, s: (i, s.astype(np.int64)), r"'superpixels' is int32"),
+        (lambda i, s: (i.repeat(2, 0), s.repeat(2, 0)), r"\[2, 96, 96, 3\]"),
+    ],
+)
+def test_wrong_shapes_and_types(tiny_onnx, change, words):
+    with pytest.raises(InputError, match=f"(?i){words}"):
+        open_backend(tiny_onnx).run(*change(*batch()))
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("damage", ["empty", "text", "truncated", "foreign", "foreign spec"])
+def test_files_that_are_no_models(tiny_onnx, tmp_path, damage, backend):
+    if backend == "openvino":
+        pytest.importorskip("openvino", reason="the optional OpenVINO package is not installed")
+    path = tmp_path / "bad.onnx"
+    content = tiny_onnx.read_bytes()
+    if damage == "foreign":
+        model = onnx.load(tiny_onnx)
+        del model.metadata_props[:]
+        content = model.SerializeToString()
+    elif damage == "foreign spec":
+        model = onnx.load(tiny_onnx)
+        model.metadata_props[0].value = '{"schema_version": 99}'
+        content = model.SerializeToString()
+    path.write_bytes({"empty": b"", "text": b"hello", "truncated": content[: len(content) // 2]}.get(damage, content))
+    words = {
+        "empty": "is empty",
+        "foreign": "without metadata 'cast_sdk'.*\n.*cast-export --ckpt",
+        "foreign spec": "schema 99",
+    }.get(damage, "must be able to load the file")
+    with pytest.raises(ArtifactError, match=words):
+        open_backend(path, backend)
+
+
+@pytest.mark.parametrize(
+    "name, options, kind, words",
+    [
+        ("missing.onnx", {}, ArtifactError, "no file"),
+        (".", {}, ArtifactError, "the folder"),
+        ("a.zip", {}, ArtifactError, r"ends in \.onnx, \.engine"),
+        ("a.onnx", {"backend": "ncnn"}, InputError, "auto or one of onnxruntime, openvino"),
+        ("a.onnx", {"backend": "torch"}, InputError, r"torch backend cannot read \.onnx"),
+        ("a.onnx", {"backend": "tensorrt"}, InputError, "cast-export --onnx"),
+        ("a.onnx", {"device": "tpu"}, InputError, "auto, cpu, cuda"),
+        ("a.onnx", {"threads": 0}, InputError, "at least one thread"),
+        ("a.engine", {"device": "cpu"}, InputError, "NVIDIA GPU"),
+    ],
+)
+def test_requests_that_cannot_be_met(tmp_path, name, options, kind, words):
+    if name[0] == "a":
+        (tmp_path / name).write_bytes(b"content")
+    with pytest.raises(kind, match=words):
+        open_backend(tmp_path / name, **options)
+
+
+def test_options_of_another_backend(tiny_onnx):
+    with pytest.raises(InputError, match="knows its own options only"):
+        open_backend(tiny_onnx, precision="bf16")
+
+
+def test_cuda_is_never_replaced_in_silence(tiny_onnx):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this onnxruntime has the CUDA provider")
+    with pytest.raises(MissingDependencyError, match="onnxruntime-gpu"):
+        open_backend(tiny_onnx, device="cuda")
+    assert open_backend(tiny_onnx, device="auto").device == "cpu"
+
+
+def test_openvino_precisions(tiny_onnx):
+    openvino = pytest.importorskip("openvino", reason="the optional OpenVINO package is not installed")
+    with pytest.raises(InputError, match="f32, bf16"):
+        open_backend(tiny_onnx, "openvino", precision="f8")
+    with pytest.raises(InputError, match="runs on the CPU"):
+        open_backend(tiny_onnx, "openvino", "cuda")
+    able = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    try:
+        model = open_backend(tiny_onnx, "openvino", precision="bf16")
+    except CastError as error:
+        assert not able and "bfloat16" in str(error)
+    else:
+        assert able and model.run(*batch())["level1"].shape == (1, 64)
+
+
+def test_threads_by_default():
+    assert 1 <= default_threads() <= 8
