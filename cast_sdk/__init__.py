@@ -31,7 +31,20 @@ _WHERE = {
 }
 _MODULES = ("errors", "export", "hierarchy", "models", "runtime", "spec", "superpixels", "training")
 
-__all__ = ["CastError", "__version__", *_WHERE]
+__all__ = [
+    "CastError",
+    "CastOutput",
+    "ModelSpec",
+    "Runtime",
+    "Segmentation",
+    "__version__",
+    "build_engine",
+    "create_model",
+    "export_onnx",
+    "list_models",
+    "load_model",
+    "save_official",
+]
 
 
 def __getattr__(name: str) -> Any:

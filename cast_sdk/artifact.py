@@ -71,7 +71,7 @@ def from_metadata(metadata: dict[str, str], path: str | os.PathLike[str]) -> tup
 def sha256(path: str | os.PathLike[str]) -> str:
     """Hex digest of a file."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
@@ -101,7 +101,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -124,7 +124,7 @@ class Cast(nn.Module):
         if flat:
             self.blocks = nn.ModuleList(blocks)
             self.norm = nn.LayerNorm(dim, eps=1e-6)
-            self.head = make_head(spec)
+        self.head = make_head(spec)
         start = 0
         for level, size in enumerate(spec.depths, 1):
             stage = numbered(blocks[start : start + size], start if flat else 0)
@@ -136,8 +136,6 @@ class Cast(nn.Module):
             self.block_fusion = BlockFusion(dim)
         else:
             self.pool4.requires_grad_(False)  # its segments are outputs, but no gradient reaches it
-        if not flat:
-            self.head = make_head(spec)
 
     def stage(self, level: int) -> nn.Sequential:
         """Blocks of stage 1..4."""
@@ -168,8 +166,9 @@ class Cast(nn.Module):
         count = token_count(self.spec, superpixels, num_superpixels)
         if on_grid:
             if h != self.spec.position_grid or w != self.spec.position_grid:
+                side = 8 * self.spec.position_grid
                 raise InputError(
-                    f"This model works on images of {8 * self.spec.position_grid} x {8 * self.spec.position_grid} pixels.",
+                    f"This model works on images of {side} x {side} pixels.",
                     found=f"{image.shape[-2]} x {image.shape[-1]}",
                     remedy="resize the image, or create the model with image_size=N",
                 )

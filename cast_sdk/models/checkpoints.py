@@ -68,7 +68,7 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
             if refused
             else "copy or download the file again",
         ) from error
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, LookupError, ValueError, TypeError) as error:
         raise CheckpointError(
             "A checkpoint must be a complete PyTorch file.",
             found=f"{file} ({file.stat().st_size} bytes): {_first_line(error)}",
@@ -175,7 +175,7 @@ def fill(model: nn.Module, state: State, path: str | os.PathLike[str] = "") -> N
     if any(problems.values()):
         spec: ModelSpec = model.spec  # type: ignore[assignment]
         raise CheckpointError(
-            f"The checkpoint must fit {spec.name} (family {spec.family}, width {spec.embed_dim}, depths {spec.depths}).",
+            f"The checkpoint must fit {spec.name} ({spec.family}, width {spec.embed_dim}, depths {spec.depths}).",
             found="; ".join(f"{_listing(keys)} {what}" for what, keys in problems.items() if keys)
             + (f" in {os.fspath(path)}" if path else ""),
             remedy="check that the file belongs to this model; num_classes=N replaces a classifier",
@@ -226,10 +226,11 @@ def load_model(
     if num_classes is not None and num_classes != spec.num_classes:
         spec, state = _replace_classifier(spec, state, num_classes)
     model = build(spec, sampler)
-    if num_classes and not any(key.endswith("head.weight") for key in state) and hasattr(model, "head"):
-        nn.init.normal_(model.head.weight, std=0.01)  # type: ignore[arg-type, union-attr]
-        nn.init.zeros_(model.head.bias)  # type: ignore[arg-type, union-attr]
-        state = {**state, "head.weight": model.head.weight.detach(), "head.bias": model.head.bias.detach()}  # type: ignore[union-attr]
+    head = getattr(model, "head", None)
+    if num_classes and isinstance(head, nn.Linear) and "head.weight" not in state:
+        nn.init.normal_(head.weight, std=0.01)
+        nn.init.zeros_(head.bias)
+        state = {**state, "head.weight": head.weight.detach(), "head.bias": head.bias.detach()}
     fill(model, _fit_positions(model, state), path)
     return model.eval()
 

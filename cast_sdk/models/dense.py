@@ -24,7 +24,9 @@ class MaskTransformer(nn.Module):
         self.cls_emb = nn.Parameter(torch.empty(1, classes, dim))
         self.proj_patch = nn.Parameter(dim**-0.5 * torch.randn(dim, dim))
         self.proj_classes = nn.Parameter(dim**-0.5 * torch.randn(dim, dim))
-        self.blocks = nn.ModuleList([Block(dim, num_heads, eps=1e-5, dropout=dropout) for _ in range(layers)])
+        self.blocks = nn.ModuleList(
+            [Block(dim, num_heads, eps=1e-5, dropout=dropout, norms_first=True) for _ in range(layers)]
+        )
         self.proj_dec = nn.Linear(dim, dim)
         self.decoder_norm = nn.LayerNorm(dim)
         self.mask_norm = nn.LayerNorm(classes)

@@ -112,5 +112,3 @@ def _head(state: Mapping[str, Tensor], encoder: Mapping[str, Tensor], family: Fa
         changes["classifier"] = "none" if last is None else "softmax" if ".3." in last else "linear"
         changes["num_classes"] = 0 if last is None else state[last].shape[0]
     return changes
-
-

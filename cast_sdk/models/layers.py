@@ -88,11 +88,15 @@ class Block(nn.Module):
         eps: float = 1e-6,
         dropout: float = 0.0,
         drop_path: float = 0.0,
+        norms_first: bool = False,  # registration order of the published mask decoder; optimiser states follow it
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=eps)
-        self.norm2 = nn.LayerNorm(dim, eps=eps)
+        if norms_first:
+            self.norm2 = nn.LayerNorm(dim, eps=eps)
         self.attn = Attention(dim, num_heads, dropout)
+        if not norms_first:
+            self.norm2 = nn.LayerNorm(dim, eps=eps)
         self.mlp = Mlp(dim, mlp_ratio * dim, dropout)
         self.drop_path = DropPath(drop_path)
 

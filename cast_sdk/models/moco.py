@@ -27,6 +27,9 @@ class MoCo(nn.Module):
         self.base_encoder = build(spec, sampler)
         self.momentum_encoder = build(spec, sampler)
         hidden, out = spec.head_dims
+        for encoder in (self.base_encoder, self.momentum_encoder):
+            # Published checkpoints list the projector last: there it replaced the encoder's first head.
+            encoder._modules["head"] = encoder._modules.pop("head")
         self.predictor = projector(out, hidden, out, layers=2)
         self.copy_base()
 

@@ -164,7 +164,8 @@ def create_model(name: str, *, sampler: Sampler = "float64", **overrides: Any) -
     Args:
         name: a registered name (`list_models()`).
         sampler: farthest-point sampler, see `cast_sdk.models.sampling`.
-        overrides: fields of ModelSpec, e.g. `embed_dim, depths, num_heads, clusters, num_classes, image_size, drop_path`.
+        overrides: fields of ModelSpec, such as `embed_dim, depths, num_heads, clusters, num_classes, image_size,
+            drop_path`.
 
     Returns:
         A module `model(image, superpixels, num_superpixels=None) -> CastOutput` with `model.spec`.

@@ -92,9 +92,7 @@ def resized_assignment(
     return matrix.view(n, count, h * w) / sizes[..., None]
 
 
-def resized_segment_mean(
-    features: Tensor, labels: Tensor, count: int, mode: Literal["bilinear", "bicubic"]
-) -> Tensor:
+def resized_segment_mean(features: Tensor, labels: Tensor, count: int, mode: Literal["bilinear", "bicubic"]) -> Tensor:
     """Segment mean of features [N or 1,h,w,C] resized to the resolution of the labels [N,H,W] -> [N,S,C]."""
     grid = (features.shape[1], features.shape[2])
     if labels.shape[1:] == grid:

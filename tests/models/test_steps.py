@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from golden_tools import GOLDEN, assert_close, canonical_keys, draw_weights, fixture_slice, inputs, load_case, normalised
+from golden_tools import (
+    GOLDEN,
+    assert_close,
+    canonical_keys,
+    draw_weights,
+    fixture_slice,
+    inputs,
+    load_case,
+    normalised,
+)
 from test_cases import BUILDERS, make
 
 from cast_sdk.models import MoCo, model_spec

@@ -39,7 +39,9 @@ def test_segment_mean(units):
     torch.testing.assert_close(sizes <= 0.5, units["segmean/padding_mask"])
 
 
-@pytest.mark.parametrize("name", ["224x224_to_28x28", "512x512_to_64x64", "37x53_to_9x11", "100x76_to_64x64", "28x28_to_56x60"])
+@pytest.mark.parametrize(
+    "name", ["224x224_to_28x28", "512x512_to_64x64", "37x53_to_9x11", "100x76_to_64x64", "28x28_to_56x60"]
+)
 def test_nearest_labels(units, name):
     out = units[f"nearest/{name}/out"]
     torch.testing.assert_close(nearest_labels(units[f"nearest/{name}/in"], *out.shape[1:]), out)

@@ -1,0 +1,44 @@
+# Two commands do everything on a fresh machine with Python: make demo, make test.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+CONTRIB := build/opencv-contrib
+
+.PHONY: demo test lint types clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The stamps make a second call quick; pyproject.toml renews them.
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet -e ".[export]"
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet -e ".[dev]"
+	touch $@ $(VENV)/.demo
+
+# OpenCV's own SEEDS, to compare with: kept out of the environment, where it would clash with opencv-python.
+$(CONTRIB)/.done:
+	$(PYTHON) -m pip install --quiet --no-deps --target $(CONTRIB) "opencv-contrib-python>=5"
+	touch $@
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.dev $(CONTRIB)/.done
+	CAST_SDK_OPENCV_CONTRIB=$(abspath $(CONTRIB)) $(BIN)/python -m pytest $(PYTEST)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# runtime/, export/ and training/ are installed inside cast_sdk; mypy sees them there through links.
+types: $(VENV)/.dev
+	rm -rf build/types && mkdir -p build/types/cast_sdk
+	ln -s $(abspath cast_sdk)/* build/types/cast_sdk/
+	ln -s $(abspath export) $(abspath runtime) $(abspath training) build/types/cast_sdk/
+	cd build/types && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml) -p cast_sdk
+
+clean:
+	rm -rf build dist *.egg-info outputs
