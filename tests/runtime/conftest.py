@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -93,6 +94,17 @@ def build_graph(path: Path, *, spec: ModelSpec = SPEC, batch: int | None = 1, se
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_spec() -> ModelSpec:
+    return SPEC
+
+
+@pytest.fixture(scope="session")
+def build_onnx() -> Callable[..., Path]:
+    """`build_graph(path, spec=..., batch=..., semantic=...)`."""
+    return build_graph
 
 
 @pytest.fixture(scope="session")
