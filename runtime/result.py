@@ -143,7 +143,7 @@ class Segmentation:
             temporary.write_bytes(data)
 
     def to_dict(self, *, masks: bool = True) -> dict[str, Any]:
-        """Plain data for JSON; see `docs/json.md` for the fields.
+        """Plain data for JSON; `cast_sdk.runtime.serialise.to_dict` lists the fields.
 
         Args:
             masks: include the run-length mask of each segment (COCO's uncompressed form).

@@ -59,7 +59,8 @@ class TorchBackend:
         side = self.spec.image_size
         count = seeds_count(side, side, self.spec.superpixels.count) if self.spec.uses_superpixels else 0
         outputs = ["embedding"]
-        outputs += ["logits"] if self.spec.num_classes and not self.spec.dense else []
+        classifies = not self.spec.fused or (self.spec.family == "cast_seg" and self.spec.stage == "pretrain")
+        outputs += ["logits"] if classifies and self.spec.num_classes and self.spec.head == "linear" else []
         outputs += [f"level{n + 1}" for n in range(len(self.spec.clusters))]
         outputs += ["semantic"] if self.spec.dense else []
         self.info = ExportInfo(
@@ -84,12 +85,12 @@ class TorchBackend:
             pixels = torch.from_numpy(image).to(self.device).float() / 255
             pixels = ((pixels - self._mean) / self._std).permute(0, 3, 1, 2)
             labels = torch.from_numpy(superpixels).to(self.device).long()
-            out = self._model(pixels, labels)
+            out = self._model(pixels, labels, self.info.num_superpixels)
         values = {"embedding": out.embedding, "logits": out.logits}
         values |= {f"level{n}": level.labels.int() for n, level in enumerate(out.levels, start=1)}
         if self.spec.dense:
             values["semantic"] = out.dense.argmax(-1).int()
-        return {name: values[name].cpu().numpy() for name in self.info.outputs if values.get(name) is not None}
+        return {name: values[name].cpu().numpy() for name in self.info.outputs}
 
     def close(self) -> None:
         self._model = None
