@@ -145,11 +145,11 @@ class AppSink:
 @cache
 def _gst() -> Any:
     try:
-        import gi  # type: ignore[import-not-found]
+        import gi
 
         gi.require_version("Gst", "1.0")
         gi.require_version("GstApp", "1.0")
-        from gi.repository import Gst, GstApp  # type: ignore[import-not-found]  # noqa: F401  (GstApp: signals of appsink)
+        from gi.repository import Gst, GstApp  # noqa: F401  (GstApp: signals of appsink)
     except (ImportError, ValueError) as error:
         raise MissingDependencyError(
             _NEEDS,

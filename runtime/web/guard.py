@@ -1,0 +1,184 @@
+"""What the server refuses: strangers, foreign pages, and clients that are slow on purpose."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable, MutableMapping
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+HEADER_SECONDS = 10.0  # to send a complete request head
+REQUEST_SECONDS = 60.0  # for a whole request and its answer; websockets have their own limits
+MOST_CONNECTIONS = 256
+
+_ASK = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>Token needed</title><style>body{font:16px/1.5 system-ui;background:#0b0f14;color:#dbe4ee;display:grid;
+place-items:center;min-height:95vh;margin:0}form{max-width:22rem;padding:1rem}input,button{font:inherit;width:100%;
+box-sizing:border-box;padding:.7rem;border-radius:.6rem;border:1px solid #2a3542;background:#131a22;color:inherit}
+button{margin-top:.7rem;background:#2f81f7;border:0;color:#fff}</style><form method="get" action="/"><h1>Token
+needed</h1><p>cast-camera printed a token where it was started. Open the address with it, or paste it here.</p>
+<input name="token" type="password" aria-label="Token" autofocus autocomplete="off"><button>Open the view</button>
+</form></html>"""
+_ASK_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'",
+}
+
+
+class Gate:
+    """ASGI middleware: host, origin and token are checked before anything else happens.
+
+    Args:
+        app: what is guarded.
+        token: needed for everything; None: no token (loopback only).
+        loopback: the server listens on this machine only. Then the Host header must name it, so that a foreign name
+            that resolves to 127.0.0.1 (DNS rebinding) gets nothing.
+        cookie: name of the cookie that keeps the token in a browser.
+        headers: added to every answer that does not set them itself.
+    """
+
+    def __init__(
+        self, app: Any, *, token: str | None, loopback: bool, cookie: str, headers: dict[str, str] | None = None
+    ) -> None:
+        self.app, self.loopback, self.cookie = app, loopback, cookie
+        self._headers = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+        self._digest = None if token is None else _digest(token)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+
+        async def send_more(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                present = {name for name, _ in message["headers"]}
+                more = [header for header in self._headers if header[0] not in present]
+                message = {**message, "headers": [*message["headers"], *more]}
+            await send(message)
+
+        answer = self._judge(scope)
+        if answer is None:
+            await self.app(scope, receive, send_more)
+        elif scope["type"] == "http":
+            await answer(scope, receive, send_more)
+        else:
+            await receive()
+            await send({"type": "websocket.close", "code": 4000 + answer.status_code})
+
+    def _judge(self, scope: Scope) -> Response | None:
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        host = headers.get("host", "")
+        if self.loopback and _hostname(f"//{host}") not in LOOPBACK:
+            return _refused(421, "This server answers to localhost only.")
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            return _refused(403, "Pages of other sites may not use this server.")
+        if self._digest is None:
+            return None
+        asked = _query_token(scope.get("query_string", b"").decode("latin-1"))
+        if asked and self._right(asked):
+            if scope["type"] == "http" and scope["path"] == "/" and scope["method"] == "GET":
+                answer = RedirectResponse("/", status_code=303)
+                answer.set_cookie(self.cookie, asked, httponly=True, samesite="strict", path="/")
+                return answer
+            return None
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self._right(bearer.strip()):
+            return None
+        if self._right(_cookie(headers.get("cookie", ""), self.cookie)):
+            return None
+        if scope["type"] == "http" and scope["path"] == "/":
+            return HTMLResponse(_ASK, status_code=401, headers=_ASK_HEADERS)
+        return _refused(401, "A token is needed: open the address that cast-camera printed.")
+
+    def _right(self, token: str) -> bool:
+        # Digests have one length, so that neither length nor content of the token shows in the time this takes.
+        return self._digest is not None and hmac.compare_digest(_digest(token), self._digest)
+
+
+class ImpatientProtocol(H11Protocol):
+    """HTTP/1.1 that closes connections which do not send a request in time, or of which there are too many."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._since = self.loop.time()
+        self._check = self.loop.call_later(HEADER_SECONDS, self._look)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._check.cancel()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        self._since = self.loop.time()
+        super().on_response_complete()
+
+    def _look(self) -> None:
+        if self.transport.is_closing() or self.transport.get_protocol() is not self:
+            return  # gone, or a websocket by now
+        working = self.cycle is not None and not self.cycle.response_complete
+        if self.loop.time() - self._since >= (REQUEST_SECONDS if working else HEADER_SECONDS) - 0.01:
+            self.transport.abort()
+        else:
+            self._check = self.loop.call_later(1.0, self._look)
+
+
+def security_headers(script: str, style: str) -> dict[str, str]:
+    """Headers for every answer: only the page's own script and style run, nothing is framed, cached or sniffed."""
+    policy = (
+        "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
+        f"script-src {script}; style-src {style}; img-src 'self' blob: data:; connect-src 'self'"
+    )
+    return {
+        "content-security-policy": policy,
+        "x-content-type-options": "nosniff",
+        "x-frame-options": "DENY",
+        "referrer-policy": "no-referrer",
+        "cache-control": "no-store",
+    }
+
+
+def source_hash(text: str) -> str:
+    """A Content-Security-Policy source for an inline script or style."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _refused(code: int, reason: str) -> JSONResponse:
+    return JSONResponse({"error": reason}, status_code=code)
+
+
+def _hostname(address: str) -> str:
+    try:
+        return (urlsplit(address).hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+def _query_token(query: str) -> str:
+    try:
+        return parse_qs(query, max_num_fields=32).get("token", [""])[-1]
+    except ValueError:
+        return ""
+
+
+def _cookie(header: str, name: str) -> str:
+    try:
+        morsel = SimpleCookie(header).get(name)
+    except CookieError:
+        return ""
+    return morsel.value if morsel else ""
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
