@@ -112,6 +112,12 @@ class Hierarchy:
             )
         return _parents(self.members[level], self.members[level + 1])
 
+    def ancestors(self, level: int, coarser: int) -> Labels:
+        """`ancestors(l, m)[i]` is the segment of the coarser level m that holds segment i of level l: int32 [n_l]."""
+        if self.check_level(level) > self.check_level(coarser):
+            raise InputError("An ancestor is of a coarser level.", found=f"level {coarser} for level {level}")
+        return _parents(self.members[level], self.members[coarser])
+
     def children(self, level: int, segment: int) -> Labels:
         """Segments of level l-1 inside segment `segment` of level l: int32, ascending."""
         if self.check_level(level) == 0:

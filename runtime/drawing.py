@@ -66,8 +66,8 @@ def overlay(
     colours: npt.NDArray[np.uint8],
     *,
     alpha: float = 0.55,
-    coarser: Sequence[Labels] = (),
     boundaries: bool = True,
+    coarse: Labels | None = None,
 ) -> Image:
     """A frame with coloured segments.
 
@@ -76,22 +76,28 @@ def overlay(
         labels: int32 [h, w]; negative: outside, darkened.
         colours: uint8 [n, 3] BGR by label.
         alpha: opacity of the fills.
-        coarser: label maps of coarser levels, whose outlines are drawn heavier.
         boundaries: draw outlines at all.
+        coarse: labels of a coarser level, [h, w]: outlines are heavy where it ends too and light elsewhere. None: all
+            are heavy.
     """
     cv2 = import_cv2()
     outside = labels < 0
     # A paler, greyer picture below lets the fills keep their own colour.
-    grey = cv2.cvtColor(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
-    base = cv2.addWeighted(np.ascontiguousarray(frame), 0.35, grey, 0.65, 12)
-    out = cv2.addWeighted(colours[np.maximum(labels, 0)], alpha, base, 1 - alpha, 0)
+    frame = np.ascontiguousarray(frame)
+    grey = cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY), cv2.COLOR_GRAY2BGR)
+    base = cv2.addWeighted(frame, 0.35, grey, 0.65, 12)
+    out = cv2.addWeighted(colours.take(np.maximum(labels, 0), 0), alpha, base, 1 - alpha, 0)
     if outside.any():
         out[outside] = frame[outside] // 3
     if boundaries:
-        width = max(1, round(max(labels.shape) / 800))
-        outlines = [labels, *coarser]
-        for number, outline in enumerate(outlines, start=1):
-            _ink(out, outline, width, 0.85 if number == len(outlines) else 0.45)
+        ink = _edges(labels) * np.uint8(217 if coarse is None else 115)
+        if coarse is not None:
+            ink[_edges(coarse)] = 217
+        if (width := round(max(labels.shape) / 800)) > 1:
+            ink = cv2.dilate(ink, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
+        # The blur softens the steps of a line; the gain gives its core back what that takes.
+        ink = cv2.convertScaleAbs(cv2.GaussianBlur(ink, (3, 3), 0.6), alpha=1.25)
+        out = cv2.add(out, cv2.multiply(255 - out, cv2.cvtColor(ink, cv2.COLOR_GRAY2BGR), scale=1 / 255))
     return cast(Image, out)
 
 
@@ -155,11 +161,14 @@ def _tile(
         )
         picture = overlay(frame, _smooth(classes, size), colours, alpha=alpha, boundaries=boundaries)
         return _titled(picture, "classes" if caption else "")
-    maps = [_smooth(result.labels(level), size) for level in range(layer, result.num_levels + 1)]
+    labels = _smooth(result.labels(layer), size)
     hierarchy = result.hierarchy
     assert hierarchy is not None  # labels() has raised otherwise
     colours = hierarchy_colours(hierarchy)[layer]
-    picture = overlay(frame, maps[0], colours, alpha=alpha, coarser=maps[1:], boundaries=boundaries)
+    coarse = None
+    if layer < result.num_levels:
+        coarse = np.where(labels < 0, -1, hierarchy.ancestors(layer, result.num_levels)[labels])
+    picture = overlay(frame, labels, colours, alpha=alpha, boundaries=boundaries, coarse=coarse)
     title = (
         f"level {layer}: {result.num_segments(layer)} segments" if layer else f"{result.num_segments(0)} superpixels"
     )
@@ -188,17 +197,12 @@ def _smooth(labels: Labels, size: tuple[int, int]) -> Labels:
     return cast(Labels, cv2.medianBlur(small, window if few else min(window, 5)).astype(np.int32) - 1)
 
 
-def _ink(picture: Image, labels: Labels, width: int, strength: float) -> None:
-    """Blend white lines over the boundaries of a label map, anti-aliased, in place."""
-    cv2 = import_cv2()
-    edge = np.zeros(labels.shape, np.uint8)
-    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
-    edge[1:] |= labels[1:] != labels[:-1]
-    if width > 1:
-        edge = cv2.dilate(edge, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
-    cover = cv2.GaussianBlur(edge.astype(np.float32), (3, 3), 0.6)[..., None] * np.float32(strength * 1.25)
-    cover = np.minimum(cover.reshape(*labels.shape, 1), 1)
-    picture[:] = np.round(picture + (255 - picture.astype(np.float32)) * cover).astype(np.uint8)
+def _edges(labels: Labels) -> npt.NDArray[np.bool_]:
+    """Pixels whose label differs from their left or upper neighbour's."""
+    edges = np.zeros(labels.shape, bool)
+    edges[:, 1:] = labels[:, 1:] != labels[:, :-1]
+    edges[1:] |= labels[1:] != labels[:-1]
+    return edges
 
 
 def _titled(picture: Image, text: str) -> Image:
