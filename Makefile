@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CONTRIB := build/opencv-contrib
 
-.PHONY: demo test lint types clean
+.PHONY: demo test test-full lint types clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -27,7 +27,11 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev $(CONTRIB)/.done
-	CAST_SDK_OPENCV_CONTRIB=$(abspath $(CONTRIB)) $(BIN)/python -m pytest $(PYTEST)
+	CAST_SDK_OPENCV_CONTRIB=$(abspath $(CONTRIB)) $(BIN)/python -m pytest -m "not full" $(PYTEST)
+
+# Full-size models and the longer comparisons: minutes.
+test-full: $(VENV)/.dev $(CONTRIB)/.done
+	CAST_SDK_OPENCV_CONTRIB=$(abspath $(CONTRIB)) $(BIN)/python -m pytest -m full $(PYTEST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@ _WHERE = {
     "export_onnx": "cast_sdk.export",
     "build_engine": "cast_sdk.export",
 }
-_MODULES = ("errors", "export", "hierarchy", "models", "runtime", "spec", "superpixels", "training")
+_MODULES = ("bundled", "errors", "export", "hierarchy", "models", "runtime", "spec", "superpixels", "training")
 
 __all__ = [
     "CastError",

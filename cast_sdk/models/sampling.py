@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 import torch
@@ -71,6 +72,7 @@ def _by_matrix(distances: Tensor, count: int) -> Tensor:
 
 
 def _dgl(points: Tensor, count: int) -> Tensor:
+    os.environ.setdefault("DGLBACKEND", "pytorch")  # else DGL writes a configuration file into the home folder
     try:
         from dgl.geometry import farthest_point_sampler
     except ImportError as error:
