@@ -211,7 +211,7 @@ def _titled(picture: Image, text: str) -> Image:
     height, width = picture.shape[:2]
     if not text or min(height, width) < 48:
         return picture
-    scale = float(np.clip(min(height, width) / 640, 0.42, 1.6))
+    scale = float(np.clip(min(height, width) / 800, 0.42, 1.2))
     font, pad = cv2.FONT_HERSHEY_SIMPLEX, round(14 * scale)
     (text_width, text_height), baseline = cv2.getTextSize(text, font, scale, 1)
     room = width - 4 * pad

@@ -20,6 +20,8 @@ from cast_sdk.runtime.preprocess import FITS, Fit, Frame, Prepared
 from cast_sdk.runtime.result import Segmentation
 from cast_sdk.spec import ModelSpec
 
+_LARGEST_BATCH = 16  # of a model with a dynamic batch; more gains nothing and costs memory
+
 
 class Runtime:
     """A loaded model, ready for frames.
@@ -141,7 +143,7 @@ class Runtime:
         if self._closed:
             raise InputError("A closed Runtime cannot run.", remedy="create a new Runtime")
         rows: list[dict[str, np.ndarray]] = []
-        step = self.info.batch or max(len(prepared), 1)
+        step = self.info.batch or min(max(len(prepared), 1), _LARGEST_BATCH)
         for begin in range(0, len(prepared), step):
             part = list(prepared[begin : begin + step])
             filled = part + [part[-1]] * (step - len(part))
@@ -156,8 +158,18 @@ class Runtime:
         return rows
 
     def finish(self, prepared: Prepared, outputs: dict[str, np.ndarray]) -> Segmentation:
-        """Last stage: the hierarchy and the result of one frame. Thread-safe."""
+        """Last stage: the hierarchy and the result of one frame. Thread-safe.
+
+        Raises:
+            ArtifactError: when the model's numbers are not finite or its levels do not nest.
+        """
         start = perf_counter()
+        if not np.isfinite(outputs["embedding"]).all():
+            raise ArtifactError(
+                "A model gives finite numbers.",
+                found=f"NaN or infinity in the embedding from {self!r}",
+                remedy="export it again in fp32, with verification, and compare",
+            )
         hierarchy = None
         if self.spec.uses_superpixels:
             levels = [outputs[f"level{n + 1}"] for n in range(len(self.spec.clusters))]

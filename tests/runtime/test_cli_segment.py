@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -64,6 +65,27 @@ def test_a_folder_with_a_broken_file_then_again(run, folder, tmp_path):
     assert done.returncode == 0
     assert "2 of 3 are finished already" in done.stdout and "1 of 1 segmented" in done.stdout
     assert times == {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in times}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT as a terminal does, which Windows has not")
+def test_interrupted_work_goes_on_where_it_stopped(run, folder, tiny_onnx, tmp_path, photo):
+    for number in range(300):
+        (folder / f"n{number}.png").write_bytes((folder / "a.png").read_bytes())
+    command = [sys.executable, "-m", "cast_sdk.runtime.cli_segment", str(folder), "--model", str(tiny_onnx)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "segments").glob("n*.png"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted" in errors and "Traceback" not in errors
+    made = [name for name in outputs(tmp_path / "segments") if name.endswith(".png")]
+    assert len(made) < 300 and not list((tmp_path / "segments").glob(".*.tmp"))
+    for number in range(20, 300):
+        (folder / f"n{number}.png").unlink()
+    left = len([name for name in made if not (name[0] == "n" and int(name[1:-4]) >= 20)])
+    done = run(folder)
+    assert done.returncode == 0 and f"{left} of 23 are finished already" in done.stdout
 
 
 def test_other_settings_do_not_mix(run, folder, tmp_path):

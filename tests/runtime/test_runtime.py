@@ -134,6 +134,14 @@ def test_superpixels_of_other_settings(rt, photo):
         rt.finish(prepared, rt.infer([prepared])[0])
 
 
+def test_a_model_that_overflows(rt, photo):
+    prepared = rt.add_superpixels(rt.prepare(photo))
+    outputs = rt.infer([prepared])[0]
+    outputs["embedding"] = outputs["embedding"] * np.float32(np.inf)
+    with pytest.raises(ArtifactError, match="again in fp32"):
+        rt.finish(prepared, outputs)
+
+
 def test_models_without_superpixels(tmp_path, photo, tiny_spec, build_onnx):
     spec = dataclasses.replace(tiny_spec, family="vit", clusters=())
     result = Runtime(build_onnx(tmp_path / "vit.onnx", spec=spec), device="cpu").segment(photo)
