@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -23,13 +25,21 @@ FLAGS = (
 )
 
 
+def missing(reason: str) -> NoReturn:
+    """Skip where a tool is not installed; in continuous integration that is a failure."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 @contextmanager
 def chromium(folder: Path, width: int = 1280, height: int = 860, *, phone: bool = False) -> Iterator:
     """A WebDriver with a fresh profile below `folder`; downloads go to `folder`/downloads."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (pip install selenium)")
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not browser or not driver:
-        pytest.skip("needs Chromium (apt-get install -y chromium chromium-driver)")
+        missing("needs Chromium (apt-get install -y chromium chromium-driver)")
+    from selenium import webdriver
+
     options = webdriver.ChromeOptions()
     options.binary_location = browser
     for flag in (*FLAGS, f"--window-size={width},{height}", f"--user-data-dir={folder / 'profile'}"):

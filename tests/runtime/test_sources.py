@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from browser import missing
 
 from cast_sdk.errors import CastError, InputError, MissingDependencyError
 from cast_sdk.runtime import capture, gstreamer
@@ -293,7 +294,7 @@ def test_gstreamer_through_pygobject():
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     probe = f"import sys, gi; sys.exit('%d.%d' % sys.version_info[:2] != '{version}')"
     if python is None or subprocess.run([python, "-c", probe], capture_output=True).returncode:
-        pytest.skip(f"needs PyGObject for Python {version} (apt: python3-gi gir1.2-gst-plugins-base-1.0)")
+        missing(f"needs PyGObject for Python {version} (apt: python3-gi gir1.2-gst-plugins-base-1.0)")
     run = subprocess.run(
         [python, "-c", SYSTEM_GI, *(p for p in sys.path if p.endswith("site-packages"))],
         capture_output=True,
