@@ -112,10 +112,13 @@ def fit_geometry(frame: tuple[int, int], size: tuple[int, int], fit: Fit) -> Geo
         return Geometry(frame, size, size)
     if fit != "crop":
         raise InputError(f"A fit is one of {', '.join(FITS)}.", found=repr(fit))
-    short = round(min(size) * 256 / 224)
     height, width = frame
+    rows, columns = round(size[0] * 256 / 224), round(size[1] * 256 / 224)
     # Integer arithmetic and half-to-even rounding as torchvision's Resize and CenterCrop.
-    resized = (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
+    if height * columns <= width * rows:
+        resized = (rows, int(rows * width / height))
+    else:
+        resized = (int(columns * height / width), columns)
     return Geometry(frame, resized, size, round((resized[0] - size[0]) / 2.0), round((resized[1] - size[1]) / 2.0))
 
 

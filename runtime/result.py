@@ -101,7 +101,7 @@ class Segmentation:
 
     def top(self, count: int = 5) -> list[tuple[int, str, float]]:
         """The most probable classes as (class id, name, probability); empty when the model has no classifier."""
-        if self.logits is None:
+        if self.logits is None or self.spec.head == "projector":
             return []
         scores = np.exp(self.logits.astype(np.float64) - self.logits.max())
         scores /= scores.sum()

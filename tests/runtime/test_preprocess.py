@@ -55,6 +55,16 @@ def test_odd_sizes(shape, fit):
     assert (back >= 0).all() if fit == "stretch" else (back >= 0).any()
 
 
+@pytest.mark.parametrize("shape", [(100, 100), (50, 400), (400, 50)])
+@pytest.mark.parametrize("size", [(32, 96), (96, 32)])
+def test_a_crop_fills_rectangular_inputs(shape, size):
+    prepared = prepare(np.full((*shape, 3), 90, np.uint8), size, "crop")
+    assert prepared.image.shape == (*size, 3) and (prepared.image == 90).all()
+    geometry = prepared.geometry
+    assert geometry.top >= 0 and geometry.top + size[0] <= geometry.resized[0]
+    assert geometry.left >= 0 and geometry.left + size[1] <= geometry.resized[1]
+
+
 def test_a_map_goes_back_to_where_its_pixels_came_from():
     labels = np.arange(6, dtype=np.int32).reshape(2, 3)
     assert np.array_equal(Geometry((4, 6), (2, 3), (2, 3)).to_frame(labels), labels.repeat(2, 0).repeat(2, 1))
