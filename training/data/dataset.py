@@ -1,0 +1,154 @@
+"""The data set of supervised and probe training: decoded image -> view -> superpixels.
+
+Every item is a function of (seed, epoch, position), whichever process or worker makes it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import logging
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cast_sdk.errors import InputError
+from cast_sdk.superpixels import seeds_count, superpixels_for
+from cast_sdk.training.data import transforms
+from cast_sdk.training.data.sampler import EpochSampler, Key
+from cast_sdk.training.data.sources import ImageSource
+from cast_sdk.training.recipe import Recipe
+
+log = logging.getLogger(__name__)
+OnBadImage = Literal["error", "skip"]
+
+
+def decode(data: bytes, name: str) -> Tensor:
+    """Encoded image -> uint8 RGB [3,H,W].
+
+    Raises:
+        InputError: for a damaged or foreign file, with its name.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            pixels = np.array(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(
+            "Every training image must be readable.",
+            found=f"{name}: {error}",
+            remedy="replace or remove the file, or run with --on-bad-image skip",
+        ) from error
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+class Images(Dataset[Any]):
+    """Decoded images by index; `cache()` keeps all of them in memory, which suits small data sets."""
+
+    def __init__(self, source: ImageSource, on_bad: OnBadImage = "error") -> None:
+        self.source = source
+        self.on_bad = on_bad
+        self.decoded: list[Tensor] | None = None
+        self.bad: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def cache(self, progress: Callable[[int], None] = lambda done: None) -> None:
+        decoded = []
+        for index in range(len(self)):
+            decoded.append(self._load(index))
+            progress(index + 1)
+        self.decoded = decoded
+
+    def image(self, index: int) -> tuple[Tensor, int]:
+        """uint8 [3,H,W] and label. A bad image is replaced by the next good one when `on_bad` is "skip"."""
+        for offset in range(len(self)):
+            at = (index + offset) % len(self)
+            if at in self.bad:
+                continue
+            image = self._load(at) if self.decoded is None else self.decoded[at]
+            if image.numel():
+                return image, int(self.source.labels[at])
+        raise InputError("A split needs readable images.", found=f"none in {self.source.root}/{self.source.split}")
+
+    def _load(self, index: int) -> Tensor:
+        try:
+            return decode(self.source.read(index), self.source.names[index])
+        except InputError as error:
+            if self.on_bad == "error":
+                raise
+            log.warning("skipped: %s", error.found)
+            self.bad.add(index)
+            return torch.empty(0)
+
+
+class LabelledViews(Dataset[Any]):
+    """Items (image, superpixels int32 [H,W], label) of one view each.
+
+    The image is uint8 [3,H,W], or normalised float where the recipe's superpixels are computed after normalisation.
+    """
+
+    def __init__(self, images: Images, recipe: Recipe, train: bool) -> None:
+        self.images, self.train, self.seed = images, train, recipe.train.seed
+        self.settings = transforms.settings(recipe.superpixels)
+        self.geometry = transforms.train_geometry(recipe.augment) if train else transforms.eval_geometry(recipe.augment)
+        self.after_normalising = recipe.superpixels.source == "denormalised"
+        self.erase = transforms.erasing(recipe.augment) if train else None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def set_count(self, superpixels: int) -> None:
+        """Ask for another number of superpixels from the next loader iteration on."""
+        self.settings = dataclasses.replace(self.settings, count=superpixels)
+
+    def count(self, superpixels: Tensor) -> int:
+        """S of a batch of label maps [N,H,W] from this data set."""
+        return seeds_count(superpixels.shape[-2], superpixels.shape[-1], self.settings.count)
+
+    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor, int]:
+        index, epoch, position = key
+        image, label = self.images.image(index)
+        if not self.train:
+            return (*self._with_superpixels(self.geometry(image)), label)
+        with transforms.seeded(self.seed, epoch, position):
+            return (*self._with_superpixels(self.geometry(image)), label)
+
+    def _with_superpixels(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        if self.after_normalising or self.erase is not None:
+            normalised = transforms.normalise(view[None])[0]
+            if self.erase is not None:
+                normalised = self.erase(normalised)
+            pixels = transforms.denormalised_uint8(normalised) if self.after_normalising else _rgb(view)
+            return normalised, torch.from_numpy(superpixels_for(pixels, self.settings))
+        return view, torch.from_numpy(superpixels_for(_rgb(view), self.settings))
+
+
+def _rgb(view: Tensor) -> transforms.Pixels:
+    return np.ascontiguousarray(view.permute(1, 2, 0).numpy())
+
+
+def loader(dataset: Dataset[Any], sampler: EpochSampler, workers: int = 0, pin: bool = False) -> DataLoader[Any]:
+    """A loader whose worker processes compute on one thread each."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        pin_memory=pin,
+        worker_init_fn=_one_thread if workers else None,
+        prefetch_factor=4 if workers else None,
+        multiprocessing_context="forkserver" if workers else None,
+    )
+
+
+def _one_thread(_: int) -> None:
+    import cv2
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)

@@ -1,0 +1,141 @@
+"""Where labelled images come from: class folders or WebDataset tar shards, both with random access.
+
+    source = open_source("/data/ILSVRC2014/Img", "train")
+    jpeg, label = source.read(0), source.labels[0]
+
+Folders: `ROOT/<split>/<class>/<file>`, classes in sorted order. Shards: `ROOT/<split>-*.tar` with `key.jpg` and
+`key.cls`. `ROOT/classes.txt` (one class a line: id, tab, name) is optional in both.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cast_sdk.errors import InputError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".JPEG", ".JPG", ".PNG")
+
+
+@dataclass
+class ImageSource:
+    """Encoded images with labels. `places[i]` is (file, offset, size); offset -1 means the whole file."""
+
+    root: Path
+    split: str
+    places: list[tuple[str, int, int]]
+    labels: npt.NDArray[np.int64]
+    names: list[str]  # of the images, for messages
+    classes: list[str] = field(default_factory=list)
+    _files: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def read(self, index: int) -> bytes:
+        """The encoded bytes of one image."""
+        path, offset, size = self.places[index]
+        if offset < 0:
+            return Path(path).read_bytes()
+        file = self._files.get(path)
+        if file is None:
+            file = self._files[path] = Path(path).open("rb")  # noqa: SIM115 (kept open for the process's life)
+        file.seek(offset)
+        data: bytes = file.read(size)
+        return data
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_files": {}}  # open files do not travel to worker processes
+
+
+def open_source(root: str | Path, split: str) -> ImageSource:
+    """The images of a split, whichever of the two layouts is there.
+
+    Raises:
+        InputError: naming what is missing: the folder, the split, images of a class, or labels in a shard.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError("--data must be a folder.", found=f"{root} does not exist", remedy="give the data set folder")
+    shards = sorted(root.glob(f"{split}-*.tar"))
+    if shards:
+        return _open_shards(root, split, shards)
+    if (root / split).is_dir():
+        return _open_folders(root, split)
+    raise InputError(
+        f"The data folder must hold {split}/<class>/ folders or {split}-*.tar shards.",
+        found=f"{root} with {', '.join(sorted(path.name for path in root.iterdir())[:8]) or 'nothing'}",
+        remedy=f"see docs/reproduce.md for the layout of the {split} split",
+    )
+
+
+def read_classes(root: Path) -> list[str]:
+    """Names of `classes.txt`: the first name after the tab, or the whole line."""
+    path = root / "classes.txt"
+    if not path.is_file():
+        return []
+    lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    return [line.partition("\t")[2].split(",")[0].strip() or line for line in lines]
+
+
+def _open_folders(root: Path, split: str) -> ImageSource:
+    folders = sorted(path for path in (root / split).iterdir() if path.is_dir())
+    if not folders:
+        raise InputError(
+            f"{split}/ must hold one folder per class.", found=f"no folder in {root / split}", remedy="check --data"
+        )
+    places, labels, names, empty = [], [], [], []
+    for label, folder in enumerate(folders):
+        files = sorted(path for path in folder.iterdir() if path.suffix in IMAGE_SUFFIXES)
+        if not files:
+            empty.append(folder.name)
+        for path in files:
+            places.append((str(path), -1, 0))
+            labels.append(label)
+            names.append(str(path))
+    if empty:
+        raise InputError(
+            "Every class folder must hold images.",
+            found=f"{len(empty)} empty in {root / split}: {', '.join(empty[:6])}",
+            remedy="add the images, or remove the folders from both splits",
+        )
+    classes = read_classes(root) or [folder.name for folder in folders]
+    return ImageSource(root, split, places, np.array(labels, np.int64), names, classes)
+
+
+def _open_shards(root: Path, split: str, shards: list[Path]) -> ImageSource:
+    images: dict[str, tuple[str, int, int]] = {}
+    labels: dict[str, int] = {}
+    for shard in shards:
+        try:
+            with tarfile.open(shard) as tar:
+                for member in tar:
+                    stem, dot, suffix = member.name.partition(".")
+                    key = f"{shard.name}/{stem}"
+                    if dot + suffix in IMAGE_SUFFIXES:
+                        images[key] = (str(shard), member.offset_data, member.size)
+                    elif suffix == "cls":
+                        text = tar.extractfile(member)
+                        labels[key] = int(text.read()) if text else -1
+        except (tarfile.TarError, ValueError, EOFError) as error:
+            raise InputError(
+                "A shard must be a complete tar file with `key.jpg` and `key.cls`.",
+                found=f"{shard}: {error}",
+                remedy="copy or write the shard again",
+            ) from error
+    unlabelled = [key for key in images if key not in labels]
+    if unlabelled or not images:
+        raise InputError(
+            "Every image of a shard needs a label `key.cls`.",
+            found=f"{len(unlabelled)} without, first {unlabelled[0]}" if unlabelled else f"no image in {shards[0]}",
+            remedy="write the shards with both entries per sample",
+        )
+    keys = list(images)
+    numbers = np.array([labels[key] for key in keys], np.int64)
+    classes = read_classes(root) or [str(label) for label in range(int(numbers.max()) + 1)]
+    return ImageSource(root, split, [images[key] for key in keys], numbers, keys, classes)

@@ -1,0 +1,146 @@
+"""One process or many: torchrun's environment, DDP and batch statistics over all processes.
+
+world = start()                       # NCCL on GPUs, Gloo on CPUs; a single process without torchrun
+model = world.wrap(model, sync_bn=recipe.train.sync_bn)
+mean = world.mean(tensor); world.main  # True on rank 0
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from cast_sdk.errors import RecipeError
+
+
+@dataclass(frozen=True)
+class World:
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def main(self) -> bool:
+        return self.rank == 0
+
+    def per_process(self, batch: int, accumulation: int = 1) -> int:
+        """Images per process and forward pass of a global batch.
+
+        Raises:
+            RecipeError: when the batch does not divide.
+        """
+        parts = self.size * accumulation
+        if batch % parts:
+            raise RecipeError(
+                "The batch must divide over the processes and accumulated steps.",
+                found=f"batch {batch} over {self.size} processes x {accumulation} accumulated steps",
+                remedy=f"--set train.batch={max(batch // parts, 1) * parts}",
+            )
+        return batch // parts
+
+    def wrap(self, model: nn.Module, sync_bn: bool = False) -> nn.Module:
+        """DDP around the model when there are several processes; statistics over all of them with `sync_bn`."""
+        if self.size == 1:
+            return model
+        if sync_bn:
+            model = synchronise_batch_norm(model, self.device)
+        ids = [self.local_rank] if self.device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=ids)
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Sum over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(value)
+        return value
+
+    def mean(self, value: Tensor) -> Tensor:
+        return self.sum(value) / self.size
+
+    def from_main(self, value: Any) -> Any:
+        """A picklable object of rank 0, on every process."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def barrier(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+    def finish(self) -> None:
+        if self.size > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def start(device: str = "auto") -> World:
+    """Join torchrun's process group, or stay alone. `device`: "auto", "cpu" or "cuda"."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("--device cuda needs a GPU.", found="none", remedy="--device cpu")
+    size, rank, local = (int(os.environ.get(key, default)) for key, default in _ENVIRONMENT)
+    where = torch.device("cuda", local) if device == "cuda" else torch.device("cpu")
+    if device == "cuda":
+        torch.cuda.set_device(where)
+    else:
+        local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if "OMP_NUM_THREADS" not in os.environ or local_size > 1:
+            torch.set_num_threads(max(1, cores // local_size))
+    if size > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    return World(rank, size, local, where)
+
+
+_ENVIRONMENT = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))
+
+
+def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
+    """Let every BatchNorm use the statistics of the global batch. Keys stay the same."""
+    if device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    for module in model.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            module.forward = _SyncForward(module)  # type: ignore[method-assign, assignment]
+    return model
+
+
+class _SyncForward:
+    """Forward of a BatchNorm over all processes for CPUs, where torch's SyncBatchNorm does not run."""
+
+    def __init__(self, module: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
+        self.module = module
+
+    def __call__(self, x: Tensor) -> Tensor:
+        from torch.distributed.nn.functional import all_reduce
+
+        bn = self.module
+        if not bn.training:
+            return type(bn).forward(bn, x)
+        values = x.float()
+        axes = [0, *range(2, x.ndim)]
+        shape = [1, -1] + [1] * (x.ndim - 2)
+        ones = torch.full((1,), x.numel() / x.shape[1], device=x.device)
+        sums = all_reduce(torch.cat([values.sum(axes), ones]))
+        count = sums[-1]
+        mean = sums[:-1] / count
+        centred = values - mean.view(shape)
+        variance = all_reduce(centred.square().sum(axes)) / count
+        if bn.track_running_stats:
+            with torch.no_grad():
+                momentum = bn.momentum if bn.momentum is not None else 0.1
+                bn.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+                bn.running_mean.lerp_(mean, momentum)  # type: ignore[union-attr]
+                bn.running_var.lerp_(variance * count / (count - 1), momentum)  # type: ignore[union-attr]
+        out = centred * (variance + bn.eps).rsqrt().view(shape)
+        if bn.affine:
+            out = out * bn.weight.view(shape) + bn.bias.view(shape)
+        return out.to(x.dtype)
