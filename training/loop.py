@@ -119,22 +119,29 @@ class Loop:
 
     # ---------------------------------------------------------------- schedule
 
-    def fraction(self) -> float:
-        """Part of the schedule that is done, 0 to 1."""
+    def epochs(self) -> float:
+        """Position in the schedule in epochs; with `schedule.minutes` the clock's part of its `epochs`."""
         schedule = self.recipe.schedule
         if schedule.minutes is not None:
-            return min(self.at.seconds / (60 * schedule.minutes), 1.0)
-        return min((self.at.epoch + self.at.step / self.steps) / schedule.epochs, 1.0)
+            return min(self.at.seconds / (60 * schedule.minutes), 1.0) * schedule.epochs
+        return min(self.at.epoch + self.at.step / self.steps, schedule.epochs)
+
+    def fraction(self) -> float:
+        """Part of the schedule that is done, 0 to 1."""
+        return self.epochs() / self.recipe.schedule.epochs
 
     def lr_factor(self) -> float:
         """Learning rate of the next step over its base value."""
         schedule = self.recipe.schedule
         base = self.optimizer.param_groups[-1]["base_lr"]
-        epoch = self.fraction() * schedule.epochs
+        epoch = self.epochs()
         if schedule.kind == "deit":
             lr = schedules.deit_cosine(
                 int(epoch), base, schedule.epochs, int(schedule.warmup), schedule.warmup_lr, schedule.minimum
             )
+        elif schedule.kind == "poly":
+            lr = schedules.poly(self.fraction(), base, 1.0, schedule.power, schedule.minimum)
+            lr = schedules.warm(self.at.total, base, lr, schedule.warmup_steps)
         else:
             epoch = math.floor(epoch) if schedule.kind == "epoch_cosine" else epoch
             lr = schedules.cosine(epoch, base, schedule.epochs, schedule.warmup, schedule.minimum)

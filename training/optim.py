@@ -54,7 +54,7 @@ def build_optimizer(model: nn.Module, config: Optimizer, lr: float) -> torch.opt
     if config.name == "adamw":
         optimizer = torch.optim.AdamW(groups, lr=lr, betas=config.betas, eps=config.eps)
     elif config.name == "sgd":
-        optimizer = torch.optim.SGD(groups, lr=lr, momentum=config.momentum)
+        optimizer = torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov)
     elif config.name == "lars":
         optimizer = LARS(groups, lr=lr, momentum=config.momentum)
     elif config.name == "muon":

@@ -37,6 +37,7 @@ class Superpixels:
     bins: int = 15
     iterations: int = 20
     source: Literal["crop", "denormalised"] = "crop"  # denormalised: DeiT's round trip, see data/transforms.py
+    invert: bool = False  # SEEDS on (256 - v) mod 256, as the reference's Segmenter does by an overflow
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Optimizer:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     momentum: float = 0.9
+    nesterov: bool = False  # sgd only
     muon_lr: float = 0.02
     muon_momentum: float = 0.95
     clip: float | None = None  # gradient norm
@@ -71,11 +73,14 @@ class Optimizer:
 
 @dataclass(frozen=True)
 class Schedule:
-    kind: Literal["cosine", "epoch_cosine", "deit"] = "cosine"  # per iteration, per epoch, DeiT's one-epoch lag
+    # per iteration, per epoch, DeiT's one-epoch lag, polynomial per iteration
+    kind: Literal["cosine", "epoch_cosine", "deit", "poly"] = "cosine"
     epochs: int = 100
     warmup: float = 0.0  # epochs
     warmup_lr: float = 1e-6  # deit only
     minimum: float = 0.0
+    power: float = 0.9  # poly only
+    warmup_steps: int = 0  # poly only: from a tenth of the rate up
     minutes: float | None = None  # end after this training time instead of `epochs`
 
 
@@ -111,6 +116,23 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class Dense:
+    """Dense segmentation: sizes are in pixels, `superpixels.count` belongs to one crop or window."""
+
+    data: Literal["", "ade20k", "pcontext", "camvid", "voc"] = ""
+    short_side: int = 512  # images are resized to it, keeping their aspect ...
+    aspect: float = 4.0  # ... while the long side stays within short_side * aspect
+    scale: tuple[float, float] = (0.5, 2.0)  # random factor on that size in training
+    crop: int = 512  # training crop
+    category_cap: float = 0.75  # crops in which one class covers more are drawn again, up to 10 times
+    photometric: bool = True  # brightness, contrast, saturation, hue
+    window: int = 512  # sliding windows of validation and evaluation
+    train_stride: int = 512  # validation while training
+    stride: int = 480  # final evaluation
+    absent: Literal["skip", "zero"] = "skip"  # classes in neither map: left out of the mean, or 0 (VOC)
+
+
+@dataclass(frozen=True)
 class Train:
     batch: int = 256  # over all processes and accumulated steps
     accumulation: int = 1
@@ -127,7 +149,7 @@ class Train:
 @dataclass(frozen=True)
 class Recipe:
     name: str = ""
-    program: Literal["supervised", "pretrain", "linear_probe"] = "supervised"
+    program: Literal["supervised", "pretrain", "linear_probe", "segment", "voc"] = "supervised"
     notes: str = ""  # what it reproduces and every deliberate difference
     model: Model = field(default_factory=Model)
     superpixels: Superpixels = field(default_factory=Superpixels)
@@ -136,6 +158,7 @@ class Recipe:
     schedule: Schedule = field(default_factory=Schedule)
     train: Train = field(default_factory=Train)
     moco: Moco = field(default_factory=Moco)
+    dense: Dense = field(default_factory=Dense)
     probe: Probe = field(default_factory=Probe)
     phases: tuple[Phase, ...] = ()
 

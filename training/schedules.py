@@ -7,6 +7,7 @@ Checked against the reference's values (tests/golden/schedules.npz).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 
 def scaled_lr(lr: float, batch: int, reference: int | None) -> float:
@@ -46,11 +47,16 @@ def deit_cosine(
     return minimum + 0.5 * (lr - minimum) * (1 + math.cos(math.pi * step / epochs))
 
 
-def poly(step: int, lr: float, steps: int, power: float = 0.9, minimum: float = 0.0) -> float:
-    """Polynomial decay per iteration from `lr` to `minimum` (Segmenter: minimum 1e-5)."""
+def poly(step: float, lr: float, steps: float, power: float = 0.9, minimum: float = 0.0) -> float:
+    """Polynomial decay per iteration from `lr` to `minimum` (Segmenter: 1e-5). `step` of `steps`, or a part of 1."""
     if step >= steps:
         return minimum
     return (lr - minimum) * (1 - step / steps) ** power + minimum
+
+
+def step_decay(step: int, lr: float, drops: Sequence[int], factor: float = 0.1) -> float:
+    """`lr` times `factor` for every iteration of `drops` that is reached."""
+    return lr * factor ** sum(step >= drop for drop in drops)
 
 
 def warm(step: int, lr: float, value: float, warmup: int, start: float = 0.1) -> float:

@@ -56,7 +56,7 @@ def denormalised_uint8(image: Tensor) -> Pixels:
 
 
 def settings(config: Superpixels) -> SuperpixelSettings:
-    return SuperpixelSettings(config.count, config.bins, config.iterations)
+    return SuperpixelSettings(config.count, config.bins, config.iterations, config.invert)
 
 
 def train_geometry(config: Augment) -> Callable[[Any], Any]:
