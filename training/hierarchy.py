@@ -1,0 +1,317 @@
+"""How good are the levels of a hierarchy as segmentations? Measured against the segmentations that people drew.
+
+BSDS500 (folder with images/ and groundTruth/), the bundled model, the same network untrained, and the baselines:
+    python training/hierarchy.py --data BSDS500 --split val --method bundled --method random:cast_tiny \\
+        --method superpixels --method merge --out runs/hierarchy
+Any checkpoint or exported artifact; a ViT is grouped by spherical k-means:
+    python training/hierarchy.py --data BSDS500 --method cast_base.pth --method vit_conv_base.pth --out runs/base
+Any folder of label maps of the same names as the images (.png, .npy, .mat; several per image are several annotators):
+    python training/hierarchy.py --images photos --labels maps --method model.onnx --out runs/own
+
+Writes OUT/hierarchy.json, hierarchy.md (the printed table) and pictures/.
+`python -m cast_sdk.training.hierarchy` is the same program.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cast_sdk.errors import InputError
+
+if TYPE_CHECKING:
+    from cast_sdk.training.data.bsds import AnnotatedImage
+    from cast_sdk.training.metrics_partition import HierarchyScores
+    from cast_sdk.training.segments import Grouping, Levels
+
+METHODS = "a checkpoint or artifact, bundled, random:NAME[:{field: value}], superpixels or merge"
+
+
+@dataclass(frozen=True)
+class Method:
+    name: str
+    levels: Levels
+    note: str  # what it is, for the table
+
+
+@click.command(help=(__doc__ or "").partition("\n")[0])
+@click.option("--data", type=click.Path(path_type=Path), help="BSDS500: folder with images/ and groundTruth/.")
+@click.option("--split", default="val", show_default=True, help="Split of BSDS500.")
+@click.option("--images", type=click.Path(path_type=Path), help="Instead of --data: a folder of images ...")
+@click.option("--labels", type=click.Path(path_type=Path), help="... and one of label maps.")
+@click.option("--method", "methods", multiple=True, required=True, metavar="METHOD", help=f"Repeatable: {METHODS}.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
+@click.option("--size", type=int, help="Side for superpixels and merge [default: that of the first CAST, else 224].")
+@click.option("--superpixels", type=int, help="Superpixels of merge [default: likewise, else 196].")
+@click.option("--segments", help="Segments per level, e.g. 64,32,16,8 [default: the clusters of the first CAST].")
+@click.option("--tolerance", default=0.0075, show_default=True, help="Boundary distance over the image diagonal.")
+@click.option("--limit", type=int, help="Only the first N images.")
+@click.option("--pictures", default=4, show_default=True, help="How many images to draw.")
+@click.option("--seed", default=0, show_default=True, help="Of random weights and k-means.")
+def main(
+    data: Path | None,
+    split: str,
+    images: Path | None,
+    labels: Path | None,
+    methods: tuple[str, ...],
+    out: Path,
+    size: int | None,
+    superpixels: int | None,
+    segments: str | None,
+    tolerance: float,
+    limit: int | None,
+    pictures: int,
+    seed: int,
+) -> None:
+    from cast_sdk.training.data.bsds import bsds500, label_folder
+    from cast_sdk.training.launch import errors_for_people
+
+    with errors_for_people():
+        if data is not None:
+            entries, source = bsds500(data, split), f"BSDS500 {split}"
+        elif images is not None and labels is not None:
+            entries, source = label_folder(images, labels), f"{images.name} with {labels.name}"
+        else:
+            raise InputError(
+                "The images are given by --data, or by --images and --labels.", remedy="--data BSDS500 --split val"
+            )
+        entries = entries[:limit]
+        opened = open_methods(methods, size, superpixels, segments, seed)
+        out.mkdir(parents=True, exist_ok=True)
+        scores = evaluate(entries, opened, tolerance, out / "pictures", pictures)
+        text = table(source, len(entries), opened, scores)
+        record = {
+            "data": source,
+            "images": len(entries),
+            "tolerance": tolerance,
+            "methods": {
+                method.name: {"note": method.note, **dataclasses.asdict(scores[method.name])} for method in opened
+            },
+        }
+        _write(out / "hierarchy.json", json.dumps(record, indent=1))
+        _write(out / "hierarchy.md", text)
+        print(text)
+
+
+def open_methods(
+    names: Sequence[str],
+    size: int | None = None,
+    superpixels: int | None = None,
+    segments: str | None = None,
+    seed: int = 0,
+) -> list[Method]:
+    """The methods of the command line. Networks are opened first: the others take their sizes from the first CAST.
+
+    Raises:
+        InputError: for a name that is none of METHODS.
+        CheckpointError, ArtifactError: for a file that cannot be opened.
+    """
+    from cast_sdk.spec import SuperpixelSettings
+    from cast_sdk.training.segments import Grouping, merge_levels, seeds_levels
+
+    counts = tuple(int(part) for part in segments.split(",")) if segments else None
+    grouping: Grouping | None = None
+    opened: dict[str, Method] = {}
+    networks = [name for name in names if name not in ("superpixels", "merge")]
+    # CAST before ViT, whose number of clusters it decides.
+    for name in sorted(networks, key=lambda name: "vit" in name):
+        levels, spec, note = _open_network(name, grouping, counts, seed)
+        opened[name] = Method(_short(name), levels, note)
+        if grouping is None and spec.hierarchical:
+            settings = dataclasses.replace(spec.superpixels, count=superpixels or spec.superpixels.count)
+            grouping = Grouping(size or spec.image_size, settings, counts or spec.clusters)
+    if grouping is None:
+        grouping = Grouping(size or 224, SuperpixelSettings(superpixels or 196), counts or (64, 32, 16, 8))
+    where = f"at {grouping.size} x {grouping.size}"
+    for name in names:
+        if name == "superpixels":
+            note = f"SEEDS {where}, computed anew for each level"
+            opened[name] = Method(name, seeds_levels(grouping), note)
+        elif name == "merge":
+            note = f"{grouping.superpixels.count} SEEDS superpixels {where}, merged by mean colour (RAG)"
+            opened[name] = Method(name, merge_levels(grouping), note)
+    return [opened[name] for name in dict.fromkeys(names)]
+
+
+def _open_network(
+    name: str, grouping: Grouping | None, counts: tuple[int, ...] | None, seed: int
+) -> tuple[Levels, Any, str]:
+    import torch
+    import yaml
+
+    from cast_sdk.models import create_model, save_native
+    from cast_sdk.runtime.runtime import bundled_model
+    from cast_sdk.spec import SuperpixelSettings
+    from cast_sdk.training.segments import Grouping, open_levels
+
+    if grouping is None and counts is not None:
+        grouping = Grouping(224, SuperpixelSettings(), counts)
+    path: Path | None = None
+    if name == "bundled":
+        path = bundled_model()
+    elif not name.startswith("random:"):
+        path = Path(name)
+        if not path.exists():
+            raise InputError(f"A method is {METHODS}.", found=f"{name}, which is no file", remedy="check the path")
+    if path is not None:
+        levels, spec = open_levels(path, grouping, seed)
+        return levels, spec, f"{path.name} ({spec.name}, {_grouped(spec)})"
+    _, model_name, *rest = name.split(":", 2)
+    overrides = yaml.safe_load(rest[0]) if rest else {}
+    if not isinstance(overrides, dict):
+        raise InputError(
+            "Fields of a random model are written as {field: value}.",
+            found=rest[0],
+            remedy="random:vit_conv_small:{embed_dim: 192, num_heads: 6}",
+        )
+    torch.manual_seed(seed)
+    model = create_model(model_name, **overrides).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "random.safetensors"
+        save_native(model, file)
+        levels, spec = open_levels(file, grouping, seed)
+    return levels, spec, f"{spec.name} with random weights ({_grouped(spec)})"
+
+
+def _grouped(spec: Any) -> str:
+    how = "own levels" if spec.hierarchical else "spherical k-means on patch tokens"
+    return f"{spec.image_size} px, {how}"
+
+
+def _short(name: str) -> str:
+    if name.startswith("random:"):
+        return "random " + name.split(":")[1]
+    return Path(name).name if "/" in name or "\\" in name else name
+
+
+def evaluate(
+    entries: Sequence[AnnotatedImage],
+    methods: Sequence[Method],
+    tolerance: float = 0.0075,
+    pictures: Path | None = None,
+    drawn: int = 0,
+) -> dict[str, HierarchyScores]:
+    """Scores of every method over the images; the first `drawn` of them, evenly spaced, also as pictures."""
+    import cv2
+    from rich.progress import track
+
+    from cast_sdk.artifact import atomic_write
+    from cast_sdk.runtime.preprocess import read_image
+    from cast_sdk.training.metrics_partition import PartitionScores, partition_scores, summarise_hierarchy
+
+    if len({method.name for method in methods}) != len(methods):
+        raise InputError("Methods have different names.", found=", ".join(method.name for method in methods))
+    collected: dict[str, list[list[PartitionScores]]] = {method.name: [] for method in methods}
+    to_draw = {len(entries) * index // drawn for index in range(drawn)} if drawn else set()
+    for number, entry in enumerate(track(entries, description="measuring", transient=True)):
+        bgr = read_image(str(entry.image))
+        annotations = entry.annotations()
+        truths = [annotation.labels for annotation in annotations]
+        if truths[0].shape != bgr.shape[:2]:
+            raise InputError(
+                "An annotation has the size of its image.",
+                found=f"{entry.name}: {list(truths[0].shape)} for an image of {list(bgr.shape[:2])}",
+            )
+        outlines = [annotation.boundaries for annotation in annotations]
+        rgb = bgr[..., ::-1]
+        levels = {method.name: method.levels(rgb) for method in methods}
+        for name, maps in levels.items():
+            collected[name].append([partition_scores(labels, truths, outlines, tolerance) for labels in maps])
+        if pictures is not None and number in to_draw:
+            pictures.mkdir(parents=True, exist_ok=True)
+            _, encoded = cv2.imencode(".jpg", picture(bgr, truths, levels), [cv2.IMWRITE_JPEG_QUALITY, 88])
+            with atomic_write(pictures / f"{entry.name}.jpg") as temporary:
+                temporary.write_bytes(encoded.tobytes())
+    return {name: summarise_hierarchy(images) for name, images in collected.items()}
+
+
+def picture(bgr: Any, truths: Sequence[Any], levels: dict[str, list[Any]], width: int = 220) -> Any:
+    """Photograph and annotators in the first row, then one row per method, fine to coarse: uint8 BGR."""
+    import cv2
+    import numpy as np
+
+    height = round(bgr.shape[0] * width / bgr.shape[1])
+
+    def tile(labels: Any) -> Any:
+        fill = segment_means(bgr, labels)
+        edges = np.zeros(labels.shape, bool)
+        edges[:, 1:] = labels[:, 1:] != labels[:, :-1]
+        edges[1:] |= labels[1:] != labels[:-1]
+        fill[cv2.dilate(edges.astype(np.uint8), np.ones((2, 2), np.uint8)) > 0] = 255
+        return cv2.resize(fill, (width, height), interpolation=cv2.INTER_AREA)
+
+    columns = max(len(maps) for maps in levels.values())
+    rows = [("photograph and people", [cv2.resize(bgr, (width, height), interpolation=cv2.INTER_AREA)])]
+    rows[0][1].extend(tile(truth) for truth in truths[: columns - 1])
+    rows += [(name, [tile(labels) for labels in maps]) for name, maps in levels.items()]
+    gap, bar = 6, 22
+    page = np.full((len(rows) * (height + bar + gap), columns * (width + gap) - gap, 3), 255, np.uint8)
+    for index, (name, tiles) in enumerate(rows):
+        top = index * (height + bar + gap)
+        cv2.putText(page, name, (2, top + 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (40, 40, 40), 1, cv2.LINE_AA)
+        for column, cell in enumerate(tiles):
+            left = column * (width + gap)
+            page[top + bar : top + bar + height, left : left + width] = cell
+    return page
+
+
+def segment_means(image: Any, labels: Any) -> Any:
+    """Every segment filled with its mean colour: uint8 [h, w, 3]."""
+    import numpy as np
+
+    _, index = np.unique(labels, return_inverse=True)
+    index = index.reshape(-1)
+    counts = np.bincount(index)
+    means = [np.bincount(index, image[..., channel].ravel()) / counts for channel in range(3)]
+    return np.stack([mean[index] for mean in means], -1).round().astype(np.uint8).reshape(image.shape)
+
+
+def table(source: str, images: int, methods: Sequence[Method], scores: dict[str, HierarchyScores]) -> str:
+    """Markdown: one row per method and level, then the best level per data set and per image."""
+    lines = [
+        f"{source}, {images} images. Covering, PRI (probabilistic Rand index) and boundary F: higher is better; "
+        "VI (variation of information, bits): lower.",
+        "",
+        "| method | level | segments | covering | PRI | VI | boundary P | R | F |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for method in methods:
+        for number, level in enumerate(scores[method.name].levels, 1):
+            lines.append(
+                f"| {method.name} | {number} | {level.segments:.1f} | {level.covering:.3f} | {level.rand:.3f} "
+                f"| {level.information:.2f} | {level.precision:.3f} | {level.recall:.3f} | {level.f:.3f} |"
+            )
+    lines += [
+        "",
+        "Best level for the whole data set (ODS, the level in brackets) and for each image (OIS):",
+        "",
+        "| method | covering ODS | OIS | PRI ODS | OIS | VI ODS | OIS | F ODS | OIS |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for method in methods:
+        score = scores[method.name]
+        cells = []
+        for name, digits in (("covering", 3), ("rand", 3), ("information", 2), ("f", 3)):
+            ods, ois = score.best_per_dataset[name], score.best_per_image[name]
+            cells += [f"{ods:.{digits}f} ({score.best_level[name] + 1})", f"{ois:.{digits}f}"]
+        lines.append(f"| {method.name} | " + " | ".join(cells) + " |")
+    lines += ["", *(f"- {method.name}: {method.note}" for method in methods), ""]
+    return "\n".join(lines)
+
+
+def _write(path: Path, text: str) -> None:
+    from cast_sdk.artifact import atomic_write
+
+    with atomic_write(path) as temporary:
+        temporary.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
