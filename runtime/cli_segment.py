@@ -1,4 +1,4 @@
-"""cast-segment: pictures and JSON for images and folders."""
+"""cast-segment: pictures and JSON for images and folders, annotated videos for videos."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import click
 from cast_sdk.runtime.cli_common import clean_exit, model_options, open_runtime
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cast_sdk.errors import CastError
     from cast_sdk.runtime.bulk import Job
     from cast_sdk.runtime.result import Segmentation
@@ -32,18 +34,22 @@ if TYPE_CHECKING:
 @model_options
 @clean_exit
 def main(images: tuple[str, ...], out: str, levels: tuple[int, ...], data: bool, overwrite: bool, **model: Any) -> None:
-    """Segment IMAGES, files or folders, into nested segments.
+    """Segment IMAGES (files, folders or videos) into nested segments.
 
-    Each becomes DIR/NAME.png (and NAME.json). Interrupted work goes on where it stopped: results that are there and
-    not older than their image are kept. Broken files are named at the end and make the exit code 1.
+    Each becomes DIR/NAME.png (and NAME.json), a video DIR/NAME.mp4 and NAME.jsonl, one line per frame. Interrupted
+    work goes on where it stopped: results that are there and not older than their image are kept. Broken files are
+    named at the end and make the exit code 1.
     """
     from pathlib import Path
 
     from cast_sdk.artifact import sha256
     from cast_sdk.runtime import bulk
+    from cast_sdk.runtime.video import is_video
 
     target = Path(out)
-    jobs = bulk.plan(images, target, data=data)
+    videos = [path for path in images if is_video(path) and not Path(path).is_dir()]
+    stills = [path for path in images if path not in videos]
+    jobs = bulk.plan(stills, target, data=data) if stills else []
     runtime = open_runtime(model)
     try:
         for level in levels:
@@ -75,6 +81,8 @@ def main(images: tuple[str, ...], out: str, levels: tuple[int, ...], data: bool,
 
             layers = None if not levels else levels[0] if len(levels) == 1 else levels
             bulk.run(runtime, todo, level=layers, step=step)
+        for video in videos:
+            _segment_video(runtime, video, target, levels[0] if levels else 2, overwrite)
     finally:
         runtime.close()
     if len(jobs) == 1 and last:
@@ -85,6 +93,29 @@ def main(images: tuple[str, ...], out: str, levels: tuple[int, ...], data: bool,
         click.echo(f"error: {source}: {failure}", err=True)
     if failures:
         sys.exit(1)
+
+
+def _segment_video(runtime: Any, path: str, target: Path, level: int, overwrite: bool) -> None:
+    from pathlib import Path
+
+    from cast_sdk.errors import InputError
+    from cast_sdk.runtime.video import segment_video, video_outputs
+
+    if not Path(path).is_file():
+        raise InputError("The video must exist.", found=f"no file {path}", remedy="check the path")
+    film, lines = video_outputs(path, target)
+    changed = Path(path).stat().st_mtime_ns
+    if not overwrite and all(p.exists() and p.stat().st_mtime_ns >= changed for p in (film, lines)):
+        click.echo(f"{film} is finished already")
+        return
+    with click.progressbar(length=1, label=Path(path).name, show_pos=True, file=sys.stderr) as bar:
+
+        def progress(result: Segmentation, frames: int) -> None:
+            bar.length = max(frames, result.index + 1)
+            bar.update(1)
+
+        segment_video(runtime, path, target, level=level, progress=progress)
+    click.echo(f"wrote {film} and {lines}")
 
 
 def _check_level(level: int, runtime: Any) -> None:

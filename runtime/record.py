@@ -29,8 +29,8 @@ _LONGEST_GAP = 10.0  # seconds that a live recording repeats a frame for, when i
 class Recorder:
     """Writes `FILE` (video) and `FILE` with the suffix .jsonl; both get their names when the recorder closes.
 
-    Leaving the `with` block by an error keeps what was recorded up to it. A recording without any frame leaves no
-    file.
+    Leaving the `with` block by an error keeps what was recorded up to it, unless `partial` is False. A recording
+    without any frame leaves no file.
 
     The first line of the JSON describes the recording (`schema_version`, `model`, `source`, `rate`, `level`); every
     other line is a frame, see `frame_record`.
@@ -42,6 +42,7 @@ class Recorder:
             Otherwise every result is one frame of the video.
         level: level that is drawn.
         source: name of the source, for the JSON.
+        partial: keep a recording that an error or an interruption ends early.
         draw: further options of `Segmentation.plot`.
 
     Raises:
@@ -57,6 +58,7 @@ class Recorder:
         live: bool = False,
         level: int = 2,
         source: str = "",
+        partial: bool = True,
         **draw: Any,
     ) -> None:
         self.path = Path(path)
@@ -64,11 +66,11 @@ class Recorder:
             raise InputError(f"A recording ends in {', '.join(CODECS)}.", found=str(path), remedy="--record out.mp4")
         self.records = self.path.with_suffix(".jsonl")
         self.rate, self.live, self.level, self.source, self.draw = rate, live, level, source, draw
+        self.partial = partial
         self.frames = 0  # results written
         self._shown = 0  # frames in the video
         self._stack = contextlib.ExitStack()
         self._writer: Any = None
-        self._closed = False
         self._size = (0, 0)
         self._previous: npt.NDArray[np.uint8] | None = None
         self._started = 0.0
@@ -109,9 +111,7 @@ class Recorder:
 
     def close(self) -> None:
         """Finish both files and give them their names; safe to call twice."""
-        if not self._closed:
-            self._closed = True
-            self._end()
+        self._end(keep=True)
 
     def __enter__(self) -> Recorder:
         return self
@@ -119,7 +119,7 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        self._end(keep=error is None or self.partial)
 
     def _open(self, picture: npt.NDArray[np.uint8], result: Segmentation) -> None:
         cv2 = import_cv2()
@@ -139,19 +139,21 @@ class Recorder:
     def _line(self, record: dict[str, Any]) -> None:
         self._lines.write(json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n")
 
-    def _end(self) -> None:
-        stack = self._stack.pop_all()
-        if self._writer is None:
-            with contextlib.suppress(_Nothing):
-                stack.__exit__(_Nothing, _Nothing(), None)
+    def _end(self, *, keep: bool) -> None:
+        stack = self._stack.pop_all()  # empty the second time
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.release()
+        if writer is None or not keep:
+            with contextlib.suppress(_Unwanted):
+                stack.__exit__(_Unwanted, _Unwanted(), None)
             return
         with stack:
-            self._writer.release()
             self._film.replace(self._video)
 
 
-class _Nothing(Exception):
-    """Unwinds the temporary files of a recording without frames."""
+class _Unwanted(Exception):
+    """Unwinds the temporary files of a recording that is not kept."""
 
 
 def frame_record(result: Segmentation) -> dict[str, Any]:

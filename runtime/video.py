@@ -22,6 +22,16 @@ def is_video(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in VIDEO_SUFFIXES
 
 
+def video_outputs(
+    path: str | os.PathLike[str], out_dir: str | os.PathLike[str], suffix: str = ".mp4"
+) -> tuple[Path, Path]:
+    """Paths of the annotated video and of the JSON lines; never the video itself."""
+    film = Path(out_dir) / f"{Path(path).stem}{suffix}"
+    if film.resolve() == Path(path).resolve():
+        film = film.with_name(f"{film.stem}_segments{suffix}")
+    return film, film.with_suffix(".jsonl")
+
+
 def segment_video(
     rt: Runtime,
     path: str | os.PathLike[str],
@@ -37,8 +47,7 @@ def segment_video(
     Args:
         rt: the runtime.
         path: the video.
-        out_dir: folder for `NAME.mp4` and `NAME.jsonl` (see `record.Recorder`); both appear when they are complete, or
-            hold what was done when the work was interrupted.
+        out_dir: folder for `NAME.mp4` and `NAME.jsonl` (see `record.Recorder`); both appear when they are complete.
         level: level that is drawn.
         suffix: of the annotated video.
         progress: called with each result and the number of frames the file states (0: unknown).
@@ -52,11 +61,9 @@ def segment_video(
         StreamError: the video fails midway.
     """
     source = FileSource(os.fspath(path), SourceOptions())
-    target = Path(out_dir) / f"{Path(path).stem}{suffix}"
-    if target.resolve() == Path(path).resolve():
-        target = target.with_name(f"{target.stem}_segments{suffix}")
+    film, _ = video_outputs(path, out_dir, suffix)
     with (
-        Recorder(target, rate=source.rate, level=level, source=os.fspath(path), **draw) as recorder,
+        Recorder(film, rate=source.rate, level=level, source=os.fspath(path), partial=False, **draw) as recorder,
         stream(rt, source) as results,
     ):
         for result in results:

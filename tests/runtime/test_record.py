@@ -88,6 +88,22 @@ def test_an_error_keeps_what_was_recorded(rt, tmp_path):
     assert len(frames_of(tmp_path / "out.mp4")) == 4
 
 
+def test_a_video_is_segmented_whole_or_not_at_all(rt, tmp_path):
+    film = tmp_path / "clip.avi"
+    with Recorder(film) as recorder:
+        for result in rt.stream("test://?width=64&height=48&rate=0&count=5"):
+            recorder.write(result)
+
+    def interrupt(result, count):
+        if result.index == 2:
+            raise KeyboardInterrupt
+
+    (tmp_path / "out").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        segment_video(rt, film, tmp_path / "out", progress=interrupt)
+    assert names(tmp_path / "out") == []
+
+
 def test_nothing_recorded_leaves_nothing(tmp_path):
     with Recorder(tmp_path / "out.mp4"):
         assert len(names(tmp_path)) > 0
