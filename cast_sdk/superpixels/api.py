@@ -133,7 +133,7 @@ def superpixels_for(image_rgb: npt.NDArray[np.uint8], settings: SuperpixelSettin
 def _segment(image_rgb: npt.NDArray[np.uint8], count: int, bins: int, iterations: int, out: Labels) -> None:
     import cv2
 
-    lab = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2LAB)
+    lab: npt.NDArray[Any] = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2LAB)
     height, width = out.shape
     with borrow(height, width, count, bins, iterations) as kernel:
         kernel(lab, out)

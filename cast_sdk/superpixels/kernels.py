@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import ClassVar, Literal, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import MissingDependencyError
+from cast_sdk.superpixels.grid import seeds_grid
 
 Image = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int32]
@@ -28,6 +32,27 @@ class Kernel(Protocol):
         """Write the labels of `lab` (uint8 [H, W, 3], C-contiguous) into `out` (int32 [H, W], C-contiguous)."""
 
 
+class NativeKernel:
+    """The package's own kernel, `_seeds.cpp`."""
+
+    name: ClassVar[Literal["native", "opencv"]] = "native"
+
+    def __init__(self, height: int, width: int, count: int, bins: int, iterations: int) -> None:
+        library = native_library()
+        assert library is not None
+        grid = seeds_grid(height, width, count)
+        self._handle = library.cast_seeds_create(height, width, grid.block_rows, grid.block_columns, bins, iterations)
+        if not self._handle:
+            raise MemoryError(f"SEEDS: no memory for {height}x{width} pixels and {grid.count} superpixels")
+        self._run = library.cast_seeds_run
+        weakref.finalize(self, library.cast_seeds_destroy, self._handle)
+
+    def __call__(self, lab: Image, out: Labels) -> None:
+        # ctypes lets go of the interpreter lock for the call.
+        if self._run(self._handle, lab.ctypes.data, out.ctypes.data):
+            raise MemoryError("SEEDS: no memory for the histograms")
+
+
 class OpenCVKernel:
     """`cv2.ximgproc.SuperpixelSEEDS`, of opencv-contrib-python."""
 
@@ -36,14 +61,43 @@ class OpenCVKernel:
     def __init__(self, height: int, width: int, count: int, bins: int, iterations: int) -> None:
         import cv2
 
+        ximgproc: Any = vars(cv2)["ximgproc"]  # unknown to type checkers, which see the standard OpenCV
         self._iterations = iterations
-        self._seeds = cv2.ximgproc.createSuperpixelSEEDS(
+        self._seeds = ximgproc.createSuperpixelSEEDS(
             width, height, 3, count, num_levels=1, prior=2, histogram_bins=bins, double_step=False
         )
 
     def __call__(self, lab: Image, out: Labels) -> None:
         self._seeds.iterate(lab, self._iterations)
         np.copyto(out, self._seeds.getLabels())  # passing `out` would not fill it
+
+
+@functools.cache
+def native_library() -> ctypes.CDLL | None:
+    """The compiled kernel, or None where it was not built.
+
+    Raises:
+        MissingDependencyError: when it is there but does not load, as after a move to another machine.
+    """
+    files = [*Path(__file__).parent.glob("_seeds*.so"), *Path(__file__).parent.glob("_seeds*.pyd")]
+    if not files:
+        return None
+    try:
+        library = ctypes.CDLL(str(files[0]))
+    except OSError as error:
+        raise MissingDependencyError(
+            "The compiled SEEDS kernel must fit this machine.",
+            found=str(error),
+            remedy="build it here: pip install --force-reinstall --no-deps --no-binary cast-sdk cast-sdk",
+        ) from error
+    pointer, integer = ctypes.c_void_p, ctypes.c_int
+    library.cast_seeds_create.argtypes = [integer] * 6
+    library.cast_seeds_create.restype = pointer
+    library.cast_seeds_run.argtypes = [pointer] * 3
+    library.cast_seeds_run.restype = integer
+    library.cast_seeds_destroy.argtypes = [pointer]
+    library.cast_seeds_destroy.restype = None
+    return library
 
 
 @functools.cache
@@ -59,6 +113,8 @@ def kernel_class() -> type[Kernel]:
         raise MissingDependencyError(
             "Superpixels need OpenCV (colour conversion).", found=str(error), remedy="pip install opencv-python"
         ) from error
+    if native_library() is not None:
+        return NativeKernel
     if hasattr(cv2, "ximgproc"):
         return OpenCVKernel
     raise MissingDependencyError(

@@ -1,0 +1,428 @@
+// SEEDS superpixels (Van den Bergh et al., IJCV 2015) with one level of blocks, two by two blocks per superpixel.
+//
+// Labels are those of OpenCV's SuperpixelSEEDS with num_levels=1, prior=2 and single steps: the order of the visits
+// and of the float32 operations is part of the result. Compile with -ffp-contract=off.
+//
+// What makes it fast: histograms hold the colours of the image only, blocks keep theirs as short lists, and bitmaps
+// of label changes lead from one boundary pair to the next, so that the inside of superpixels is never visited. The
+// neighbourhood of a pair becomes one index into a table; both moves of a pair are judged without a branch.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#if defined(_MSC_VER) || !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "needs GCC or Clang on a little-endian machine"
+#endif
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+namespace {
+
+constexpr int kMaxLabels = 0x7fff;  // 15 bits: the comparison of four labels in one word needs the sixteenth
+constexpr std::uint8_t kFree = 0x80;
+
+using Label = std::uint16_t;
+
+std::uint64_t load64(const void* at) {
+  std::uint64_t word;
+  std::memcpy(&word, at, sizeof word);
+  return word;
+}
+
+// Sign bit of each 16-bit lane: set where the lane of `labels` differs from that of `wanted`.
+std::uint64_t differing(std::uint64_t labels, std::uint64_t wanted) {
+  return ((labels ^ wanted) + 0x7fff7fff7fff7fffu) & 0x8000800080008000u;
+}
+
+std::uint64_t broadcast(Label label) { return label * 0x0001000100010001u; }
+
+// True when taking `self` away would cut its region in two, judged by the five neighbours on the far side of the
+// boundary: corner, neighbour, far side, neighbour, corner.
+template <typename T>
+bool cuts(T self, T corner1, T near1, T far, T near2, T corner2) {
+  return (self != far && self == near1 && self == near2) || (self != corner1 && self == near1 && self == far) ||
+         (self != corner2 && self == near2 && self == far);
+}
+
+// Tables over the pattern "neighbour has the label": the number of such neighbours that count for the prior, and
+// kFree when the pixel may leave its region.
+struct Tables {
+  // Horizontal pair: bit 3 * column + row over 3 rows x 4 columns. Vertical: bit 4 * column + row over 4 rows x 4.
+  std::uint8_t horizontal[2][1 << 12];
+  std::uint8_t vertical[2][1 << 16];
+  float ratio[16 * 16];  // squared ratio of two counts
+
+  Tables() {
+    for (int pattern = 0; pattern < 1 << 12; pattern++) {
+      const auto at = [pattern](int row, int column) { return pattern >> (3 * column + row) & 1; };
+      int count = at(1, 0) + at(1, 3);
+      for (int column = 0; column < 4; column++) count += at(0, column) + at(2, column);
+      horizontal[0][pattern] = entry(count, cuts(1, at(0, 0), at(0, 1), at(1, 0), at(2, 1), at(2, 0)));
+      horizontal[1][pattern] = entry(count, cuts(1, at(0, 3), at(0, 2), at(1, 3), at(2, 2), at(2, 3)));
+    }
+    for (int pattern = 0; pattern < 1 << 16; pattern++) {
+      const auto at = [pattern](int row, int column) { return pattern >> (4 * column + row) & 1; };
+      // Two columns to the right and not one: so does OpenCV, and at the right edge this is the next row's start.
+      int count = at(1, 0) + at(1, 3) + at(2, 0) + at(2, 3);
+      for (int column = 0; column < 3; column++) count += at(0, column) + at(3, column);
+      vertical[0][pattern] = entry(count, cuts(1, at(0, 0), at(1, 0), at(0, 1), at(1, 2), at(0, 2)));
+      vertical[1][pattern] = entry(count, cuts(1, at(3, 0), at(2, 0), at(3, 1), at(2, 2), at(3, 2)));
+    }
+    for (int own = 0; own < 16; own++) {
+      for (int other = 0; other < 16; other++) {
+        const float quotient = other ? static_cast<float>(own) / static_cast<float>(other) : 1.0f;
+        ratio[own << 4 | other] = quotient * quotient;
+      }
+    }
+  }
+
+  static std::uint8_t entry(int count, bool cut) { return static_cast<std::uint8_t>(count | (cut ? 0 : kFree)); }
+};
+
+const Tables& tables() {
+  static const Tables instance;
+  return instance;
+}
+
+struct Bin {
+  std::int32_t offset;  // of the colour's row in the superpixel histograms
+  float count;
+};
+
+class Seeds {
+ public:
+  Seeds(int height, int width, int block_rows, int block_columns, int bins, int iterations)
+      : tables_(tables()), height_(height), width_(width), block_rows_(block_rows), block_columns_(block_columns),
+        rows_(block_rows / 2), columns_(block_columns / 2), bins_(bins), iterations_(iterations),
+        row_stride_(words(width)), column_stride_(words(height)), first_row_(block_rows + 1),
+        first_column_(block_columns + 1), colour_of_(static_cast<std::size_t>(bins) * bins * bins),
+        labels_(static_cast<std::size_t>(height) * width + 8), colour_(static_cast<std::size_t>(height) * width),
+        block_label_(static_cast<std::size_t>(block_rows) * block_columns), block_bins_start_(block_label_.size() + 1),
+        block_size_(block_label_.size()), parts_(count()), size_(count()),
+        row_changes_(static_cast<std::size_t>(height) * row_stride_ * 8 + 8),
+        column_changes_(static_cast<std::size_t>(width) * column_stride_ * 8 + 8) {
+    for (int i = 0; i <= block_rows; i++) first_row_[i] = first_pixel(i, block_rows, height);
+    for (int i = 0; i <= block_columns; i++) first_column_[i] = first_pixel(i, block_columns, width);
+    for (int v = 0; v < 256; v++) quantised_[v] = static_cast<std::uint16_t>(v * bins / 256);
+  }
+
+  void run(const std::uint8_t* lab, std::int32_t* out) {
+    count_colours(lab);
+    fill_histograms();
+    move_blocks<true>();
+    move_blocks<false>();
+    spread_block_labels();
+    for (int pass = 0; pass < iterations_; pass++) {
+      if (pass % 2 == 0) {
+        move_pixels<true>();
+      } else {
+        move_pixels<false>();
+      }
+      copy_border();
+    }
+    std::copy_n(labels_.data(), static_cast<std::size_t>(height_) * width_, out);
+  }
+
+ private:
+  static std::size_t words(int bits) { return (static_cast<std::size_t>(bits) + 63) / 64; }
+
+  static int first_pixel(int block, int blocks, int pixels) {
+    return static_cast<int>((static_cast<std::int64_t>(block) * pixels + blocks - 1) / blocks);
+  }
+
+  int count() const { return rows_ * columns_; }
+
+  // Number the colours of the image in order of appearance; colour_ gets each pixel's.
+  void count_colours(const std::uint8_t* lab) {
+    std::fill(colour_of_.begin(), colour_of_.end(), 0);
+    int colours = 0;
+    for (std::size_t i = 0; i < colour_.size(); i++, lab += 3) {
+      const int key = (quantised_[lab[0]] * bins_ + quantised_[lab[1]]) * bins_ + quantised_[lab[2]];
+      int number = colour_of_[key];
+      if (number == 0) number = colour_of_[key] = ++colours;
+      colour_[i] = number - 1;
+    }
+    histogram_.assign(static_cast<std::size_t>(colours) * count(), 0.0f);
+    in_block_.assign(colours, 0);
+  }
+
+  // Histograms of the blocks, as lists, and of the superpixels; colour_ becomes an offset into the latter.
+  void fill_histograms() {
+    const int labels = count();
+    std::fill(parts_.begin(), parts_.end(), 4);  // nominal: OpenCV does not count the extra blocks of odd grids
+    std::fill(size_.begin(), size_.end(), 0.0f);
+    block_bins_.clear();
+    for (int row = 0, block = 0; row < block_rows_; row++) {
+      for (int column = 0; column < block_columns_; column++, block++) {
+        const int y0 = first_row_[row], y1 = first_row_[row + 1];
+        const int x0 = first_column_[column], x1 = first_column_[column + 1];
+        // A block belongs to the superpixel of its last pixel in an even division of the image.
+        const auto label = static_cast<Label>(static_cast<std::int64_t>(y1 - 1) * rows_ / height_ * columns_ +
+                                              static_cast<std::int64_t>(x1 - 1) * columns_ / width_);
+        block_label_[block] = label;
+        block_bins_start_[block] = block_bins_.size();
+        seen_.clear();
+        for (int y = y0; y < y1; y++) {
+          std::int32_t* colour = &colour_[static_cast<std::size_t>(y) * width_];
+          for (int x = x0; x < x1; x++) {
+            if (in_block_[colour[x]]++ == 0) seen_.push_back(colour[x]);
+            colour[x] *= labels;
+          }
+        }
+        for (const int colour : seen_) {
+          const auto number = static_cast<float>(in_block_[colour]);
+          in_block_[colour] = 0;
+          block_bins_.push_back({colour * labels, number});
+          histogram_[static_cast<std::size_t>(colour) * labels + label] += number;
+        }
+        block_size_[block] = static_cast<float>((y1 - y0) * (x1 - x0));
+        size_[label] += block_size_[block];
+      }
+    }
+    block_bins_start_.back() = block_bins_.size();
+  }
+
+  // Intersection of the normalised histograms of a block and of a superpixel, which may be without the block.
+  float intersection(int block, Label label, bool without) const {
+    const float taken = without ? 1.0f : 0.0f, block_size = block_size_[block];
+    const float size = size_[label] - taken * block_size;
+    float sum = 0.0f;
+    for (std::size_t i = block_bins_start_[block]; i < block_bins_start_[block + 1]; i++) {
+      const Bin bin = block_bins_[i];
+      sum += std::min((histogram_[bin.offset + label] - taken * bin.count) * block_size, bin.count * size);
+    }
+    return sum / (size * block_size);
+  }
+
+  bool move_block(int block, Label from, Label to) {
+    if (!(intersection(block, to, false) - intersection(block, from, true) > 0.0f)) return false;
+    for (std::size_t i = block_bins_start_[block]; i < block_bins_start_[block + 1]; i++) {
+      histogram_[block_bins_[i].offset + from] -= block_bins_[i].count;
+      histogram_[block_bins_[i].offset + to] += block_bins_[i].count;
+    }
+    size_[from] -= block_size_[block];
+    size_[to] += block_size_[block];
+    parts_[from]--;
+    parts_[to]++;
+    block_label_[block] = to;
+    return true;
+  }
+
+  template <bool horizontal>
+  void move_blocks() {
+    // `step` leads from the first block of a pair to the second, `side` across.
+    const int step = horizontal ? 1 : block_columns_, side = horizontal ? block_columns_ : 1;
+    const int lines = horizontal ? block_rows_ : block_columns_, length = horizontal ? block_columns_ : block_rows_;
+    for (int line = 1; line < lines - 1; line++) {
+      for (int i = 1; i < length - 2; i++) {
+        const int first = line * side + i * step, second = first + step;
+        const Label* label = &block_label_[first];
+        const Label a = label[0], b = label[step];
+        if (a == b) continue;
+        const auto may_leave = [&](Label self, const Label* at, int away) {
+          return parts_[self] == 2 || (parts_[self] > 2 && !cuts(self, at[away - side], at[-side], at[away], at[side],
+                                                                 at[away + side]));
+        };
+        if (may_leave(a, label, -step) && move_block(first, a, b)) continue;
+        if (may_leave(b, label + step, step) && move_block(second, b, a)) i++;
+      }
+    }
+  }
+
+  // Labels of the pixels, and the bitmaps of label changes to the right and downwards.
+  void spread_block_labels() {
+    std::fill(row_changes_.begin(), row_changes_.end(), 0);
+    std::fill(column_changes_.begin(), column_changes_.end(), 0);
+    for (int row = 0; row < block_rows_; row++) {
+      const Label* block = &block_label_[static_cast<std::size_t>(row) * block_columns_];
+      const int y0 = first_row_[row], y1 = first_row_[row + 1];
+      Label* labels = &labels_[static_cast<std::size_t>(y0) * width_];
+      std::uint8_t* changes = row_changes(y0);
+      for (int column = 0; column < block_columns_; column++) {
+        std::fill(labels + first_column_[column], labels + first_column_[column + 1], block[column]);
+        if (column + 1 < block_columns_ && block[column] != block[column + 1]) {
+          const int x = first_column_[column + 1] - 1;
+          changes[x >> 3] |= static_cast<std::uint8_t>(1u << (x & 7));
+        }
+        if (row + 1 < block_rows_ && block[column] != block[column + block_columns_]) {
+          for (int x = first_column_[column]; x < first_column_[column + 1]; x++) {
+            column_changes(x)[(y1 - 1) >> 3] |= static_cast<std::uint8_t>(1u << ((y1 - 1) & 7));
+          }
+        }
+      }
+      for (int y = y0 + 1; y < y1; y++) {
+        std::copy_n(labels, width_, &labels_[static_cast<std::size_t>(y) * width_]);
+        std::copy_n(changes, row_stride_ * 8, row_changes(y));
+      }
+    }
+  }
+
+  std::uint8_t* row_changes(int y) { return &row_changes_[static_cast<std::size_t>(y) * row_stride_ * 8]; }
+  std::uint8_t* column_changes(int x) { return &column_changes_[static_cast<std::size_t>(x) * column_stride_ * 8]; }
+
+  // Rows from left to right, then columns from top to bottom, in both directions of the pass.
+  template <bool forward>
+  void move_pixels() {
+    for (int y = 1; y < height_ - 1; y++) {
+      const std::size_t start = static_cast<std::size_t>(y) * width_;
+      walk(row_changes(y), width_ - 2, [&](int x) { return try_pair<true, forward>(start + x, y, x); });
+    }
+    for (int x = 1; x < width_ - 1; x++) {
+      walk(column_changes(x), height_ - 2, [&](int y) {
+        return try_pair<false, forward>(static_cast<std::size_t>(y) * width_ + x, y, x);
+      });
+    }
+  }
+
+  // Visit the set bits 1..end-1 in order; after a visit that returns true the next position is left out.
+  template <typename Visit>
+  static void walk(const std::uint8_t* bitmap, int end, const Visit& visit) {
+    bool leave_out_next = false;
+    for (int base = 0; base < end; base += 64) {
+      std::uint64_t bits = load64(bitmap + base / 8);
+      if (base == 0) bits &= ~std::uint64_t{1};
+      if (end - base < 64) bits &= (std::uint64_t{1} << (end - base)) - 1;
+      if (leave_out_next) bits &= ~std::uint64_t{1};
+      leave_out_next = false;
+      while (bits) {
+        const int bit = __builtin_ctzll(bits);
+        bits &= bits - 1;
+        if (visit(base + bit)) {
+          leave_out_next = bit == 63;
+          if (bit < 63) bits &= ~(std::uint64_t{2} << bit);
+        }
+      }
+    }
+  }
+
+  // Judge the pair of pixels at `first` and one step to the right or down; true when the second one was moved.
+  template <bool horizontal, bool forward>
+  bool try_pair(std::size_t first, int y, int x) {
+    const std::size_t second = first + (horizontal ? 1 : width_);
+    const Label a = labels_[first], b = labels_[second];
+    const Label* window = &labels_[first] - width_ - 1;
+    const std::uint8_t about_a = pattern<horizontal>(window, a, 0), about_b = pattern<horizontal>(window, b, 1);
+    const int near_a = about_a & 15, near_b = about_b & 15;
+    const float size_a = size_[a], size_b = size_[b];
+    const float* bin_a = &histogram_[colour_[first]];
+    const float* bin_b = &histogram_[colour_[second]];
+    const bool better_a = (bin_a[b] * size_a) * size_a > ((bin_a[a] * size_b) * size_b) * tables_.ratio[near_a << 4 | near_b];
+    const bool better_b = (bin_b[a] * size_b) * size_b > ((bin_b[b] * size_a) * size_a) * tables_.ratio[near_b << 4 | near_a];
+    const bool free_a = about_a & kFree, free_b = about_b & kFree;
+    // The pixel that is judged first also gates the other one.
+    const bool move_first = forward ? free_a & better_a : free_b & free_a & better_a & !better_b;
+    const bool move_second = forward ? free_a & free_b & better_b & !better_a : free_b & better_b;
+    if (!(move_first | move_second)) return false;
+    const Label from = move_second ? b : a, to = move_second ? a : b;
+    const std::size_t pixel = move_second ? second : first;
+    y += !horizontal & move_second;
+    x += horizontal & move_second;
+    relabel(pixel, from, to);
+    const Label* at = &labels_[pixel];
+    mark(row_changes(y), x, at[-1] != to, at[1] != to);
+    mark(column_changes(x), y, at[-width_] != to, at[width_] != to);
+    return move_second;
+  }
+
+  template <bool horizontal>
+  std::uint8_t pattern(const Label* window, Label label, int which) const {
+    const std::uint64_t wanted = broadcast(label);
+    std::uint64_t other = differing(load64(window), wanted) >> 15 | differing(load64(window + width_), wanted) >> 14 |
+                          differing(load64(window + 2 * width_), wanted) >> 13;
+    if (horizontal) {
+      const std::uint64_t equal = other ^ 0x0007000700070007u;
+      return tables_.horizontal[which][(equal * 0x0001000800400200u) >> 48 & 0xfff];
+    }
+    other |= differing(load64(window + 3 * width_), wanted) >> 12;
+    const std::uint64_t equal = other ^ 0x000f000f000f000fu;
+    return tables_.vertical[which][(equal * 0x0001001001001000u) >> 48];
+  }
+
+  void relabel(std::size_t pixel, Label from, Label to) {
+    float* bin = &histogram_[colour_[pixel]];
+    bin[from] -= 1.0f;
+    bin[to] += 1.0f;
+    size_[from] -= 1.0f;
+    size_[to] += 1.0f;
+    labels_[pixel] = to;
+  }
+
+  // Set the bits `at - 1` and `at`.
+  static void mark(std::uint8_t* bitmap, int at, bool before, bool after) {
+    std::uint8_t* byte = bitmap + ((at - 1) >> 3);
+    const int shift = (at - 1) & 7;
+    std::uint16_t bits;
+    std::memcpy(&bits, byte, sizeof bits);
+    bits = static_cast<std::uint16_t>((bits & ~(3 << shift)) | (before | after << 1) << shift);
+    std::memcpy(byte, &bits, sizeof bits);
+  }
+
+  // The outermost pixels take the label of their inner neighbour: first the rows, then the columns.
+  void copy_border() {
+    const std::size_t last_row = static_cast<std::size_t>(height_ - 1) * width_;
+    for (int x = 0; x < width_; x++) {
+      copy_label(x, width_ + x);
+      copy_label(last_row + x, last_row - width_ + x);
+    }
+    for (int y = 0; y < height_; y++) {
+      const std::size_t row = static_cast<std::size_t>(y) * width_;
+      copy_label(row, row + 1);
+      copy_label(row + width_ - 1, row + width_ - 2);
+    }
+  }
+
+  void copy_label(std::size_t to, std::size_t from) {
+    if (labels_[to] != labels_[from]) relabel(to, labels_[to], labels_[from]);
+  }
+
+  const Tables& tables_;
+  const int height_, width_, block_rows_, block_columns_, rows_, columns_, bins_, iterations_;
+  const std::size_t row_stride_, column_stride_;  // 64-bit words per bitmap
+  std::vector<int> first_row_, first_column_;     // of each block, and one past the last
+  std::uint16_t quantised_[256];
+  std::vector<std::int32_t> colour_of_;  // number of each colour, counted from 1
+  std::vector<Label> labels_;
+  std::vector<std::int32_t> colour_;  // per pixel: colour number, later its offset in histogram_
+  std::vector<float> histogram_;      // [colours, labels]
+  std::vector<Label> block_label_;
+  std::vector<std::size_t> block_bins_start_;
+  std::vector<Bin> block_bins_;
+  std::vector<float> block_size_;
+  std::vector<int> in_block_, seen_;
+  std::vector<int> parts_;   // blocks per superpixel
+  std::vector<float> size_;  // pixels per superpixel
+  std::vector<std::uint8_t> row_changes_, column_changes_;
+};
+
+}  // namespace
+
+// The interface for ctypes. Sizes are checked by the caller except for what memory safety needs.
+
+EXPORT Seeds* cast_seeds_create(int height, int width, int block_rows, int block_columns, int bins, int iterations) {
+  const bool usable = height >= 4 && width >= 4 && block_rows >= 2 && block_columns >= 2 && block_rows <= height &&
+                      block_columns <= width && bins >= 1 && bins <= 16 && iterations >= 0 &&
+                      static_cast<std::int64_t>(block_rows / 2) * (block_columns / 2) <= kMaxLabels &&
+                      static_cast<std::int64_t>(height) * width <= INT32_MAX / 64;
+  if (!usable) return nullptr;
+  try {
+    return new Seeds(height, width, block_rows, block_columns, bins, iterations);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
+// 0 on success, 1 when memory ran out.
+EXPORT int cast_seeds_run(Seeds* seeds, const std::uint8_t* lab, std::int32_t* out) {
+  try {
+    seeds->run(lab, out);
+    return 0;
+  } catch (const std::bad_alloc&) {
+    return 1;
+  }
+}
+
+EXPORT void cast_seeds_destroy(Seeds* seeds) { delete seeds; }
