@@ -15,7 +15,7 @@ from cast_sdk.spec import ModelSpec
 BACKENDS = ("onnxruntime", "openvino", "tensorrt", "torch")
 DEVICES = ("auto", "cpu", "cuda")
 _BY_SUFFIX = {
-    ".onnx": ("onnxruntime", "openvino"),
+    ".onnx": ("onnxruntime", "openvino", "tensorrt"),
     ".engine": ("tensorrt",),
     ".plan": ("tensorrt",),
     ".pth": ("torch",),
@@ -70,8 +70,8 @@ def open_backend(
     """Load a model file with the backend its suffix names, or with the one asked for.
 
     Args:
-        path: `.onnx` (ONNX Runtime, or `backend="openvino"`), `.engine` (TensorRT), `.pth`, `.pth.tar`, `.pt` or
-            `.safetensors` (torch).
+        path: `.onnx` (ONNX Runtime, or `backend="openvino"`, or `backend="tensorrt"`, which builds an engine once and
+            keeps it), `.engine` (TensorRT), `.pth`, `.pth.tar`, `.pt` or `.safetensors` (torch).
         backend: "auto" or one of `BACKENDS`.
         device: "auto" (CUDA where the backend finds it), "cpu" or "cuda". Never replaced by another one in silence.
         threads: CPU threads of the network; None: the cores this process may use, at most 8.
@@ -89,16 +89,16 @@ def open_backend(
         raise InputError(f"A device is one of {', '.join(DEVICES)}.", found=repr(device))
     if threads is not None and threads < 1:
         raise InputError("A backend needs at least one thread.", found=f"threads={threads}")
-    if name == "tensorrt":
-        if device == "cpu":
-            raise InputError(
-                "An engine runs on an NVIDIA GPU.", found="device='cpu'", remedy="run the .onnx on the CPU instead"
-            )
-        from cast_sdk.runtime.backends.tensorrt import TensorRTBackend
-
-        return TensorRTBackend(file, **options)
     cores = threads or default_threads()
     try:
+        if name == "tensorrt":
+            if device == "cpu":
+                raise InputError(
+                    "An engine runs on an NVIDIA GPU.", found="device='cpu'", remedy="run the .onnx on the CPU instead"
+                )
+            from cast_sdk.runtime.backends.tensorrt import TensorRTBackend
+
+            return TensorRTBackend(file, **options)
         if name == "onnxruntime":
             from cast_sdk.runtime.backends.onnxruntime import OnnxRuntimeBackend
 
