@@ -43,7 +43,7 @@ def run(stream: Stream, sinks: Sequence[Sink], *, frames: int = 0) -> int:
 
     Args:
         stream: see `cast_sdk.runtime.streaming.stream`.
-        sinks: they are closed in reverse order, whatever happens.
+        sinks: who takes the results; whoever made them closes them.
         frames: stop after so many results; 0: go on.
 
     Returns:
@@ -53,11 +53,7 @@ def run(stream: Stream, sinks: Sequence[Sink], *, frames: int = 0) -> int:
         StreamError: the source or a stage failed.
     """
     count = 0
-    with contextlib.ExitStack() as stack:
-        for sink in sinks:
-            stack.callback(sink.close)
-        stack.enter_context(stream)
-        stack.enter_context(interruptible())
+    with interruptible(), stream:
         try:
             for result in stream:
                 for sink in sinks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Any
@@ -86,32 +87,38 @@ def main(
     opened = open_source(source, **wanted)
     runtime = open_runtime(options)
     sinks: list[camera.Sink] = []
-    try:
-        levels = len(runtime.spec.clusters)
-        if level > levels:
-            raise InputError(f"{runtime.spec.name} has levels 0..{levels}.", found=f"--level {level}")
-        click.echo(f"{runtime!r}\nsource {opened.uri}", err=True)
-        sinks += [camera.Terminal(), camera.Watchdog()]
-        if record:
-            from cast_sdk.runtime.record import Recorder
+    with camera.interruptible(), contextlib.ExitStack() as stack:
+        stack.callback(runtime.close)
 
-            rate = wanted["rate"] or getattr(opened, "rate", None) or 30.0
-            recorder = Recorder(record, rate=rate, live=opened.live, level=level, source=opened.uri)
-            sinks.append(camera.Recording(recorder))
-        if serve:
-            from cast_sdk.runtime.web.server import WebView, parse_address
-
-            host, port = parse_address(serve)
-            view = WebView(runtime, host=host, port=port, token=token, title=opened.uri, level=level)
-            sinks.append(view)
-            click.echo(f"open {view.url}", err=True)
-        if show:
-            sinks.append(camera.Window(level=level, levels=levels))
+        def add(sink: camera.Sink) -> None:
+            stack.callback(sink.close)
+            sinks.append(sink)
 
         def tell(status: Status) -> None:
             for sink in sinks:
                 sink.status(status)
 
+        levels = len(runtime.spec.clusters)
+        if level > levels:
+            raise InputError(f"{runtime.spec.name} has levels 0..{levels}.", found=f"--level {level}")
+        click.echo(f"{runtime!r}\nsource {opened.uri}", err=True)
+        add(camera.Terminal())
+        add(camera.Watchdog())
+        if record:
+            from cast_sdk.runtime.record import Recorder
+
+            rate = wanted["rate"] or getattr(opened, "rate", None) or 30.0
+            recorder = Recorder(record, rate=rate, live=opened.live, level=level, source=opened.uri)
+            add(camera.Recording(recorder))
+        if serve:
+            from cast_sdk.runtime.web.server import WebView, parse_address
+
+            host, port = parse_address(serve)
+            view = WebView(runtime, host=host, port=port, token=token, title=opened.uri, level=level)
+            add(view)
+            click.echo(f"open {view.url}", err=True)
+        if show:
+            add(camera.Window(level=level, levels=levels))
         stream = runtime.stream(
             opened,
             workers=workers,
@@ -119,15 +126,7 @@ def main(
             stall_timeout=stall or None,
             on_status=tell,
         )
-    except BaseException:
-        for sink in reversed(sinks):
-            sink.close()
-        runtime.close()
-        raise
-    try:
         camera.run(stream, sinks, frames=frames or 0)
-    finally:
-        runtime.close()
     if record:
         click.echo(f"wrote {record}", err=True)
 

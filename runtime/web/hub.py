@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cast_sdk.runtime.meter import Meter
@@ -120,8 +122,7 @@ class Hub:
                 # One frame that cannot be shown must not end the view; the camera and its other outputs go on.
                 _log.exception("frame %d could not be encoded for the web view", result.index)
                 continue
-            if self._loop is not None and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self._publish, packet)
+            self._call(self._publish, packet)
             pause = last + 1 / VIEW_RATE - time.monotonic()
             if pause > 0:
                 time.sleep(pause)
@@ -129,13 +130,17 @@ class Hub:
 
     def _publish(self, packet: bytes) -> None:
         self.packet, self.number = packet, self.number + 1
+        self._wake()
+
+    def _announce(self) -> None:
+        self._call(self._wake)
+
+    def _wake(self) -> None:
         for viewer in self.viewers:
             viewer.news.set()
 
-    def _announce(self) -> None:
-        def wake() -> None:
-            for viewer in self.viewers:
-                viewer.news.set()
-
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(wake)
+    def _call(self, action: Callable[..., None], *arguments: Any) -> None:
+        """Run something in the server's event loop, if that still runs."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # closed while the camera ended
+                self._loop.call_soon_threadsafe(action, *arguments)
