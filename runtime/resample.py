@@ -1,4 +1,8 @@
-"""Antialiased resampling with exactly Pillow's arithmetic, so that evaluation equals the reference without Pillow."""
+"""Antialiased resampling with exactly Pillow's arithmetic, so that evaluation equals the reference without Pillow.
+
+Columns come first, as in every Pillow the reference can have used; Pillow 13 starts with the rows where the height
+shrinks much more than the width, which does not happen when proportions are kept.
+"""
 
 from __future__ import annotations
 
