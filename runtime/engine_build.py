@@ -18,7 +18,7 @@ from typing import Any
 from cast_sdk.artifact import ExportInfo, atomic_write, sha256
 from cast_sdk.errors import ExportError, InputError, MissingDependencyError
 from cast_sdk.runtime.backends import check_file
-from cast_sdk.runtime.backends.cuda_memory import Gpu, find_gpu
+from cast_sdk.runtime.backends.cuda_memory import Gpu, find_gpu, open_cuda
 from cast_sdk.runtime.engine_precision import Readback, check_precision, read_layers, read_network
 from cast_sdk.runtime.engine_progress import BuildProgress
 from cast_sdk.runtime.engine_record import EngineInfo, write_sidecar
@@ -74,7 +74,8 @@ def build(request: BuildRequest) -> EngineInfo:
         ExportError: when TensorRT refuses the graph, or when the engine has another precision than asked for.
     """
     spec, info = check_request(request)
-    flavor, gpu = choose_flavor(request)
+    gpu = find_gpu()
+    flavor = choose_flavor(request, gpu)
     trt = load_tensorrt(flavor)
     targets = check_environment(request, trt, gpu)
     start = time.perf_counter()
@@ -185,19 +186,18 @@ def _check_tensorrt_options(request: BuildRequest) -> None:
 # packages -------------------------------------------------------------------------------------------------------------
 
 
-def choose_flavor(request: BuildRequest) -> tuple[Flavor, Gpu | None]:
-    """The flavour to build with, and this machine's GPU.
+def choose_flavor(request: BuildRequest, gpu: Gpu | None) -> Flavor:
+    """The flavour to build with on a machine with or without a GPU.
 
     "auto" takes `tensorrt` where it is installed and has a GPU, else `tensorrt_rtx`, which builds without one.
 
     Raises:
         MissingDependencyError: when nothing is installed.
     """
-    gpu = find_gpu()
     if request.flavor == "tensorrt":
-        return "tensorrt", gpu
+        return "tensorrt"
     if request.flavor == "rtx":
-        return "rtx", gpu
+        return "rtx"
     installed = installed_flavors()
     if not installed:
         raise MissingDependencyError(
@@ -210,7 +210,7 @@ def choose_flavor(request: BuildRequest) -> tuple[Flavor, Gpu | None]:
     if request.targets != ("current",) and "rtx" in installed:
         flavor = "rtx"  # only this one builds for another GPU
     (_check_rtx_options if flavor == "rtx" else _check_tensorrt_options)(request)
-    return flavor, gpu
+    return flavor
 
 
 # environment ----------------------------------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ def check_environment(request: BuildRequest, trt: TensorRT, gpu: Gpu | None) -> 
         if gpu is None:
             raise MissingDependencyError(
                 "The flavour tensorrt builds on the GPU that will run the engine.",
-                found="no usable GPU in this machine",
+                found=_no_gpu(),
                 remedy=f"copy {request.onnx} to the target device and run there: {request.command('tensorrt')}",
             )
         if request.hardware_compatible and is_jetson():
@@ -257,6 +257,14 @@ def check_environment(request: BuildRequest, trt: TensorRT, gpu: Gpu | None) -> 
             remedy="use --flavor tensorrt for this GPU, or name other targets to build for other machines",
         )
     return (gpu.target,)
+
+
+def _no_gpu() -> str:
+    try:
+        open_cuda()
+    except MissingDependencyError as error:
+        return str(error.found)
+    return "no GPU"
 
 
 # build ----------------------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from cast_sdk.artifact import sha256
-from cast_sdk.errors import ArtifactError, MissingDependencyError
-from cast_sdk.runtime.backends.cuda_memory import Gpu
+from cast_sdk.errors import ArtifactError
+from cast_sdk.runtime.backends.cuda_memory import Gpu, open_cuda
 from cast_sdk.runtime.engine_build import BuildRequest, build, check_request, choose_flavor
 from cast_sdk.runtime.engine_record import EngineInfo, check_plan, read_sidecar
 from cast_sdk.runtime.tensorrt_api import load_tensorrt
@@ -26,7 +26,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cast_sdk"
 
 
-def cached_engine(onnx: Path, *, flavor: str = "auto", batch: int | None = None, progress: bool = True) -> Path:
+def cached_engine(
+    onnx: Path, *, device_id: int = 0, flavor: str = "auto", batch: int | None = None, progress: bool = True
+) -> Path:
     """The engine of an .onnx file for this machine: from the cache, or built now with a progress bar.
 
     The file's content, the flavour and version of TensorRT, the GPU's model and compute capability, the precision and
@@ -47,13 +49,8 @@ def cached_engine(onnx: Path, *, flavor: str = "auto", batch: int | None = None,
             remedy="set CAST_SDK_CACHE to a folder that is, or build the engine yourself with cast-export",
         ) from error
     _, info = check_request(request)
-    chosen, gpu = choose_flavor(request)
-    if gpu is None:
-        raise MissingDependencyError(
-            "backend='tensorrt' needs an NVIDIA GPU.",
-            found="no usable GPU in this machine",
-            remedy="leave backend at 'auto' to run the .onnx on the CPU",
-        )
+    gpu = open_cuda().gpu(device_id)
+    chosen = choose_flavor(request, gpu)
     engine = folder / cache_name(
         onnx.stem,
         sha256(onnx),

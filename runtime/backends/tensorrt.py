@@ -64,7 +64,7 @@ class TensorRTBackend:
         self._lock = threading.Lock()
         self._device_id = device_id
         if file.suffix.lower() == ".onnx":
-            file = cached_engine(file, flavor=flavor, progress=progress)
+            file = cached_engine(file, device_id=device_id, flavor=flavor, progress=progress)
         self.record = read_sidecar(file)
         self.spec, self.info = self.record.spec, self.record.info
         check_plan(file, self.record)
