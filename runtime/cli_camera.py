@@ -32,7 +32,7 @@ FLIPS = ["none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-27
 @click.option(
     "--max-latency", type=click.FloatRange(0, min_open=True), metavar="MS", help="Shed frames that are older."
 )
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Threads for superpixels.")
+@click.option("--workers", type=click.IntRange(1), help="Threads for superpixels (default: by device and cores).")
 @click.option(
     "--stall", type=click.FloatRange(0), default=60.0, show_default=True, metavar="S", help="Watchdog; 0: off."
 )

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from cast_sdk.runtime.backends import default_threads
 from cast_sdk.runtime.pipeline import Item, Pipeline, Stage
 from cast_sdk.runtime.preprocess import Frame
 from cast_sdk.runtime.sources import Source, Status, open_source
@@ -59,7 +60,7 @@ def stream(
     wait: bool = False,
     latest: bool | None = None,
     max_latency: float | None = None,
-    workers: int = 1,
+    workers: int | None = None,
     in_flight: int | None = None,
     stall_timeout: float | None = 60.0,
     on_status: Callable[[Status], None] | None = None,
@@ -73,7 +74,8 @@ def stream(
         width, height, rate, flip, loop, wait: see `cast_sdk.runtime.sources.open_source`.
         latest: take the newest frame and drop those that came while all stages were busy. Default: for live sources.
         max_latency: seconds; older frames are shed where a newer one waits.
-        workers: threads that prepare frames and compute superpixels.
+        workers: threads that prepare frames and compute superpixels. Default: one where the network shares the CPU
+            with them, else all cores but one, at most four.
         in_flight: most frames between source and caller, see `Pipeline`.
         stall_timeout: seconds after which a stage that does not return is an error; None: never.
         on_status: called with the source's `Status` when it changes (connection lost, opened again), from the
@@ -89,6 +91,8 @@ def stream(
     """
     opened = open_source(source, width=width, height=height, rate=rate, flip=flip, loop=loop, wait=wait)
     opened.on_status = on_status
+    if workers is None:
+        workers = 1 if rt.device == "cpu" else max(1, min(4, default_threads() - 1))
     stages = [
         Stage("superpixels", lambda frame: rt.add_superpixels(rt.prepare(frame)), workers),
         Stage("model", lambda prepared: (prepared, rt.infer([prepared])[0])),

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -235,3 +236,26 @@ def test_cast_segment_takes_videos(tiny_onnx, tmp_path):
     assert again.exit_code == 0 and "finished already" in again.output
     gone = CliRunner().invoke(segment, ["gone.mp4", *arguments[1:]])
     assert gone.exit_code == 1 and "must exist" in gone.output
+
+
+def test_the_example(tiny_onnx):
+    example = Path(__file__).parents[2] / "examples" / "jetson_camera.py"
+    done = subprocess.run(
+        [sys.executable, example, SCENE + "&count=9", tiny_onnx], capture_output=True, text=True, timeout=60, env=QUIET
+    )
+    assert done.returncode == 0 and "segments 64/" in done.stdout, done.stderr
+    assert len(example.read_text().splitlines()) <= 36
+
+
+def test_deploy_files_name_real_options(tiny_onnx):
+    """The command lines of the unit and of the images are accepted by the program."""
+    deploy = Path(__file__).parents[2] / "examples" / "deploy"
+    known = {option for parameter in main.params for option in parameter.opts}
+    unit = re.search(r"^ExecStart=(.*)$", (deploy / "cast-camera.service").read_text(), re.MULTILINE).group(1)
+    images = [(deploy / f"Dockerfile.jetpack{n}").read_text() for n in (6, 7)]
+    lines = [unit, *(line for text in images for line in text.splitlines() if "--serve" in line or "--model" in line)]
+    assert len(lines) == 5
+    for line in lines:
+        assert set(re.findall(r"(?<![\w-])--[a-z-]+", line)) <= known, line
+    settings = (deploy / "cast-camera.env").read_text()
+    assert set(re.findall(r"\$\{(\w+)\}", unit)) <= set(re.findall(r"^(\w+)=", settings, re.MULTILINE))

@@ -1,0 +1,31 @@
+"""A camera, its class and its segments: cast-camera in thirty lines of public names.
+
+python examples/jetson_camera.py csi://0 cast_s.engine     # 0, rtsp://..., clip.mp4 and test:// work too
+"""
+
+import os
+import sys
+
+import cv2
+
+import cast_sdk
+
+source = sys.argv[1] if len(sys.argv) > 1 else "csi://0"
+model = sys.argv[2] if len(sys.argv) > 2 else None  # None: the model that comes with the package
+window = bool(os.environ.get("DISPLAY"))
+level = 2  # 0: superpixels ... 4: coarsest; keys 0 to 4 change it, q ends
+
+with cast_sdk.Runtime(model) as rt, rt.stream(source, width=1280, height=720) as results:
+    for seg in results:
+        best = " ".join(f"{name} {probability:.0%}" for _, name, probability in seg.top(1))
+        counts = "/".join(str(seg.num_segments(n)) for n in range(seg.num_levels + 1))
+        print(
+            f"\r{best}  segments {counts}  {seg.timing['latency']:.0f} ms, {seg.dropped} dropped ", end="", flush=True
+        )
+        if window:
+            cv2.imshow("cast", seg.plot(level=level))
+            key = chr(cv2.waitKey(1) & 0xFF)
+            level = int(key) if key in "01234" else level
+            if key == "q":
+                break
+print()
