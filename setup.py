@@ -31,7 +31,7 @@ setup(
             ["cast_sdk/superpixels/_seeds.cpp"],
             language="c++",
             # No contraction to fused multiply-add: labels are compared bit by bit with OpenCV's.
-            extra_compile_args=["-std=c++17", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra"],
+            extra_compile_args=["-std=c++17", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-g0"],
             py_limited_api=True,
             optional=True,
         )

@@ -5,7 +5,8 @@
 //
 // What makes it fast: histograms hold the colours of the image only, blocks keep theirs as short lists, and bitmaps
 // of label changes lead from one boundary pair to the next, so that the inside of superpixels is never visited. The
-// neighbourhood of a pair becomes one index into a table; both moves of a pair are judged without a branch.
+// neighbourhood of a pair becomes one index into a table; both moves of a pair are judged without a branch. With vector
+// instructions every x86-64 has, or four labels to a word elsewhere.
 
 #include <algorithm>
 #include <cstddef>
@@ -13,6 +14,11 @@
 #include <cstring>
 #include <new>
 #include <vector>
+
+#if defined(__SSE2__) && !defined(CAST_SEEDS_PORTABLE)
+#include <emmintrin.h>
+#define CAST_SEEDS_SSE2 1
+#endif
 
 #if defined(_MSC_VER) || !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "needs GCC or Clang on a little-endian machine"
@@ -22,7 +28,7 @@
 
 namespace {
 
-constexpr int kMaxLabels = 0x7fff;  // 15 bits: the comparison of four labels in one word needs the sixteenth
+constexpr int kMaxLabels = 0x7fff;  // 15 bits: comparing four labels in one word needs the sixteenth
 constexpr std::uint8_t kFree = 0x80;
 
 using Label = std::uint16_t;
@@ -33,12 +39,57 @@ std::uint64_t load64(const void* at) {
   return word;
 }
 
-// Sign bit of each 16-bit lane: set where the lane of `labels` differs from that of `wanted`.
-std::uint64_t differing(std::uint64_t labels, std::uint64_t wanted) {
-  return ((labels ^ wanted) + 0x7fff7fff7fff7fffu) & 0x8000800080008000u;
-}
+// The window of a pair: four rows of four labels, from one row and one column before its first pixel. A pattern has one
+// bit per place, set where the label is the wanted one. Horizontal pairs do not use the fourth row.
+#ifdef CAST_SEEDS_SSE2
 
-std::uint64_t broadcast(Label label) { return label * 0x0001000100010001u; }
+constexpr int bit_of(int row, int column) { return 4 * row + column; }
+
+template <bool horizontal>
+struct Window {
+  Window(const Label* at, std::ptrdiff_t width) {
+    const __m128i pair = row(at + width), below = row(at + 2 * width);
+    upper = _mm_unpacklo_epi64(row(at), pair);
+    lower = horizontal ? below : _mm_unpacklo_epi64(below, row(at + 3 * width));
+  }
+
+  std::uint32_t pattern(Label label) const {
+    const __m128i wanted = _mm_set1_epi16(static_cast<short>(label));
+    const __m128i equal = _mm_packs_epi16(_mm_cmpeq_epi16(upper, wanted), _mm_cmpeq_epi16(lower, wanted));
+    return static_cast<std::uint32_t>(_mm_movemask_epi8(equal)) & (horizontal ? 0xfff : 0xffff);
+  }
+
+  static __m128i row(const Label* at) { return _mm_cvtsi64_si128(static_cast<long long>(load64(at))); }
+
+  __m128i upper, lower;
+};
+
+#else
+
+constexpr int bit_of(int row, int column) { return 4 * column + row; }
+
+template <bool horizontal>
+struct Window {
+  Window(const Label* at, std::ptrdiff_t width)
+      : rows{load64(at), load64(at + width), load64(at + 2 * width), horizontal ? 0 : load64(at + 3 * width)} {}
+
+  std::uint32_t pattern(Label label) const {
+    const std::uint64_t wanted = label * 0x0001000100010001u;
+    std::uint64_t equal = equality(rows[0], wanted) >> 15 | equality(rows[1], wanted) >> 14 |
+                          equality(rows[2], wanted) >> 13;
+    if (!horizontal) equal |= equality(rows[3], wanted) >> 12;
+    return static_cast<std::uint32_t>(equal * 0x0001001001001000u >> 48);  // four bits of each lane, side by side
+  }
+
+  // Highest bit of each 16-bit lane: set where the labels, of 15 bits, are equal.
+  static std::uint64_t equality(std::uint64_t a, std::uint64_t b) {
+    return ~((a ^ b) + 0x7fff7fff7fff7fffu) & 0x8000800080008000u;
+  }
+
+  std::uint64_t rows[4];
+};
+
+#endif
 
 // True when taking `self` away would cut its region in two, judged by the five neighbours on the far side of the
 // boundary: corner, neighbour, far side, neighbour, corner.
@@ -48,29 +99,23 @@ bool cuts(T self, T corner1, T near1, T far, T near2, T corner2) {
          (self != corner2 && self == near2 && self == far);
 }
 
-// Tables over the pattern "neighbour has the label": the number of such neighbours that count for the prior, and
-// kFree when the pixel may leave its region.
+// For each pattern of a label around a pair: how many neighbours with that label count for the prior, and kFree when
+// the pixel with that label may leave its region.
 struct Tables {
-  // Horizontal pair: bit 3 * column + row over 3 rows x 4 columns. Vertical: bit 4 * column + row over 4 rows x 4.
-  std::uint8_t horizontal[2][1 << 12];
-  std::uint8_t vertical[2][1 << 16];
+  std::uint8_t first_horizontal[1 << 16], second_horizontal[1 << 16];
+  std::uint8_t first_vertical[1 << 16], second_vertical[1 << 16];
   float ratio[16 * 16];  // squared ratio of two counts
 
   Tables() {
-    for (int pattern = 0; pattern < 1 << 12; pattern++) {
-      const auto at = [pattern](int row, int column) { return pattern >> (3 * column + row) & 1; };
-      int count = at(1, 0) + at(1, 3);
-      for (int column = 0; column < 4; column++) count += at(0, column) + at(2, column);
-      horizontal[0][pattern] = entry(count, cuts(1, at(0, 0), at(0, 1), at(1, 0), at(2, 1), at(2, 0)));
-      horizontal[1][pattern] = entry(count, cuts(1, at(0, 3), at(0, 2), at(1, 3), at(2, 2), at(2, 3)));
-    }
-    for (int pattern = 0; pattern < 1 << 16; pattern++) {
-      const auto at = [pattern](int row, int column) { return pattern >> (4 * column + row) & 1; };
-      // Two columns to the right and not one: so does OpenCV, and at the right edge this is the next row's start.
-      int count = at(1, 0) + at(1, 3) + at(2, 0) + at(2, 3);
-      for (int column = 0; column < 3; column++) count += at(0, column) + at(3, column);
-      vertical[0][pattern] = entry(count, cuts(1, at(0, 0), at(1, 0), at(0, 1), at(1, 2), at(0, 2)));
-      vertical[1][pattern] = entry(count, cuts(1, at(3, 0), at(2, 0), at(3, 1), at(2, 2), at(3, 2)));
+    for (std::uint32_t pattern = 0; pattern < sizeof first_vertical; pattern++) {
+      const auto across = [pattern](int line, int lane) { return pattern >> bit_of(line, lane) & 1; };
+      const auto down = [pattern](int line, int lane) { return pattern >> bit_of(lane, line) & 1; };
+      first_horizontal[pattern] = about_first(across, 2);
+      second_horizontal[pattern] = about_second(across, 2);
+      // Beside a vertical pair not the next column but the one after it counts: so does OpenCV, and at the right edge
+      // that is the start of the next row.
+      first_vertical[pattern] = about_first(down, 3);
+      second_vertical[pattern] = about_second(down, 3);
     }
     for (int own = 0; own < 16; own++) {
       for (int other = 0; other < 16; other++) {
@@ -78,6 +123,23 @@ struct Tables {
         ratio[own << 4 | other] = quotient * quotient;
       }
     }
+  }
+
+  // The pair lies on line 1, in lanes 1 and 2; `beside` is the line that counts beside it.
+  template <typename At>
+  static int count(const At& at, int beside) {
+    return at(1, 0) + at(1, 3) + at(0, 0) + at(0, 1) + at(0, 2) + at(0, 3) + at(2, 0) + at(2, 3) + at(beside, 1) +
+           at(beside, 2);
+  }
+
+  template <typename At>
+  static std::uint8_t about_first(const At& at, int beside) {
+    return entry(count(at, beside), cuts(1u, at(0, 0), at(0, 1), at(1, 0), at(2, 1), at(2, 0)));
+  }
+
+  template <typename At>
+  static std::uint8_t about_second(const At& at, int beside) {
+    return entry(count(at, beside), cuts(1u, at(0, 3), at(0, 2), at(1, 3), at(2, 2), at(2, 3)));
   }
 
   static std::uint8_t entry(int count, bool cut) { return static_cast<std::uint8_t>(count | (cut ? 0 : kFree)); }
@@ -304,14 +366,17 @@ class Seeds {
   bool try_pair(std::size_t first, int y, int x) {
     const std::size_t second = first + (horizontal ? 1 : width_);
     const Label a = labels_[first], b = labels_[second];
-    const Label* window = &labels_[first] - width_ - 1;
-    const std::uint8_t about_a = pattern<horizontal>(window, a, 0), about_b = pattern<horizontal>(window, b, 1);
+    const Window<horizontal> window(&labels_[first] - width_ - 1, width_);
+    const auto& about_first = horizontal ? tables_.first_horizontal : tables_.first_vertical;
+    const auto& about_second = horizontal ? tables_.second_horizontal : tables_.second_vertical;
+    const std::uint8_t about_a = about_first[window.pattern(a)], about_b = about_second[window.pattern(b)];
     const int near_a = about_a & 15, near_b = about_b & 15;
     const float size_a = size_[a], size_b = size_[b];
     const float* bin_a = &histogram_[colour_[first]];
     const float* bin_b = &histogram_[colour_[second]];
-    const bool better_a = (bin_a[b] * size_a) * size_a > ((bin_a[a] * size_b) * size_b) * tables_.ratio[near_a << 4 | near_b];
-    const bool better_b = (bin_b[a] * size_b) * size_b > ((bin_b[b] * size_a) * size_a) * tables_.ratio[near_b << 4 | near_a];
+    const float prior_a = tables_.ratio[near_a << 4 | near_b], prior_b = tables_.ratio[near_b << 4 | near_a];
+    const bool better_a = (bin_a[b] * size_a) * size_a > ((bin_a[a] * size_b) * size_b) * prior_a;
+    const bool better_b = (bin_b[a] * size_b) * size_b > ((bin_b[b] * size_a) * size_a) * prior_b;
     const bool free_a = about_a & kFree, free_b = about_b & kFree;
     // The pixel that is judged first also gates the other one.
     const bool move_first = forward ? free_a & better_a : free_b & free_a & better_a & !better_b;
@@ -326,20 +391,6 @@ class Seeds {
     mark(row_changes(y), x, at[-1] != to, at[1] != to);
     mark(column_changes(x), y, at[-width_] != to, at[width_] != to);
     return move_second;
-  }
-
-  template <bool horizontal>
-  std::uint8_t pattern(const Label* window, Label label, int which) const {
-    const std::uint64_t wanted = broadcast(label);
-    std::uint64_t other = differing(load64(window), wanted) >> 15 | differing(load64(window + width_), wanted) >> 14 |
-                          differing(load64(window + 2 * width_), wanted) >> 13;
-    if (horizontal) {
-      const std::uint64_t equal = other ^ 0x0007000700070007u;
-      return tables_.horizontal[which][(equal * 0x0001000800400200u) >> 48 & 0xfff];
-    }
-    other |= differing(load64(window + 3 * width_), wanted) >> 12;
-    const std::uint64_t equal = other ^ 0x000f000f000f000fu;
-    return tables_.vertical[which][(equal * 0x0001001001001000u) >> 48];
   }
 
   void relabel(std::size_t pixel, Label from, Label to) {
