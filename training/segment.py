@@ -125,7 +125,7 @@ def evaluate_command(
         confusion = evaluate(model, pairs, how, world)
         scores = confusion.to_dict()
         if world.main:
-            named = {**scores, "iou": dict(zip(pairs.class_names, scores["iou"], strict=True))}  # type: ignore[arg-type]
+            named = {**scores, "iou": dict(zip(pairs.class_names, scores["iou"], strict=True))}
             with atomic_write(out / f"scores_{'ms' if multi_scale else 'ss'}.json") as temporary:
                 temporary.write_text(json.dumps({"stride": how.stride, **named}, indent=1))
             print(f"{pairs_text(scores)} over {scores['images']} images")

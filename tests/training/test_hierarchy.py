@@ -1,0 +1,144 @@
+"""Segments from models and baselines, and the program that measures them on BSDS500 and on folders of label maps."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from cast_sdk.errors import InputError, RecipeError
+from cast_sdk.models import create_model, save_native
+from cast_sdk.spec import SuperpixelSettings
+from cast_sdk.training import hierarchy
+from cast_sdk.training.data.bsds import bsds500, label_folder, read_annotations
+from cast_sdk.training.segments import (
+    Grouping,
+    kmeans_hierarchy,
+    merge_by_colour,
+    merge_levels,
+    open_levels,
+    seeds_levels,
+    spherical_kmeans,
+)
+
+
+@pytest.fixture
+def bsds(data_dir, tmp_path):
+    """Two images of BSDS500 in its layout."""
+    home = tmp_path / "BSDS500" / "data"
+    for kind, suffix in (("images", "jpg"), ("groundTruth", "mat")):
+        (home / kind / "val").mkdir(parents=True)
+        for file in sorted((data_dir / "bsds500" / kind / "val").glob(f"*.{suffix}"))[:2]:
+            shutil.copy(file, home / kind / "val")
+    return home.parent
+
+
+def run(*arguments):
+    return CliRunner().invoke(hierarchy.main, [str(argument) for argument in arguments])
+
+
+def nested(levels):
+    return all(
+        len(np.unique(np.stack([fine.ravel(), coarse.ravel()]), axis=1).T) == len(np.unique(fine))
+        for fine, coarse in zip(levels, levels[1:], strict=False)
+    )
+
+
+def test_merging_by_colour():
+    image = np.zeros((4, 8, 3), np.uint8)
+    image[:, 4:] = 200
+    image[2:, 4:] = 210
+    image[0, :4] = 30
+    superpixels = np.repeat(np.repeat([[0, 1], [2, 3]], 2, 0), 4, 1).astype(np.int32)
+    three, two, one = merge_by_colour(image, superpixels, [3, 2, 1])
+    assert three[1] == three[3] and len(set(three.tolist())) == 3  # the two bright ones are nearest
+    assert two[0] == two[2] and two[1] == two[3] and two[0] != two[1]
+    assert len(set(one.tolist())) == 1
+    np.testing.assert_array_equal(merge_by_colour(image, superpixels, [9])[0], range(4))
+
+
+def test_baselines_on_a_photograph(photos):
+    image = np.array(Image.open(photos[3]).convert("RGB"))
+    grouping = Grouping(96, SuperpixelSettings(64, 5, 15), (32, 16, 8, 4))
+    levels = merge_levels(grouping)(image)
+    assert [len(np.unique(level)) for level in levels] == [32, 16, 8, 4] and nested(levels)
+    assert all(level.shape == image.shape[:2] for level in levels)
+    assert [len(np.unique(level)) for level in seeds_levels(grouping)(image)] == [16, 16, 4, 4]
+
+
+def test_spherical_kmeans():
+    torch.manual_seed(1)
+    angles = torch.tensor([0.0, 1.5, 3.0]).repeat_interleave(20) + 0.05 * torch.randn(60)
+    points = torch.stack([angles.cos(), angles.sin()], 1) * (1 + torch.rand(60, 1))  # length does not matter
+    labels, prototypes = spherical_kmeans(points, 3, torch.Generator().manual_seed(3))
+    assert all(len(labels[i : i + 20].unique()) == 1 for i in (0, 20, 40)) and len(labels.unique()) == 3
+    torch.testing.assert_close(prototypes.norm(dim=1), torch.ones(3))
+    fine, coarse = kmeans_hierarchy(points, (3, 2), torch.Generator().manual_seed(3))
+    assert nested([fine.numpy()[:, None], coarse.numpy()[:, None]]) and len(coarse.unique()) <= 2
+
+
+@pytest.mark.parametrize("name", ["cast_tiny", "vit_conv_small"])
+def test_levels_of_a_checkpoint(name, photos, tmp_path):
+    options = {} if name == "cast_tiny" else {"embed_dim": 48, "depths": [1], "num_heads": 4, "image_size": 96}
+    torch.manual_seed(0)
+    save_native(create_model(name, **options).eval(), tmp_path / "model.safetensors")
+    image = np.array(Image.open(photos[3]).convert("RGB"))
+    levels, spec = open_levels(tmp_path / "model.safetensors", Grouping(96, SuperpixelSettings(), (12, 6, 3, 2)))
+    maps = levels(image)
+    assert len(maps) == 4 and all(level.shape == image.shape[:2] for level in maps) and nested(maps)
+    assert len(np.unique(maps[0])) <= (32 if name == "cast_tiny" else 12)
+    np.testing.assert_array_equal(levels(image)[3], maps[3])  # random starts are the same every time
+
+
+def test_program_on_bsds(bsds, tmp_path):
+    methods = ["random:cast_tiny", "superpixels", "merge"]
+    methods += ["random:vit_conv_small:{embed_dim: 48, depths: [1], num_heads: 4, image_size: 96}"]
+    options = [part for method in methods for part in ("--method", method)]
+    result = run("--data", bsds, "--split", "val", *options, "--out", tmp_path / "out", "--pictures", 1)
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "out" / "hierarchy.json").read_text())
+    assert record["images"] == 2 and list(record["methods"]) == [
+        "random cast_tiny", "superpixels", "merge", "random vit_conv_small",
+    ]  # fmt: skip
+    for scores in record["methods"].values():
+        assert len(scores["levels"]) == 4
+        values = [level["covering"] for level in scores["levels"]]
+        assert scores["best_per_dataset"]["covering"] == max(values) <= scores["best_per_image"]["covering"]
+        assert scores["best_per_dataset"]["information"] >= scores["best_per_image"]["information"] > 0
+    assert "| merge | 1 | 32.0 |" in result.output
+    assert len(list((tmp_path / "out" / "pictures").glob("*.jpg"))) == 1
+
+
+def test_program_on_label_maps(bsds, tmp_path):
+    """PNG label maps of two annotators; the annotators' own maps as the method would be perfect."""
+    entry = bsds500(bsds)[0]
+    images, labels = tmp_path / "photos", tmp_path / "maps"
+    images.mkdir()
+    labels.mkdir()
+    shutil.copy(entry.image, images / "one.jpg")
+    for number, annotation in enumerate(entry.annotations()[:2]):
+        Image.fromarray(annotation.labels.astype(np.uint8)).save(labels / f"one_{number}.png")
+    (found,) = label_folder(images, labels)
+    assert len(found.annotations()) == 2
+    np.testing.assert_array_equal(found.annotations()[1].boundaries, entry.annotations()[1].boundaries)
+    truth = hierarchy.Method("truth", lambda rgb: [found.annotations()[0].labels], "the first annotator")
+    scores = hierarchy.evaluate([found], [truth])["truth"]
+    assert scores.levels[0].precision == 1.0 and 0.5 < scores.levels[0].covering < 1
+    result = run("--images", images, "--labels", labels, "--method", "superpixels", "--out", tmp_path / "out")
+    assert result.exit_code == 0 and "photos with maps, 1 images" in result.output
+
+
+def test_what_is_wrong_is_said(bsds, tmp_path):
+    assert "images/train" in run("--data", bsds, "--split", "train", "--method", "merge", "--out", tmp_path).stderr
+    assert "no file" in run("--data", bsds, "--method", "no.pth", "--out", tmp_path / "o").stderr
+    assert "--data BSDS500" in run("--method", "merge", "--out", tmp_path / "o").stderr
+    file = next((bsds / "data" / "groundTruth" / "val").iterdir())
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match=file.name):
+        read_annotations(file)
+    file.unlink()
+    with pytest.raises(RecipeError, match=file.stem):
+        bsds500(bsds)
