@@ -1,5 +1,6 @@
 """Segments from models and baselines, and the program that measures them on BSDS500 and on folders of label maps."""
 
+import itertools
 import json
 import shutil
 
@@ -43,7 +44,7 @@ def run(*arguments):
 def nested(levels):
     return all(
         len(np.unique(np.stack([fine.ravel(), coarse.ravel()]), axis=1).T) == len(np.unique(fine))
-        for fine, coarse in zip(levels, levels[1:], strict=False)
+        for fine, coarse in itertools.pairwise(levels)
     )
 
 
@@ -86,7 +87,7 @@ def test_levels_of_a_checkpoint(name, photos, tmp_path):
     torch.manual_seed(0)
     save_native(create_model(name, **options).eval(), tmp_path / "model.safetensors")
     image = np.array(Image.open(photos[3]).convert("RGB"))
-    levels, spec = open_levels(tmp_path / "model.safetensors", Grouping(96, SuperpixelSettings(), (12, 6, 3, 2)))
+    levels, _ = open_levels(tmp_path / "model.safetensors", Grouping(96, SuperpixelSettings(), (12, 6, 3, 2)))
     maps = levels(image)
     assert len(maps) == 4 and all(level.shape == image.shape[:2] for level in maps) and nested(maps)
     assert len(np.unique(maps[0])) <= (32 if name == "cast_tiny" else 12)
