@@ -1,0 +1,168 @@
+"""The supervised program, run as people run it: learning, killing and resuming, two processes, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from cast_sdk.models import load_model
+from cast_sdk.training.runlog import read_log
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(recipe, data, out, *extra, processes=1):
+    """The program in a process of its own, on one thread per process."""
+    launcher = [sys.executable]
+    if processes > 1:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    command = [*launcher, "training/supervised.py", "--recipe", recipe, "--data", data, "--out", out, "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [str(part) for part in (*command, *extra)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def here(recipe, data, out, *extra):
+    """The program in this process, where speed matters more than separation."""
+    from click.testing import CliRunner
+
+    from cast_sdk.training.supervised import main
+
+    arguments = ["--recipe", recipe, "--data", data, "--out", out, "--device", "cpu", *extra]
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def finish(process, status=0):
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == status, output
+    return output
+
+
+def weights(out):
+    return torch.load(out / "checkpoint.pth", weights_only=False)
+
+
+def assert_same(a, b):
+    for part in ("model", "model_ema"):
+        assert a[part].keys() == b[part].keys()
+        assert all(torch.equal(a[part][key], b[part][key]) for key in a[part])
+    old, new = (json.dumps(_numbers(c["optimizer"]["state"])) for c in (a, b))
+    assert old == new
+
+
+def _numbers(state):
+    return {str(key): {name: value.tolist() for name, value in entry.items()} for key, entry in state.items()}
+
+
+@pytest.fixture(scope="module")
+def whole_run(folders, micro, tmp_path_factory):
+    """An uninterrupted run: 2 epochs of 6 steps."""
+    out = tmp_path_factory.mktemp("whole")
+    output = finish(start(micro, folders, out, "--log-every", 1))
+    return out, output
+
+
+def test_a_run_writes_logs_and_checkpoints_that_open(whole_run, folders):
+    out, output = whole_run
+    assert "finished" in output
+    steps = read_log(out, "step")
+    assert [entry["step"] for entry in steps] == list(range(1, 13))
+    assert all(entry["images_per_second"] > 0 for entry in steps)
+    assert len(read_log(out, "validation")) == 2
+    assert any((out / "tensorboard").iterdir())
+    model = load_model(out / "best_checkpoint.pth")
+    assert model.spec.class_names == ("class0", "class1", "class2", "class3")
+    assert model.spec.superpixels.bins == 5
+    raw = weights(out)
+    assert raw["epoch"] == 1
+    assert {"model", "model_ema", "optimizer", "lr_scheduler", "epoch", "scaler", "args"} <= raw.keys()
+
+
+def test_kill_and_resume_gives_the_same_weights_bit_for_bit(whole_run, folders, micro, tmp_path):
+    process = start(micro, folders, tmp_path, "--log-every", 1, "--save-minutes", 0)
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        log = tmp_path / "log.jsonl"
+        if log.exists() and len(read_log(tmp_path, "step")) >= 9 and (tmp_path / "checkpoint.pth").exists():
+            break
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    resume = weights(tmp_path)["resume"]
+    assert resume["epoch"] == 1 and 0 < resume["step"] < 6  # in the middle of the second epoch
+    output = finish(start(micro, folders, tmp_path, "--log-every", 1))
+    assert "resumed at epoch 1" in output
+    assert_same(weights(whole_run[0]), weights(tmp_path))
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(whole_run, folders, micro, tmp_path):
+    process = start(micro, folders, tmp_path, "--log-every", 1)
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        if (tmp_path / "log.jsonl").exists() and len(read_log(tmp_path, "step")) >= 3:
+            break
+        time.sleep(0.005)
+    process.terminate()
+    assert "interrupted; the same command resumes" in finish(process)
+    finish(start(micro, folders, tmp_path, "--log-every", 1))
+    assert_same(weights(whole_run[0]), weights(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (("--set", "optimizer.lr=0.5"), "optimizer.lr: 0.002 in the checkpoint, 0.5 now"),
+        (("--set", "train.batch=7000"), "An epoch holds at least one batch"),
+        (("--set", "train.precision=fp16"), "fp16 needs a GPU"),
+        (("--set", "train.bach=8"), "did you mean 'batch'"),
+    ],
+)
+def test_refusals_name_the_reason_and_lose_nothing(whole_run, folders, micro, extra, words):
+    out, _ = whole_run
+    before = (out / "checkpoint.pth").read_bytes()
+    result = here(micro, folders, out, *extra)
+    assert result.exit_code == 1
+    assert words in result.output
+    assert (out / "checkpoint.pth").read_bytes() == before
+
+
+def test_a_missing_data_folder_is_named(micro, tmp_path):
+    result = here(micro, tmp_path / "nowhere", tmp_path / "out")
+    assert result.exit_code == 1 and "nowhere does not exist" in result.output
+
+
+def test_two_processes_train_one_model(folders, micro, tmp_path):
+    once = ("--set", "schedule.epochs=1")
+    assert "finished" in finish(start(micro, folders, tmp_path, *once, "--save-minutes", 0, processes=2))
+    assert weights(tmp_path)["resume"]["world_size"] == 2
+    refused = here(micro, folders, tmp_path, *once)
+    assert "2 in the checkpoint, 1 now" in refused.output and "--nproc-per-node 2" in refused.output
+    accepted = here(micro, folders, tmp_path, *once, "--allow-world-size")
+    assert accepted.exit_code == 0 and "finished" in accepted.output
+
+
+def test_help_is_quick_to_import_and_the_module_is_the_same_program():
+    script = subprocess.run(
+        [sys.executable, "-X", "importtime", "training/supervised.py", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    module = subprocess.run(
+        [sys.executable, "-m", "cast_sdk.training.supervised", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert script.returncode == module.returncode == 0
+    assert script.stdout.partition("\n")[2] == module.stdout.partition("\n")[2]
+    assert "torch" not in script.stderr and "numpy" not in script.stderr
