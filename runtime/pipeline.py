@@ -27,11 +27,16 @@ class StreamError(CastError):
 
 @dataclass(frozen=True)
 class Stage:
-    """One step: `run` takes the previous stage's value and returns its own, in `workers` threads."""
+    """One step: `run` takes the previous stage's value and returns its own, in `workers` threads.
+
+    With `batch` above 1 it takes and returns lists of up to so many. A stage waits for a full batch while more values
+    are on their way; where only the latest counts it takes what is there.
+    """
 
     name: str
     run: Callable[[Any], Any]
     workers: int = 1
+    batch: int = 1
 
 
 @dataclass
@@ -64,6 +69,7 @@ class _Core:
         self.changed = threading.Condition()
         self.pending: Item | None = None  # read, not yet in a stage
         self.waiting: list[list[tuple[int, Item]]] = [[] for _ in self.stages[1:]]  # heaps by sequence
+        self.arrived = [0 for _ in self.stages[1:]]  # values that reached each heap, or never will
         self.results: dict[int, Item | None] = {}  # None: shed on the way
         self.flying = self.entered = self.delivered = self.dropped = 0
         self.source_error: Exception | None = None
@@ -116,47 +122,76 @@ class _Core:
 
     def work(self, number: int) -> None:
         stage, me = self.stages[number], threading.get_ident()
-        while (item := self.take(number)) is not None:
+        while items := self.take(number):
             started = time.monotonic()
-            self.busy[me] = (stage.name, item.index, started)
+            self.busy[me] = (stage.name, items[0].index, started)
             try:
-                item.value = stage.run(item.value)
+                if stage.batch == 1:
+                    items[0].value = stage.run(items[0].value)
+                else:
+                    for item, value in zip(items, stage.run([item.value for item in items]), strict=True):
+                        item.value = value
             except Exception as error:
-                item.failed, item.value = (stage.name, error), None
+                for item in items:
+                    item.failed, item.value = (stage.name, error), None
             finally:
                 del self.busy[me]
-            item.timing[stage.name] = (time.monotonic() - started) * 1e3
+            elapsed = (time.monotonic() - started) * 1e3 / len(items)
             with self.changed:
-                if item.failed is None and number + 1 < len(self.stages):
-                    heapq.heappush(self.waiting[number], (item.sequence, item))
-                else:
-                    self.results[item.sequence] = item
+                for item in items:
+                    item.timing[stage.name] = elapsed
+                    self.hand_on(number, item)
                 self.changed.notify_all()
-            del item  # an idle worker must not keep a frame alive
+            del items, item  # an idle worker must not keep a frame alive
 
-    def take(self, number: int) -> Item | None:
-        """The next item for a stage; None when the pipeline is closed."""
+    def take(self, number: int) -> list[Item]:
+        """The next values for a stage; none when the pipeline is closed."""
         with self.changed:
             if number == 0:
                 self.changed.wait_for(lambda: self.closed or (self.pending is not None and self.flying < self.window))
                 item, self.pending = self.pending, None
                 if self.closed or item is None:
-                    return None
+                    return []
                 item.sequence, item.dropped = self.entered, self.dropped
                 self.entered += 1
                 self.flying += 1
                 self.changed.notify_all()
-                return item
-            heap = self.waiting[number - 1]
-            self.changed.wait_for(lambda: self.closed or bool(heap))
+                return [item]
+            heap, batch = self.waiting[number - 1], self.stages[number].batch
+            self.changed.wait_for(lambda: self.closed or len(heap) >= batch or (heap and self.enough(number)))
             if self.closed:
-                return None
+                return []
             while len(heap) > 1 and self.stale(heap[0][1]):
                 self.results[heapq.heappop(heap)[0]] = None
+                self.gone(number)
                 self.shed()
-            return heapq.heappop(heap)[1]
+            return [heapq.heappop(heap)[1] for _ in range(min(batch, len(heap)))]
 
     # under the lock --------------------------------------------------------------------------------------------------
+
+    def hand_on(self, number: int, item: Item) -> None:
+        """From stage `number` to the next one or to the consumer."""
+        if item.failed is None and number + 1 < len(self.stages):
+            heapq.heappush(self.waiting[number], (item.sequence, item))
+            self.arrived[number] += 1
+        else:
+            self.gone(number)
+            self.results[item.sequence] = item
+
+    def gone(self, number: int) -> None:
+        """A value at stage `number` will not reach the later ones."""
+        for later in range(number, len(self.arrived)):
+            self.arrived[later] += 1
+
+    def enough(self, number: int) -> bool:
+        """Whether a stage should not wait for a fuller batch: nothing more can come before this one is done."""
+        if self.latest or self.stages[number].batch == 1:
+            return True
+        more = self.entered > self.arrived[number - 1] or (self.flying < self.window and not self.exhausted())
+        return not more
+
+    def exhausted(self) -> bool:
+        return self.source_ended and self.pending is None
 
     def stale(self, item: Item) -> bool:
         return self.max_latency is not None and time.monotonic() - item.captured > self.max_latency
@@ -186,7 +221,7 @@ class _Core:
         return any(s > self.delivered and i is not None and i.failed is None for s, i in self.results.items())
 
     def drained(self) -> bool:
-        return self.source_ended and self.pending is None and self.delivered == self.entered
+        return self.exhausted() and self.delivered == self.entered
 
     # called by the consumer ------------------------------------------------------------------------------------------
 
@@ -237,8 +272,10 @@ class Pipeline(Iterator[Item]):
         stall_timeout: float | None = 60.0,
         stop: Callable[[], None] | None = None,
     ) -> None:
-        if not stages or any(stage.workers < 1 for stage in stages):
-            raise ValueError("a pipeline needs at least one stage and every stage at least one worker")
+        if not stages or any(stage.workers < 1 or stage.batch < 1 for stage in stages) or stages[0].batch > 1:
+            raise ValueError(
+                "a pipeline needs at least one stage, workers and batches from 1, a first stage without batch"
+            )
         workers = sum(stage.workers for stage in stages)
         window = in_flight if in_flight is not None else workers + (0 if latest else 2)
         if window < 1:

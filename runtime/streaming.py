@@ -93,15 +93,22 @@ def stream(
     opened.on_status = on_status
     if workers is None:
         workers = 1 if rt.device == "cpu" else max(1, min(4, default_threads() - 1))
+    batch = rt.info.batch or 1
+
+    def network(prepared: Any) -> Any:
+        items = prepared if batch > 1 else [prepared]
+        pairs = list(zip(items, rt.infer(items), strict=True))
+        return pairs if batch > 1 else pairs[0]
+
     stages = [
         Stage("superpixels", lambda frame: rt.add_superpixels(rt.prepare(frame)), workers),
-        Stage("model", lambda prepared: (prepared, rt.infer([prepared])[0])),
+        Stage("model", network, batch=batch),
         Stage("finish", lambda pair: rt.finish(*pair)),
     ]
     newest = opened.live if latest is None else latest
     if in_flight is None:
         # The short last stage needs no frame of its own where each one costs latency.
-        in_flight = workers + 1 if newest else workers + 4
+        in_flight = workers + batch if newest else workers + 2 * batch + 2
     pipeline = Pipeline(
         opened,
         stages,

@@ -56,6 +56,35 @@ def test_stages_run_at_the_same_time():
     assert [i.value for i in Pipeline(range(last + 1), [Stage("a", meet_a), Stage("b", meet_b)])] == list(range(20))
 
 
+@pytest.mark.parametrize(
+    ("count", "window", "sizes"), [(10, 12, [4, 4, 2]), (8, 12, [4, 4]), (5, 2, None), (1, 9, [1])]
+)
+def test_batches_are_filled_but_never_waited_for_in_vain(count, window, sizes):
+    seen = []
+
+    def network(values):
+        seen.append(len(values))
+        return [v + 1 for v in values]
+
+    stages = [Stage("a", jitter, workers=2), Stage("net", network, batch=4), Stage("c", lambda v: v)]
+    assert [i.value for i in Pipeline(range(count), stages, in_flight=window)] == list(range(1, count + 1))
+    assert sizes is None or seen == sizes
+    assert max(seen) <= min(4, window)
+
+
+def test_a_failure_before_a_batch_stage_does_not_hold_it_up():
+    def fail(value):
+        if value == 2:
+            raise ZeroDivisionError
+        return value
+
+    seen = []
+    with pytest.raises(StreamError, match="frame 2"):
+        for item in Pipeline(range(4), [Stage("a", fail), Stage("net", lambda values: values, batch=4)], in_flight=9):
+            seen.append(item.value)
+    assert seen == [0, 1]
+
+
 def test_the_window_bounds_what_is_read_ahead():
     read = []
     source = (read.append(i) or i for i in itertools.count())
@@ -224,5 +253,7 @@ def test_frames_are_not_kept_alive():
 def test_bad_arguments():
     with pytest.raises(ValueError, match="at least one stage"):
         Pipeline([], [])
+    with pytest.raises(ValueError, match="first stage"):
+        Pipeline([], [Stage("a", print, batch=2)])
     with pytest.raises(ValueError, match="in_flight"):
         Pipeline([], [Stage("a", print)], in_flight=0)
