@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cast_sdk.errors import InputError
 from cast_sdk.runtime.colours import class_colours, hierarchy_colours
-from cast_sdk.runtime.preprocess import import_cv2
+from cast_sdk.runtime.preprocess import Geometry, import_cv2
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.result import Segmentation
@@ -159,9 +159,9 @@ def _tile(
             if result.spec.palette
             else class_colours(max(result.spec.num_classes, int(classes.max()) + 1))
         )
-        picture = overlay(frame, _smooth(classes, size), colours, alpha=alpha, boundaries=boundaries)
+        picture = overlay(frame, _smooth(classes, size, result.geometry), colours, alpha=alpha, boundaries=boundaries)
         return _titled(picture, "classes" if caption else "")
-    labels = _smooth(result.labels(layer), size)
+    labels = _smooth(result.labels(layer), size, result.geometry)
     hierarchy = result.hierarchy
     assert hierarchy is not None  # labels() has raised otherwise
     colours = hierarchy_colours(hierarchy)[layer]
@@ -182,17 +182,18 @@ def _class_caption(result: Segmentation) -> str:
     return f"{best[0][1].split(',')[0]} {best[0][2]:.0%}" if best else ""
 
 
-def _smooth(labels: Labels, size: tuple[int, int]) -> Labels:
-    """The label map at `size` with the staircase of the enlargement rounded off.
+def _smooth(labels: Labels, size: tuple[int, int], geometry: Geometry) -> Labels:
+    """The label map at `size` with the staircase of its enlargement rounded off.
 
-    A median over a window of about one enlarged pixel: between two segments that is their majority.
+    A median over a window of about two enlarged pixels: between two segments that is their majority.
     """
     cv2 = import_cv2()
     if labels.shape != size:
         labels = cv2.resize(labels, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
     shifted = labels + 1
     few = int(shifted.max()) < 256
-    window = 2 * round(max(size) / 224) + 1
+    enlargement = min(max(size[0] / geometry.resized[0], size[1] / geometry.resized[1]), 15)
+    window = 2 * round(enlargement) + 1
     small = shifted.astype(np.uint8 if few else np.uint16)
     return cast(Labels, cv2.medianBlur(small, window if few else min(window, 5)).astype(np.int32) - 1)
 
