@@ -26,7 +26,7 @@ def test_folders_and_shards_give_the_same_pictures(folders, shards):
 
 
 def test_a_missing_split_an_empty_class_and_a_missing_label_are_named(tmp_path, folders, shards):
-    with pytest.raises(InputError, match="(?s)test/<class>/.*train, val"):
+    with pytest.raises(InputError, match=r"(?s)test/<class>/.*train, val"):
         open_source(folders, "test")
     (tmp_path / "train" / "full").mkdir(parents=True)
     (tmp_path / "train" / "full" / "a.jpg").write_bytes(b"x")
@@ -52,7 +52,7 @@ def test_a_corrupt_jpeg_is_reported_with_its_path(tmp_path, policy, caplog):
     images = Images(open_source(root, "train"), policy)
     index = images.source.names.index(str(bad))
     if policy == "error":
-        with pytest.raises(InputError, match="(?s)class1/001.jpg.*--on-bad-image skip"):
+        with pytest.raises(InputError, match=r"(?s)class1/001\.jpg.*--on-bad-image skip"):
             images.image(index)
     else:
         image, label = images.image(index)

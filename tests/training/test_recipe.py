@@ -48,5 +48,5 @@ def test_unknown_recipe_names_the_nearest():
 
 
 def test_a_program_refuses_recipes_of_another():
-    with pytest.raises(RecipeError, match="python training/supervised.py --recipe tiny_supervised"):
+    with pytest.raises(RecipeError, match=r"python training/supervised\.py --recipe tiny_supervised"):
         load_recipe("tiny_supervised", program="pretrain")

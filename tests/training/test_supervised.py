@@ -92,6 +92,33 @@ def test_a_run_writes_logs_and_checkpoints_that_open(whole_run, folders):
     assert {"model", "model_ema", "optimizer", "lr_scheduler", "epoch", "scaler", "args"} <= raw.keys()
 
 
+def test_evaluate_gives_the_accuracy_of_the_log(whole_run, folders):
+    from click.testing import CliRunner
+
+    from cast_sdk.training.evaluate import main
+
+    out, _ = whole_run
+    last = read_log(out, "validation")[-1]
+    for extra, prefix in ([], ""), (["--ema"], "ema_"):
+        arguments = [
+            "--model",
+            str(out / "checkpoint.pth"),
+            "--data",
+            str(folders),
+            "--device",
+            "cpu",
+            "--json",
+            *extra,
+        ]
+        result = CliRunner().invoke(main, arguments)
+        metrics = json.loads(result.stdout.splitlines()[-1])
+        assert metrics["images"] == 16
+        for name in ("top1", "top5", "loss"):
+            assert metrics[name] == pytest.approx(last[prefix + name], rel=1e-4)
+    missing = CliRunner().invoke(main, ["--model", str(out / "nothing.pth"), "--data", str(folders)])
+    assert missing.exit_code == 1 and "does not exist" in missing.output
+
+
 def test_kill_and_resume_gives_the_same_weights_bit_for_bit(whole_run, folders, micro, tmp_path):
     process = start(micro, folders, tmp_path, "--log-every", 1, "--save-minutes", 0)
     deadline = time.monotonic() + 240
@@ -157,12 +184,11 @@ def test_two_processes_train_one_model(folders, micro, tmp_path):
 
 
 def test_help_is_quick_to_import_and_the_module_is_the_same_program():
-    script = subprocess.run(
-        [sys.executable, "-X", "importtime", "training/supervised.py", "--help"], cwd=ROOT, capture_output=True, text=True
-    )
-    module = subprocess.run(
-        [sys.executable, "-m", "cast_sdk.training.supervised", "--help"], cwd=ROOT, capture_output=True, text=True
-    )
+    def help_of(*arguments):
+        command = [sys.executable, "-X", "importtime", *arguments, "--help"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+    script, module = help_of("training/supervised.py"), help_of("-m", "cast_sdk.training.supervised")
     assert script.returncode == module.returncode == 0
     assert script.stdout.partition("\n")[2] == module.stdout.partition("\n")[2]
     assert "torch" not in script.stderr and "numpy" not in script.stderr
