@@ -113,6 +113,12 @@ def build(request: BuildRequest) -> EngineInfo:
 
 def check_request(request: BuildRequest) -> tuple[ModelSpec, ExportInfo]:
     """Everything that can be refused by looking at the arguments and the file. Returns the file's description."""
+    check_options(request)
+    return check_graph(request)
+
+
+def check_options(request: BuildRequest) -> None:
+    """What can be refused before there is an .onnx file."""
     if request.flavor not in ("auto", *FLAVORS):
         raise InputError(f"A flavour is one of auto, {', '.join(FLAVORS)}.", found=repr(request.flavor))
     if request.precision not in (None, *PRECISIONS):
@@ -137,6 +143,14 @@ def check_request(request: BuildRequest) -> tuple[ModelSpec, ExportInfo]:
         _check_rtx_options(request)
     elif request.flavor == "tensorrt":
         _check_tensorrt_options(request)
+    if not request.engine.parent.is_dir():
+        raise ExportError(
+            "The output folder must exist.", found=f"no folder {request.engine.parent}", remedy="create it"
+        )
+
+
+def check_graph(request: BuildRequest) -> tuple[ModelSpec, ExportInfo]:
+    """What can be refused by the description in the .onnx file, which is returned."""
     spec, info = read_description(check_file(request.onnx))
     if request.precision not in (None, info.precision):
         raise ExportError(
@@ -155,10 +169,6 @@ def check_request(request: BuildRequest) -> tuple[ModelSpec, ExportInfo]:
             f"{request.onnx.name} has a batch of {info.batch}.",
             found=f"batch={request.batch}",
             remedy=f"export it with --batch {request.batch}, or with a dynamic batch",
-        )
-    if not request.engine.parent.is_dir():
-        raise ExportError(
-            "The output folder must exist.", found=f"no folder {request.engine.parent}", remedy="create it"
         )
     return spec, info
 
