@@ -41,5 +41,28 @@ def main(context: click.Context, as_json: bool) -> None:
         sys.exit(1)
 
 
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+def models(as_json: bool) -> None:
+    """List the published weights with their numbers, by the names that commands and load_model take."""
+    import dataclasses
+    import json
+
+    from cast_sdk.published import PUBLISHED
+
+    if as_json:
+        rows = [{**dataclasses.asdict(row), "results": dict(row.results), "uri": row.uri} for row in PUBLISHED]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in PUBLISHED:
+        click.echo(f"{click.style(row.name, bold=True)}  ({row.model}; {row.trained_on})")
+        for what, value in row.results:
+            click.echo(f"    {value:>5}  {what}")
+        click.echo(f"    {row.uri}")
+    click.echo(
+        "\nUse: cast-export --ckpt hf://...   or   cast_sdk.load_model('hf://...')   (pip install 'cast-sdk[hub]')"
+    )
+
+
 if __name__ == "__main__":
     main()

@@ -1,10 +1,10 @@
 """Train a linear classifier on the frozen features of a pre-trained encoder, as MoCo-v3 reports them.
 
 One CPU or one GPU; what pre-training left, published weights, or random weights to compare with:
-    python training/linear_probe.py --recipe tiny_lincls --checkpoint runs/tiny_moco/checkpoint.pth.tar --data DATA --out runs/probe
+    python training/linear_probe.py --recipe tiny_lincls --checkpoint FILE --data DATA --out runs/probe
     python training/linear_probe.py --recipe tiny_lincls --checkpoint random --data DATA --out runs/probe_random
 Eight GPUs:
-    torchrun --nproc-per-node 8 training/linear_probe.py --recipe lincls_in1k_cast_small --checkpoint FILE --data ... --out ...
+    torchrun --nproc-per-node 8 training/linear_probe.py --recipe lincls_in1k_cast_small --checkpoint FILE ...
 The same command continues an interrupted run. `python -m cast_sdk.training.linear_probe` is the same program.
 Writes OUT/checkpoint.pth.tar and model_best.pth.tar (the probe's layout), log.jsonl and tensorboard/.
 """

@@ -1,6 +1,6 @@
 """MoCo-v3's data: two augmented views of one image, each with the superpixels of that very view.
 
-View 1: crop, colour jitter, grey, blur, flip. View 2: crop, jitter, grey, (rarely) blur, solarise, flip. The superpixels
+View 1: crop, colour jitter, grey, blur, flip. View 2: crop, jitter, grey, (rarely) blur, solarise, flip. Superpixels
 come last, on the finished uint8 view, so they see all of it; normalisation follows on the batch. PIL does the pixels,
 as in the reference: its crop and blur are what the published models were trained on.
 """

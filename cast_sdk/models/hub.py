@@ -1,0 +1,247 @@
+"""Weights by name: `hf://owner/repository/file`, through huggingface_hub (extra `hub`).
+
+    path = fetch("hf://twke/CAST/snapshots/moco/imagenet1k/cast_small/checkpoint_0099.pth.tar")
+
+Files land in huggingface_hub's own cache (HF_HOME), with its tokens, mirrors (HF_ENDPOINT) and offline switch
+(HF_HUB_OFFLINE). Two things are added: a download that was killed goes on where it stopped, and the SHA-256 of each
+file is compared with the hub's, kept, and checked again when the cached file has been touched since.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cast_sdk.artifact import atomic_write, sha256
+from cast_sdk.errors import CheckpointError, InputError, MissingDependencyError
+
+SCHEME = "hf://"
+DIGESTS = "cast_sdk.json"  # in the repository's cache folder: file -> [sha256, size, mtime in ns]
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def parse(uri: str) -> tuple[str, str, str | None]:
+    """Repository, file and revision of `hf://owner/repository[@revision]/path/to/file`.
+
+    Raises:
+        InputError: for anything else.
+    """
+    owner, _, rest = uri.removeprefix(SCHEME).partition("/")
+    repository, _, file = rest.partition("/")
+    repository, _, revision = repository.partition("@")
+    if not uri.startswith(SCHEME) or not (owner and repository and file) or file.endswith("/"):
+        raise InputError(
+            "Weights on the hub are named hf://owner/repository/path/to/file.",
+            found=uri,
+            remedy="cast-doctor models lists the published ones",
+        )
+    return f"{owner}/{repository}", file, revision or None
+
+
+def fetch(uri: str) -> Path:
+    """Path of a file of the hub, downloaded unless it is in the cache.
+
+    A download that broke off is continued. The file's SHA-256 must equal the hub's; `digest(path)` reads it back.
+
+    Raises:
+        InputError: for a malformed name.
+        MissingDependencyError: without huggingface_hub.
+        CheckpointError: when the repository or file does not exist or needs a login, without a connection, on a full
+            disk, or when the file is not what the hub has.
+    """
+    hub = _import_hub()
+    repository, file, revision = parse(uri)
+    with _explained(hub, uri, repository, file):
+        where = {"repo_id": repository, "filename": file, "revision": revision}
+        if not _offline(hub):
+            _complete_blob(hub, repository, file, revision)
+        path = Path(hub.hf_hub_download(**where, endpoint=_endpoint(), local_files_only=_offline(hub)))
+    _check_digest(path, uri)
+    return path
+
+
+def digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 that `fetch` kept for a file it returned."""
+    _, key, kept = _kept(Path(path))
+    if key not in kept:
+        raise CheckpointError("A digest is kept for files that fetch() returned.", found=os.fspath(path))
+    return str(kept[key][0])
+
+
+def _import_hub() -> Any:
+    try:
+        import huggingface_hub
+        import huggingface_hub.constants
+        import huggingface_hub.errors
+        import huggingface_hub.file_download
+        import huggingface_hub.utils
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Names that start with hf:// need huggingface_hub.", found=str(error), remedy="pip install 'cast-sdk[hub]'"
+        ) from error
+    return huggingface_hub
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("HF_ENDPOINT") or None
+
+
+def _offline(hub: Any) -> bool:
+    return bool(hub.constants.HF_HUB_OFFLINE) or os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES")
+
+
+def _complete_blob(hub: Any, repository: str, file: str, revision: str | None) -> None:
+    """Put the file's content into the cache's `blobs/`, continuing a partial download of the same content.
+
+    huggingface_hub then finds it there and only adds its links. Without a connection nothing happens here: the call
+    that follows uses the cached copy, or fails with the reason.
+    """
+    url = hub.hf_hub_url(repository, file, revision=revision, endpoint=_endpoint())
+    try:
+        metadata = hub.get_hf_file_metadata(url)
+    except Exception as error:
+        if _is_connection_error(hub, error):
+            return
+        raise
+    folder = Path(hub.constants.HF_HUB_CACHE) / hub.file_download.repo_folder_name(
+        repo_id=repository, repo_type="model"
+    )
+    blob = folder / "blobs" / str(metadata.etag)
+    if blob.exists() or not metadata.etag or not metadata.size:
+        return
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    partial = blob.with_name(f"{blob.name}.cast_sdk.partial")
+    with hub.utils.WeakFileLock(f"{partial}.lock"):
+        if blob.exists():
+            return
+        with partial.open("ab") as target:
+            have = target.tell()
+            if have > metadata.size:
+                target.truncate(have := 0)
+            headers = hub.utils.build_hf_headers()
+            hub.file_download.http_get(
+                metadata.location, target, resume_size=have, headers=headers, expected_size=metadata.size
+            )
+        if _SHA256.fullmatch(metadata.etag) and sha256(partial) != metadata.etag:
+            partial.unlink()
+            raise CheckpointError(
+                "A downloaded file must have the SHA-256 that the hub states.",
+                found=f"{url}: another one",
+                remedy="run the command again; if it repeats, the mirror or a proxy changes the file",
+            )
+        partial.replace(blob)
+    Path(f"{partial}.lock").unlink(missing_ok=True)
+
+
+def _is_connection_error(hub: Any, error: BaseException) -> bool:
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return True
+    names = {kind.__name__ for kind in type(error).__mro__}  # of httpx or requests, whichever this version uses
+    return bool(names & {"TransportError", "ConnectionError", "Timeout"})
+
+
+def _kept(path: Path) -> tuple[Path, str, dict[str, list[Any]]]:
+    """The digest file of a cached file's repository, the file's key in it, and its content."""
+    snapshots = next((parent for parent in path.parents if parent.name == "snapshots" and _is_cache(parent)), None)
+    folder = snapshots.parent if snapshots else path.parent
+    record = folder / DIGESTS
+    try:
+        kept = json.loads(record.read_text())
+    except (OSError, json.JSONDecodeError):
+        kept = {}
+    return record, path.relative_to(folder).as_posix(), kept
+
+
+def _is_cache(snapshots: Path) -> bool:
+    return snapshots.parent.name.startswith("models--")
+
+
+def _check_digest(path: Path, uri: str) -> None:
+    record, key, kept = _kept(path)
+    status = path.stat()
+    if key in kept and kept[key][1:] == [status.st_size, status.st_mtime_ns]:
+        return
+    now = sha256(path)
+    blob = path.resolve().name
+    expected = kept[key][0] if key in kept else blob if _SHA256.fullmatch(blob) else now
+    if now != expected:
+        raise CheckpointError(
+            "A cached file must be the one that was downloaded.",
+            found=f"{path} with SHA-256 {now[:12]}... instead of {expected[:12]}...",
+            remedy=f"remove {path.resolve()} and run again: {uri} is downloaded anew",
+        )
+    kept[key] = [now, status.st_size, status.st_mtime_ns]
+    with atomic_write(record) as temporary:
+        temporary.write_text(json.dumps(kept, indent=1, sort_keys=True))
+
+
+@contextlib.contextmanager
+def _explained(hub: Any, uri: str, repository: str, file: str) -> Iterator[None]:
+    errors = hub.errors
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise CheckpointError(
+            "The repository's terms must be accepted.", found=repository, remedy="log in with: hf auth login"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise CheckpointError(
+            "The repository must exist and be open to you.",
+            found=f"no {repository} on the hub",
+            remedy="check the name (cast-doctor models lists the published weights); for a private one: hf auth login",
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise CheckpointError(
+            "The revision must exist.", found=uri, remedy="leave @revision out for the newest version"
+        ) from error
+    except errors.LocalEntryNotFoundError as error:
+        raise CheckpointError(
+            "Weights must be in the cache or the hub must be reachable.",
+            found=f"{uri} is not cached, and " + ("HF_HUB_OFFLINE is set" if _offline(hub) else "there is no answer"),
+            remedy="connect once (HF_ENDPOINT names a mirror), or copy the file here and give its path",
+        ) from error
+    except errors.EntryNotFoundError as error:
+        raise CheckpointError(
+            "The file must exist in the repository.",
+            found=f"no {file} in {repository}",
+            remedy=_nearest(hub, repository, file),
+        ) from error
+    except errors.HfHubHTTPError as error:
+        raise CheckpointError(
+            "The hub must answer.", found=f"{uri}: {_first_line(error)}", remedy="try again later"
+        ) from error
+    except OSError as error:
+        raise CheckpointError(
+            "A download must be completed and written.",
+            found=f"{uri}: {_first_line(error)}",
+            remedy="check connection and free space (HF_HOME moves the cache), and run again: it goes on where it stopped",
+        ) from error
+    except Exception as error:
+        if not _is_connection_error(hub, error):
+            raise
+        raise CheckpointError(
+            "A download must be completed.",
+            found=f"{uri}: {_first_line(error)}",
+            remedy="check the connection and run again: it goes on where it stopped",
+        ) from error
+
+
+def _nearest(hub: Any, repository: str, file: str) -> str:
+    """The repository's files whose names are nearest."""
+    try:
+        files = hub.HfApi(endpoint=_endpoint()).list_repo_files(repository)
+    except Exception:  # the message must not fail where the listing does
+        return "cast-doctor models lists the published files"
+    folder = [name for name in files if name.startswith(file.rpartition("/")[0] + "/")]
+    near = difflib.get_close_matches(file, files, 5, 0.5)
+    return "it has: " + ", ".join((folder or near or sorted(files))[:8])
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
