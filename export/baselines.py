@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from cast_sdk.export.blocks import LoweredBlock, LoweredLinear, LoweredNorm, LoweredStem, lower_head
-from cast_sdk.export.ranks import entries, rows
-from cast_sdk.export.tokens import Tokens, with_batch
+from cast_sdk.export.ranks import beside, entries, rows
+from cast_sdk.export.tokens import Tokens
 from cast_sdk.models.baselines import MergingBlock, Tome, Vit
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class LoweredVit(nn.Module):
         if self.projection is not None:
             x = self.projection(x)
         x = x.float() + self.positions
-        x = self.blocks(torch.cat([with_batch(self.class_token, x), x], -2))
+        x = self.blocks(beside(x, before=self.class_token))
         return class_outputs(self.norm(x[..., :1, :]), self.head)
 
 
@@ -56,7 +56,7 @@ class LoweredTome(nn.Module):
 
     def forward(self, image: Tensor, superpixels: Tensor) -> dict[str, Tensor]:
         x, _ = self.tokens(image, superpixels)
-        size = torch.ones_like(x[..., :1])
+        size = x[..., :1] * 0 + 1
         for number, block in enumerate(self.blocks):
             bias = size.log().transpose(-2, -1).unsqueeze(-3) if number else None  # all sizes are 1 at first
             x, keys = block.attend(x, bias)  # type: ignore[operator]

@@ -68,7 +68,7 @@ class LoweredAttention(nn.Module):
 
     def forward(self, x: Tensor, key_bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x [..., T, C]; `key_bias` float32 [..., 1, 1, T]. Returns the output and the keys [..., heads, T, D]."""
-        q, k, v = split_heads(self.qkv(x), 3, self.num_heads)
+        q, k, v = split_heads(self.qkv(x), self.num_heads)
         scores = (q @ k.transpose(-2, -1)).float()
         if key_bias is not None:
             scores = scores + key_bias
@@ -155,9 +155,9 @@ class LoweredStem(nn.Module):
         x = x.to(self.dtype)
         for convolution in self.convolutions:
             x = convolution(x)
-        if self.squeeze:
-            x = x.squeeze(0)
-        return x.flatten(-2).transpose(-2, -1)
+        channels, cells = int(x.shape[1]), int(x.shape[2]) * int(x.shape[3])
+        x = x.reshape(channels, cells) if self.squeeze else x.reshape(-1, channels, cells)
+        return x.transpose(-2, -1)
 
 
 class _Convolution(nn.Module):

@@ -33,8 +33,8 @@ from cast_sdk.export.blocks import (
     lower_head,
     lower_layers,
 )
-from cast_sdk.export.ranks import entries
-from cast_sdk.export.tokens import Tokens, with_batch
+from cast_sdk.export.ranks import beside, entries
+from cast_sdk.export.tokens import Tokens
 from cast_sdk.models.baselines import Tome, Vit
 from cast_sdk.models.cast import Cast
 from cast_sdk.models.dense import MaskTransformer, Segmenter, Spml
@@ -161,7 +161,7 @@ class LoweredDecoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.proj_dec(tokens).float()
-        x = self.decoder_norm(self.blocks(torch.cat([x, with_batch(self.classes, x)], -2)))
+        x = self.decoder_norm(self.blocks(beside(x, after=self.classes)))
         count = self.classes.shape[0]
         patches, classes = self.proj_patch(x[..., :-count, :]), self.proj_classes(x[..., -count:, :])
         patches = patches / patches.norm(dim=-1, keepdim=True)

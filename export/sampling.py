@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cast_sdk.export.ranks import row_gather
+from cast_sdk.export.ranks import rows
 
 
 def sample_tokens(tokens: Tensor, count: int, present: Tensor | None = None) -> Tensor:
@@ -31,10 +31,9 @@ def sample_tokens(tokens: Tensor, count: int, present: Tensor | None = None) -> 
     across = norms.transpose(-2, -1)
     distances = norms + (across - (2 * centred) @ centred.transpose(-2, -1))
 
-    row = row_gather(distances)
     nearest = across
     chosen = [nearest.argmax(-1)]
     while len(chosen) < count:
-        nearest = torch.minimum(nearest, row(chosen[-1]))
+        nearest = torch.minimum(nearest, rows(distances, chosen[-1]))
         chosen.append(nearest.argmax(-1))
     return torch.cat(chosen, -1)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from cast_sdk.export.folding import separable_positions
+from cast_sdk.export.ranks import reshaped
 from cast_sdk.models.superpixel_ops import resize_taps
 
 
@@ -38,8 +39,9 @@ class GridAssignment(nn.Module):
         self.register_buffer("ids", torch.arange(count, dtype=torch.int32)[:, None])
 
     def forward(self, superpixels: Tensor) -> tuple[Tensor, Tensor]:
-        cells = superpixels.index_select(-2, self.row).index_select(-1, self.column).flatten(-2)
-        members = (cells.unsqueeze(-2) == self.ids).float()
+        cells = superpixels.index_select(-2, self.row).index_select(-1, self.column)
+        cells = reshaped(cells, 2, 1, len(self.row) * len(self.column))
+        members = (cells == self.ids).float()
         sizes = members.sum(-1, keepdim=True)
         return members / sizes.clamp(min=1), sizes.clamp(max=1)
 
@@ -65,7 +67,7 @@ class GridPositions(nn.Module):
     def forward(self, assignment: Tensor) -> Tensor:
         if not self.separable:
             return assignment @ self.table
-        cells = assignment.unflatten(-1, self.grid)
+        cells = reshaped(assignment, 2, int(assignment.shape[-2]), *self.grid)
         return torch.cat([cells.sum(-1) @ self.rows, cells.sum(-2) @ self.columns], -1)
 
 
@@ -95,17 +97,22 @@ class WindowedCounts(nn.Module):
         labels = superpixels.float()
         high = (labels * (1 / self.base)).floor()
         low = labels - self.base * high
-        cells = [part(self._rows(part.cut(high), part.cut(low))) for part in self.parts]
-        return torch.cat(cells, -2)[..., : self.count] if len(cells) > 1 else cells[0][..., : self.count]
+        parts = [part(self._rows(part.cut(high), part.cut(low))) for part in self.parts]
+        cells = torch.cat(parts, -2) if len(parts) > 1 else parts[0]
+        labels_per_cell = len(self.high_ids) * self.base
+        cells = reshaped(cells, 2, int(cells.shape[-2]) * self.columns, labels_per_cell)
+        return cells[..., : self.count]
 
     def _rows(self, high: Tensor, low: Tensor) -> Tensor:
-        """Counts within the rows of pixels: [..., H, W] digits -> [..., H, w, base * base]."""
+        """Counts within the rows of pixels: [..., H, W] digits -> [..., H, w * n], n >= S."""
         first = (self._windowed(high) == self.high_ids).float() * self.weight
         second = (self._windowed(low) == self.low_ids).float()
-        return (first @ second.transpose(-2, -1)).flatten(-2)
+        counts = first @ second.transpose(-2, -1)
+        return reshaped(counts, 4, int(high.shape[-2]), self.columns * len(self.high_ids) * self.base)
 
     def _windowed(self, digits: Tensor) -> Tensor:
-        return digits.index_select(-1, self.index).unflatten(-1, (self.columns, self.window)).unsqueeze(-2)
+        windows = digits.index_select(-1, self.index)
+        return reshaped(windows, 2, int(digits.shape[-2]), self.columns, 1, self.window)
 
 
 class _RowChunk(nn.Module):
@@ -120,9 +127,8 @@ class _RowChunk(nn.Module):
         return digits[..., self.start : self.stop, :]
 
     def forward(self, counts: Tensor) -> Tensor:
-        """[..., rows, w, n] -> [..., cells * w, n]."""
-        columns = counts.shape[-2:]
-        return (self.matrix @ counts.flatten(-2)).unflatten(-1, columns).flatten(-3, -2)
+        """[..., rows, n] -> [..., cells, n]."""
+        return self.matrix @ counts
 
 
 class ResizedAssignment(nn.Module):

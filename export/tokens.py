@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from cast_sdk.export.blocks import LoweredLinear, LoweredStem
+from cast_sdk.export.ranks import beside
 from cast_sdk.export.segments import GridAssignment, GridPositions, ResizedAssignment, ResizedPositions
 from cast_sdk.models.baselines import Tome
 from cast_sdk.models.cast import Cast
@@ -61,9 +61,4 @@ class Tokens(nn.Module):
         assignment, present = self.assignment(superpixels)
         positions = self.positions(assignment if self.shared else superpixels)
         x = self.projection(assignment.to(features.dtype) @ features).float() + positions
-        return torch.cat([with_batch(self.class_token, x), x], -2), present
-
-
-def with_batch(row: Tensor, like: Tensor) -> Tensor:
-    """A constant [T, C] repeated for the batch of `like`."""
-    return row if like.ndim == 2 else row.expand(like.shape[0], -1, -1)
+        return beside(x, before=self.class_token), present

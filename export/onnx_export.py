@@ -1,0 +1,247 @@
+"""A trained model as one self-contained ONNX file, verified before it is written."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from cast_sdk._version import __version__
+from cast_sdk.artifact import ExportInfo, atomic_write
+from cast_sdk.errors import ExportError, MissingDependencyError
+from cast_sdk.export import graph as graphs
+from cast_sdk.export.lowering import GraphOptions, Lowered, graph_options, lower
+from cast_sdk.export.photos import find_images, read_inputs
+from cast_sdk.export.verify import Report, verify as verify_graph
+from cast_sdk.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+PRECISIONS = ("fp32", "fp16", "int8")
+OPSET = 20  # 17 brought LayerNormalization, 20 brings Gelu; TensorRT 10.3 and ONNX Runtime 1.17 read it
+Say = Callable[[str], None]
+
+
+def export_onnx(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    batch: int | None = 1,
+    image_size: int | tuple[int, int] | None = None,
+    superpixels: int | None = None,
+    soft_assignments: bool = False,
+    tokens: bool = False,
+    precision: Literal["fp32", "fp16", "int8"] = "fp32",
+    verify: bool = True,
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+    checkpoint_sha256: str = "",
+    say: Say | None = None,
+) -> ExportInfo:
+    """Export a model to ONNX.
+
+    The graph takes `image` uint8 [B,H,W,3] RGB and, for models that use them, `superpixels` int32 [B,H,W]. It gives
+    `embedding` float32 [B,C], `logits` float32 [B,classes] with a classifier, `level1..4` int32 [B,S] composed fine to
+    coarse, and `semantic` int32 [B,S] for dense heads.
+
+    Args:
+        model: from `create_model` or `load_model`.
+        path: the .onnx file to write; replaced only when everything went well.
+        batch: images per call; None: any number.
+        image_size: side, or (height, width), in pixels. Default: the model's own. Only segmentation models take others.
+        superpixels: how many SEEDS is asked for. Default: the model's own.
+        soft_assignments: also give `assignment1..4` float32 [B,S_l,K_l], the softmax of each pooling.
+        tokens: also give `tokens1..4` float32 [B,S_l,C], and `dense` float32 [B,S,n] of segmentation models.
+        precision: "fp32"; "fp16": half-precision products between float32 islands.
+        verify: run the graph beside the model on real images and fail on a shortfall.
+        images: files or folders for the verification. Default: the photographs that come with the package.
+        checkpoint_sha256: digest of the checkpoint, for the record.
+        say: called with a line for each step, and the verification table.
+
+    Returns:
+        The record that is also stored in the file; `verification` holds the parity table (empty: not verified).
+
+    Raises:
+        ExportError: for a request the model cannot meet, an unwritable path, or a graph that falls short of the bars.
+    """
+    say = say or _silent
+    spec, options = request(
+        model,
+        path,
+        precision=precision,
+        batch=batch,
+        image_size=image_size,
+        superpixels=superpixels,
+        soft_assignments=soft_assignments,
+        tokens=tokens,
+    )
+    files = find_images(images) if verify else []
+    require_packages()
+
+    say(f"lowering {spec.name} ({options.height} x {options.width} pixels, {options.num_superpixels} superpixels)")
+    lowered = lower(model, options, spec)
+    say("converting to ONNX")
+    full = convert(lowered)
+    shipped = graphs.with_outputs(full, [name for name in lowered.output_names if not name.startswith("sampled")])
+    graphs.check(shipped)
+    say(f"{len(shipped.graph.node)} nodes, rules kept")
+
+    verification: dict[str, Any] = {}
+    if verify:
+        say(f"verifying on {len(files)} images")
+        inputs = read_inputs(spec, (options.height, options.width), files)
+        report = verify_graph(
+            model,
+            spec,
+            shipped.SerializeToString(),
+            inputs,
+            batch=options.batch,
+            count=options.num_superpixels,
+            sampled_graph=full.SerializeToString() if spec.hierarchical else None,
+        )
+        say(report.table())
+        refuse_shortfall(report)
+        verification = report.to_dict()
+
+    info = export_info(options, shipped, checkpoint_sha256, verification)
+    graphs.set_metadata(shipped, spec, info)
+    write(shipped, path)
+    return info
+
+
+def request(
+    model: nn.Module, path: str | os.PathLike[str], *, precision: str, **options: Any
+) -> tuple[ModelSpec, GraphOptions]:
+    """All checks that cost nothing, before any work.
+
+    Raises:
+        ExportError: see `export_onnx`.
+    """
+    check_target(path)
+    if precision not in PRECISIONS:
+        raise ExportError(f"A precision is one of {', '.join(PRECISIONS)}.", found=repr(precision))
+    spec = getattr(model, "spec", None)
+    if not isinstance(spec, ModelSpec):
+        raise ExportError(
+            "A model of cast_sdk.models is exported.",
+            found=type(model).__name__,
+            remedy="cast_sdk.load_model(CHECKPOINT) or cast_sdk.create_model(NAME)",
+        )
+    return graph_options(spec, precision="fp16" if precision == "fp16" else "fp32", **options)
+
+
+def check_target(path: str | os.PathLike[str], suffix: str = ".onnx") -> None:
+    """The output can be written, as far as that can be seen beforehand.
+
+    Raises:
+        ExportError: for another suffix, a folder, or a folder that is missing or closed to us.
+    """
+    target = Path(path)
+    if target.suffix != suffix:
+        raise ExportError(f"The output is a {suffix} file.", found=str(target), remedy=f"--out {target.stem}{suffix}")
+    with atomic_write(target.with_name(f"{target.name}.probe")) as probe:
+        probe.touch()
+    target.with_name(f"{target.name}.probe").unlink(missing_ok=True)
+
+
+def require_packages() -> None:
+    """The packages of the extra `export`.
+
+    Raises:
+        MissingDependencyError: naming the one that is missing.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Exporting needs onnx and onnxscript.", found=str(error), remedy="pip install 'cast-sdk[export]'"
+        ) from error
+
+
+def example_inputs(options: GraphOptions, count: int) -> tuple[torch.Tensor, ...]:
+    """Inputs of the right shapes for tracing: `count` of them, image and superpixels."""
+    batch, height, width = options.batch or 2, options.height, options.width
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8, generator=generator)
+    labels = torch.arange(height * width).view(1, height, width) * max(options.num_superpixels, 1) // (height * width)
+    return (image, labels.expand(batch, -1, -1).to(torch.int32).contiguous())[:count]
+
+
+def convert(lowered: Lowered) -> onnx.ModelProto:
+    """The graph of a lowered module with all its outputs, folded and tidy, in memory.
+
+    Uses torch's TorchScript-based exporter: the lowered module is static and plain, so both exporters give nearly the
+    same graph, and this one does it in half the time and on every torch from 2.4 (docs/export.md).
+    """
+    import onnx
+
+    options = lowered.options
+    axes = None
+    if options.batch is None:
+        axes = {name: {0: "batch"} for name in (*lowered.input_names, *lowered.output_names)}
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporter warns about itself and about every constant it folds
+        torch.onnx.export(
+            lowered,
+            example_inputs(options, len(lowered.input_names)),
+            buffer,  # type: ignore[arg-type]
+            dynamo=False,
+            external_data=False,
+            opset_version=OPSET,
+            input_names=lowered.input_names,
+            output_names=lowered.output_names,
+            dynamic_axes=axes,
+        )
+    model = graphs.tidy(onnx.load_from_string(buffer.getvalue()))
+    model.producer_name, model.producer_version = "cast_sdk", __version__
+    return model
+
+
+def export_info(
+    options: GraphOptions, model: onnx.ModelProto, checkpoint_sha256: str = "", verification: dict[str, Any] | None = None
+) -> ExportInfo:
+    """The record of an export."""
+    return ExportInfo(
+        precision=options.precision,
+        batch=options.batch,
+        height=options.height,
+        width=options.width,
+        num_superpixels=options.num_superpixels,
+        outputs=tuple(value.name for value in model.graph.output),
+        opset=next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
+        created_by=f"cast_sdk {__version__}, torch {torch.__version__}",
+        checkpoint_sha256=checkpoint_sha256,
+        verification=verification or {},
+    )
+
+
+def refuse_shortfall(report: Report) -> None:
+    """Raises ExportError when a report has a check below its bar."""
+    if not report.passed:
+        short = [f"{check.name} ({check.measure}) {check.value:.3g}, bar {check.bar:g}" for check in report.checks]
+        short = [text for text, check in zip(short, report.checks, strict=True) if not check.passed]
+        raise ExportError(
+            "The exported graph must agree with the model on real images.",
+            found="; ".join(short) or "no check ran",
+            remedy="nothing was written; with unusual weights or images look at the table, or name others with --images",
+        )
+
+
+def write(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
+    """One file, in full or not at all."""
+    import onnx
+
+    with atomic_write(path) as temporary:
+        onnx.save_model(model, os.fspath(temporary), save_as_external_data=False)
+
+
+def _silent(_: str) -> None:
+    return None

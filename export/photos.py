@@ -1,0 +1,112 @@
+"""Real images for verification, calibration and quality reports, prepared as a graph takes them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cast_sdk.errors import ExportError, InputError
+from cast_sdk.runtime.preprocess import Fit, prepare
+from cast_sdk.spec import ModelSpec
+from cast_sdk.superpixels import superpixels_for
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Inputs of a graph for several images: `image` uint8 [n,H,W,3], `superpixels` int32 [n,H,W], and their files."""
+
+    image: npt.NDArray[np.uint8]
+    superpixels: npt.NDArray[np.int32]
+    paths: tuple[Path, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def bundled_photos() -> list[Path]:
+    """The photographs that come with the package."""
+    import cast_sdk
+
+    return sorted((Path(cast_sdk.__file__).parent / "bundled" / "photos").glob("*.jpg"))
+
+
+def find_images(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None) -> list[Path]:
+    """Image files named one by one or by folder (searched in depth, sorted); the bundled photographs for None.
+
+    Raises:
+        ExportError: for a path that does not exist, or when no image is found.
+    """
+    if paths is None:
+        return bundled_photos()
+    if isinstance(paths, (str, os.PathLike)):
+        paths = [paths]
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found += sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise ExportError("Images are files or folders.", found=f"{path} does not exist", remedy="check the path")
+    if not found:
+        raise ExportError(
+            "At least one image is needed.",
+            found=f"none in {', '.join(str(path) for path in paths)}",
+            remedy=f"name images or folders of {', '.join(sorted(SUFFIXES))} files",
+        )
+    return found
+
+
+def read_inputs(
+    spec: ModelSpec,
+    size: tuple[int, int],
+    paths: Iterable[Path],
+    *,
+    fit: Fit = "stretch",
+    skip_unreadable: bool = False,
+    progress: Progress | None = None,
+) -> Inputs:
+    """Read, resize and segment images into superpixels with the model's settings.
+
+    Args:
+        spec: whose superpixel settings count.
+        size: (height, width) of the graph.
+        skip_unreadable: leave out files that are no image instead of failing.
+        progress: called with (done, total).
+
+    Raises:
+        ExportError: when no image is readable.
+        InputError: for an unreadable one, unless they are skipped.
+    """
+    images, maps, read, bad = [], [], [], []
+    files = list(paths)
+    for number, path in enumerate(files, 1):
+        try:
+            prepared = prepare(path, size, fit)
+        except InputError:
+            if not skip_unreadable:
+                raise
+            bad.append(path)
+            continue
+        images.append(prepared.image)
+        maps.append(
+            superpixels_for(prepared.image, spec.superpixels)
+            if spec.uses_superpixels
+            else np.zeros(size, np.int32)
+        )
+        read.append(path)
+        if progress is not None:
+            progress(number, len(files))
+    if not read:
+        raise ExportError(
+            "At least one image must be readable.", found=f"{len(bad)} damaged files, such as {bad[0]}" if bad else "none"
+        )
+    return Inputs(np.stack(images), np.stack(maps), tuple(read))

@@ -1,0 +1,256 @@
+"""Is the exported graph the model? Reference in torch against ONNX Runtime, on real images.
+
+Labels come from arg-maxima, and sampling from the farthest of many points, so a difference in the last bit decides
+where two candidates are equal. Such near ties are counted apart, by the reference alone: a superpixel whose two best
+segments differ by less than `TIE_GAP` in pooling logits (5 x cosine) at this or a finer level, and an image whose
+sampler had two points within `TIE_MARGIN` (relative, squared distance). The bars apply to all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from cast_sdk.errors import ExportError, MissingDependencyError
+from cast_sdk.export.photos import Inputs, Progress
+from cast_sdk.models.cast import CastOutput, Level
+from cast_sdk.spec import ModelSpec
+
+Arrays = dict[str, npt.NDArray[Any]]
+TIE_GAP = 1e-4
+TIE_MARGIN = 5e-6
+
+
+@dataclass(frozen=True)
+class Bars:
+    """What a float32 graph must reach."""
+
+    error: float = 1e-4  # of embedding and logits, relative to the largest magnitude
+    images: float = 0.98  # share of images with equal labels
+    superpixels: float = 0.999  # share of superpixels with equal labels
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row of the table: `value` against `bar`, over `count` decided items with `ties` near ties left out."""
+
+    name: str
+    measure: str  # "error", "images" or "superpixels"
+    value: float
+    bar: float
+    count: int
+    ties: int = 0
+
+    @property
+    def passed(self) -> bool:
+        return self.value <= self.bar if self.measure == "error" else self.value >= self.bar
+
+
+@dataclass
+class Report:
+    """All checks of one verification."""
+
+    images: int
+    reference: str
+    runtime: str
+    checks: list[Check] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "passed": self.passed}
+
+    def table(self) -> str:
+        """The checks for people."""
+        lines = [f"{self.images} images, {self.runtime} against {self.reference}", ""]
+        lines.append(f"{'output':<12} {'measure':<28} {'value':>10} {'bar':>10} {'near ties':>10}")
+        for check in self.checks:
+            measure = "largest error / magnitude" if check.measure == "error" else f"equal, of {check.count} {check.measure}"
+            value = f"{check.value:.1e}" if check.measure == "error" else f"{check.value:.2%}"
+            bar = f"{check.bar:.0e}" if check.measure == "error" else f"{check.bar:.1%}"
+            verdict = "" if check.passed else "  SHORT"
+            lines.append(f"{check.name:<12} {measure:<28} {value:>10} {bar:>10} {check.ties or '-':>10}{verdict}")
+        return "\n".join(lines)
+
+
+def run_reference(model: nn.Module, spec: ModelSpec, inputs: Inputs, count: int) -> Iterator[CastOutput]:
+    """The training model in float32, image by image."""
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (spec.mean, spec.std))
+    was_training = model.training
+    model.eval()
+    try:
+        for image, labels in zip(inputs.image, inputs.superpixels, strict=True):
+            pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2).float() / 255
+            with torch.inference_mode():
+                yield model((pixels - mean) / std, torch.from_numpy(labels)[None].long(), count or None)
+    finally:
+        model.train(was_training)
+
+
+def open_session(model: bytes, threads: int = 0) -> Any:
+    """An ONNX Runtime session on the CPU; 0 threads: as many as there are cores."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Verification runs the graph with ONNX Runtime.",
+            found=str(error),
+            remedy="pip install onnxruntime, or skip it with --no-verify",
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def run_session(session: Any, inputs: Inputs, batch: int | None) -> Iterator[Arrays]:
+    """Outputs per image (no batch axis). A static batch is filled up with the last image; a dynamic one gets two."""
+    names = [value.name for value in session.get_outputs()]
+    feeds = {value.name for value in session.get_inputs()}
+    step = batch or 2
+    for begin in range(0, len(inputs), step):
+        chosen = np.minimum(np.arange(begin, begin + step), len(inputs) - 1)
+        feed = {"image": inputs.image[chosen], "superpixels": inputs.superpixels[chosen]}
+        values = session.run(names, {name: feed[name] for name in feeds})
+        for row in range(min(step, len(inputs) - begin)):
+            yield {name: value[row] for name, value in zip(names, values, strict=True)}
+
+
+def verify(
+    model: nn.Module,
+    spec: ModelSpec,
+    graph: bytes,
+    inputs: Inputs,
+    *,
+    batch: int | None,
+    count: int,
+    sampled_graph: bytes | None = None,
+    bars: Bars | None = None,
+    progress: Progress | None = None,
+) -> Report:
+    """Compare a float32 graph with the model it came from.
+
+    Args:
+        model: the training model.
+        spec: the description at the graph's input size.
+        graph: the file that is shipped.
+        inputs: real images, prepared.
+        batch: of the graph; None: dynamic.
+        count: S.
+        sampled_graph: the same graph with the extra outputs `sampled1..4`.
+        progress: called with (images done, total).
+    """
+    import onnxruntime
+
+    bars = bars or Bars()
+    runs = [run_session(open_session(graph), inputs, batch)]
+    if sampled_graph is not None:
+        runs.append(run_session(open_session(sampled_graph), inputs, batch))
+    tally = _Tally(spec)
+    reference = run_reference(model, spec, inputs, count)
+    for number, (expected, *found) in enumerate(zip(reference, *runs, strict=True), 1):
+        sampled = {k: v for k, v in found[1].items() if k.startswith("sampled")} if len(found) > 1 else {}
+        tally.add(expected, found[0] | sampled)
+        if progress is not None:
+            progress(number, len(inputs))
+    return Report(
+        len(inputs),
+        f"torch {torch.__version__} (eager, float32)",
+        f"onnxruntime {onnxruntime.__version__}",
+        tally.checks(bars),
+    )
+
+
+class _Tally:
+    """Collects the comparison of one image after another."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self.spec = spec
+        self.errors: dict[str, list[tuple[float, float]]] = {}
+        self.equal: dict[str, list[npt.NDArray[np.bool_]]] = {}
+        self.decided: dict[str, list[npt.NDArray[np.bool_]]] = {}
+
+    def add(self, expected: CastOutput, found: Arrays) -> None:
+        rows = {"embedding": expected.embedding, "logits": expected.logits, "dense": expected.dense}
+        for name, value in rows.items():
+            if name in found and value is not None:
+                self._error(name, found[name], value[0].numpy())
+        if not all(np.isfinite(found[name]).all() for name in found if found[name].dtype.kind == "f"):
+            raise ExportError("An exported graph gives finite numbers.", found="NaN or infinite outputs")
+        empty = None if expected.empty is None else expected.empty[0]
+        clear_image, clear = True, np.ones(1, bool)
+        for number, level in enumerate(expected.levels, 1):
+            margin = sampling_margin(level, empty if number == 1 else None)
+            clear_image = clear_image and margin >= TIE_MARGIN
+            clear = _clear_superpixels(level, expected.levels[number - 2] if number > 1 else None, clear)
+            self._labels(f"level{number}", found[f"level{number}"], level.labels[0].numpy(), clear & clear_image)
+            if f"sampled{number}" in found:
+                sampled = level.sampled[0].numpy()
+                self._labels(f"sampled{number}", found[f"sampled{number}"], sampled, np.full(sampled.shape, clear_image))
+        if "semantic" in found and expected.dense is not None:
+            scores = expected.dense[0].numpy()
+            best = np.sort(scores, axis=-1)[:, -2:]
+            decided = (best[:, 1] - best[:, 0] >= TIE_GAP * np.abs(scores).max()) & clear_image
+            self._labels("semantic", found["semantic"], scores.argmax(-1), decided)
+
+    def _error(self, name: str, found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> None:
+        difference = float(np.abs(found.astype(np.float64) - expected).max())
+        self.errors.setdefault(name, []).append((difference, float(np.abs(expected).max())))
+
+    def _labels(
+        self, name: str, found: npt.NDArray[Any], expected: npt.NDArray[Any], decided: npt.NDArray[np.bool_]
+    ) -> None:
+        self.equal.setdefault(name, []).append(found == expected)
+        self.decided.setdefault(name, []).append(np.broadcast_to(decided, expected.shape))
+
+    def checks(self, bars: Bars) -> list[Check]:
+        checks = []
+        for name, pairs in self.errors.items():
+            worst = max(difference for difference, _ in pairs)
+            largest = max(magnitude for _, magnitude in pairs)
+            checks.append(Check(name, "error", worst / max(largest, 1e-12), bars.error, len(pairs)))
+        for name, equal in self.equal.items():
+            decided = self.decided[name]
+            images = [bool((same | ~clear).all()) for same, clear in zip(equal, decided, strict=True) if clear.any()]
+            ties = len(equal) - len(images)
+            if images:
+                checks.append(Check(name, "images", float(np.mean(images)), bars.images, len(images), ties))
+            if name.startswith("sampled"):
+                continue
+            same, clear = np.concatenate(equal), np.concatenate(decided)
+            if clear.any():
+                share = float(same[clear].mean())
+                checks.append(Check(name, "superpixels", share, bars.superpixels, int(clear.sum()), int((~clear).sum())))
+        return checks
+
+
+def _clear_superpixels(level: Level, before: Level | None, clear: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Superpixels whose label at this level, and at those before, is no near tie: bool [S]."""
+    best = level.logits[0].topk(2, dim=-1).values
+    own = (best[:, 0] - best[:, 1] >= TIE_GAP).numpy()
+    return own if before is None else clear & own[before.labels[0].numpy()]
+
+
+def sampling_margin(level: Level, empty: Tensor | None) -> float:
+    """Smallest (best - second best) / best over the steps of the sampler that chose `level.sampled`, in float64.
+
+    Args:
+        level: one image's (or the first image's) level.
+        empty: bool [S] at level 1.
+    """
+    x = level.tokens[0].double()
+    present = torch.ones(len(x), 1, dtype=x.dtype) if empty is None else (~empty)[:, None].to(x.dtype)
+    x = (x - (x * present).sum(0) / present.sum().clamp(min=1)) * present
+    distances = torch.cdist(x, x[level.sampled[0]]).square_()
+    nearest = torch.cat([x.square().sum(1, keepdim=True), distances], 1)[:, :-1].cummin(1).values
+    best = nearest.topk(2, dim=0).values
+    return float(((best[0] - best[1]) / best[0].clamp(min=1e-300)).min())
