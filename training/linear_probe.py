@@ -130,8 +130,9 @@ def train(
 
     settings = recipe.train
     model = create(recipe, checkpoint, images["train"].source.classes).to(world.device)
-    train_views: Any = LabelledViews(images["train"], recipe, train=True)
-    val_views: Any = LabelledViews(images["val"], recipe, train=False)
+    segmented: bool = model.spec.uses_superpixels  # type: ignore[union-attr]
+    train_views: Any = LabelledViews(images["train"], recipe, train=True, superpixels=segmented)
+    val_views: Any = LabelledViews(images["val"], recipe, train=False, superpixels=segmented)
     if recipe.probe.passes:
         train_views = features(model, train_views, recipe.probe.passes, recipe, world, workers)
         val_views = features(model, val_views, 1, recipe, world, workers)

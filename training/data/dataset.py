@@ -92,10 +92,11 @@ class LabelledViews(Dataset[Any]):
     """Items (image, superpixels int32 [H,W], label) of one view each.
 
     The image is uint8 [3,H,W], or normalised float where the recipe's superpixels are computed after normalisation.
+    With `superpixels` off (models that take none) the maps are empty.
     """
 
-    def __init__(self, images: Images, recipe: Recipe, train: bool) -> None:
-        self.images, self.train, self.seed = images, train, recipe.train.seed
+    def __init__(self, images: Images, recipe: Recipe, train: bool, superpixels: bool = True) -> None:
+        self.images, self.train, self.seed, self.superpixels = images, train, recipe.train.seed, superpixels
         self.settings = transforms.settings(recipe.superpixels)
         self.geometry = transforms.train_geometry(recipe.augment) if train else transforms.eval_geometry(recipe.augment)
         self.after_normalising = recipe.superpixels.source == "denormalised"
@@ -108,8 +109,10 @@ class LabelledViews(Dataset[Any]):
         """Ask for another number of superpixels from the next loader iteration on."""
         self.settings = dataclasses.replace(self.settings, count=superpixels)
 
-    def count(self, superpixels: Tensor) -> int:
-        """S of a batch of label maps [N,H,W] from this data set."""
+    def count(self, superpixels: Tensor) -> int | None:
+        """S of a batch of label maps [N,H,W] from this data set; None without superpixels."""
+        if not self.superpixels:
+            return None
         return seeds_count(superpixels.shape[-2], superpixels.shape[-1], self.settings.count)
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor, int]:
@@ -121,13 +124,15 @@ class LabelledViews(Dataset[Any]):
             return (*self._with_superpixels(self.geometry(image)), label)
 
     def _with_superpixels(self, view: Tensor) -> tuple[Tensor, Tensor]:
+        image = view
         if self.after_normalising or self.erase is not None:
-            normalised = transforms.normalise(view[None])[0]
+            image = transforms.normalise(view[None])[0]
             if self.erase is not None:
-                normalised = self.erase(normalised)
-            pixels = transforms.denormalised_uint8(normalised) if self.after_normalising else _rgb(view)
-            return normalised, torch.from_numpy(superpixels_for(pixels, self.settings))
-        return view, torch.from_numpy(superpixels_for(_rgb(view), self.settings))
+                image = self.erase(image)
+        if not self.superpixels:
+            return image, torch.empty(0, dtype=torch.int32)
+        rgb = transforms.denormalised_uint8(image) if self.after_normalising else _rgb(view)
+        return image, torch.from_numpy(superpixels_for(rgb, self.settings))
 
 
 def _rgb(view: Tensor) -> transforms.Pixels:
