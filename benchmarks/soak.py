@@ -47,11 +47,12 @@ def row(samples: Sequence[tuple[int, float, int, int, list[float]]], name: str) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?")
+    parser.add_argument("--threads", type=int, help="of the network")
     parser.add_argument("--frames", type=int, default=30000)
     parser.add_argument("--rate", type=float, default=100.0)
     parser.add_argument("--size", type=int, nargs=2, default=(160, 120), metavar=("WIDTH", "HEIGHT"))
     options = parser.parse_args()
-    rt = cast_sdk.Runtime(options.model)
+    rt = cast_sdk.Runtime(options.model, threads=options.threads)
     view = WebView(rt, port=0, title="soak")
     url = f"ws://127.0.0.1:{view.port}/api/stream"
     clients = subprocess.Popen(

@@ -21,12 +21,13 @@ from cast_sdk.runtime.web.server import WebView
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?")
+    parser.add_argument("--threads", type=int, help="of the network")
     parser.add_argument("--viewers", type=int, default=20)
     parser.add_argument("--rate", type=float, default=15.0)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--rounds", type=int, default=4)
     options = parser.parse_args()
-    rt = cast_sdk.Runtime(options.model)
+    rt = cast_sdk.Runtime(options.model, threads=options.threads)
     view = WebView(rt, port=0, title="viewers")
     stream = rt.stream(f"test://?rate={options.rate:g}")
     count = 0
