@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from cast_sdk.errors import InputError
 
+MAX_COUNT = 32767  # labels of 15 bits in the kernel
+
 
 @dataclass(frozen=True)
 class SeedsGrid:
-    """Blocks of `block_height` x `block_width` pixels; the last row and column also take the remaining pixels.
+    """A division of the image into even blocks, of `block_height` x `block_width` pixels or slightly more.
 
-    Two by two blocks make one superpixel; an odd last row or column of blocks joins its neighbour.
+    Two by two blocks make one superpixel; where their number is odd, one row or column of superpixels gets three.
     """
 
     block_height: int
@@ -45,8 +47,9 @@ def seeds_grid(height: int, width: int, num_superpixels: int) -> SeedsGrid:
         num_superpixels: How many are asked for; the grid may give fewer.
 
     Raises:
-        InputError: when the image is too small for so many superpixels (a block would be under one pixel), or when
-            fewer than two rows or columns of superpixels result.
+        InputError: when the image is too small for so many superpixels (a block would be under one pixel), when fewer
+            than two rows or columns of superpixels result (OpenCV crashes on some of these sizes), or for more than
+            `MAX_COUNT`.
     """
     if min(height, width, num_superpixels) < 1:
         raise InputError(
@@ -54,20 +57,28 @@ def seeds_grid(height: int, width: int, num_superpixels: int) -> SeedsGrid:
         )
     rows = math.isqrt(num_superpixels * height // width)
     columns = rows * width // height
-    if min(rows, columns) < 2:
-        raise InputError(
-            "SEEDS needs at least two rows and two columns of superpixels.",
-            found=f"{num_superpixels} superpixels on {height}x{width} pixels",
-            remedy="ask for more superpixels, or crop the image nearer to a square",
-        )
     if height < 2 * rows or width < 2 * columns:
         raise InputError(
             "A superpixel of SEEDS starts with 2x2 blocks of at least one pixel.",
             found=f"{num_superpixels} superpixels on {height}x{width} pixels",
             remedy=f"ask for at most {height * width // 4} superpixels, or enlarge the image",
         )
-    block_height, block_width = -(-height // (2 * rows)), -(-width // (2 * columns))
-    return SeedsGrid(block_height, block_width, height // block_height, width // block_width)
+    if min(rows, columns) >= 2:
+        block_height, block_width = -(-height // (2 * rows)), -(-width // (2 * columns))
+        grid = SeedsGrid(block_height, block_width, height // block_height, width // block_width)
+        if grid.count > MAX_COUNT:
+            raise InputError(
+                f"SEEDS gives at most {MAX_COUNT} superpixels here.",
+                found=f"{grid.count} superpixels on {height}x{width} pixels",
+                remedy="ask for fewer",
+            )
+        if min(grid.rows, grid.columns) >= 2:
+            return grid
+    raise InputError(
+        "SEEDS needs at least two rows and two columns of superpixels.",
+        found=f"{num_superpixels} superpixels on {height}x{width} pixels",
+        remedy="ask for more superpixels, or crop the image nearer to a square",
+    )
 
 
 def seeds_count(height: int, width: int, num_superpixels: int = 196) -> int:
