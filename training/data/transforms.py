@@ -99,4 +99,4 @@ def erasing(config: Augment) -> Callable[[Tensor], Tensor] | None:
         return None
     from timm.data.random_erasing import RandomErasing
 
-    return RandomErasing(config.erase, mode="pixel", max_count=1, device="cpu")  # type: ignore[no-any-return]
+    return RandomErasing(config.erase, mode="pixel", max_count=1, device="cpu")
