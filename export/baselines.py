@@ -31,7 +31,7 @@ class LoweredVit(nn.Module):
             self.projection = LoweredLinear(*self.stem.projection, options.dtype)
         self.register_buffer("class_token", model.cls_token.detach()[0] + table[:1])
         self.register_buffer("positions", table[1:].contiguous())
-        self.blocks = nn.Sequential(*[LoweredBlock(block, options.dtype) for block in model.blocks])  # type: ignore[arg-type]
+        self.blocks = nn.Sequential(*[LoweredBlock(block, options.dtype) for block in model.blocks])
         self.norm = LoweredNorm(model.norm)
         self.head = lower_head(model.head)
 
@@ -50,7 +50,7 @@ class LoweredTome(nn.Module):
     def __init__(self, model: Tome, options: GraphOptions) -> None:
         super().__init__()
         self.tokens = Tokens(model, options)
-        self.blocks = nn.ModuleList(LoweredBlock(block, options.dtype) for block in model.blocks)  # type: ignore[arg-type]
+        self.blocks = nn.ModuleList(LoweredBlock(block, options.dtype) for block in model.blocks)
         self.norm = LoweredNorm(model.norm)
         self.head = lower_head(model.head)
 

@@ -88,8 +88,7 @@ class LoweredCast(nn.Module):
         self.class_readout = cast.spec.family == "cast_seg_deit"
         self.tokens = Tokens(cast, options)
         self.stages = nn.ModuleList(
-            nn.Sequential(*[LoweredBlock(block, dtype) for block in cast.stage(level)])  # type: ignore[arg-type]
-            for level in range(1, 5)
+            nn.Sequential(*[LoweredBlock(block, dtype) for block in cast.stage(level)]) for level in range(1, 5)
         )
         last = "class" if self.class_readout else "none"
         self.poolings = nn.ModuleList(
@@ -154,7 +153,7 @@ class LoweredDecoder(nn.Module):
         super().__init__()
         self.proj_dec = LoweredLinear.of(decoder.proj_dec, dtype)
         self.register_buffer("classes", decoder.cls_emb.detach()[0])
-        self.blocks = nn.Sequential(*[LoweredBlock(block, dtype) for block in decoder.blocks])  # type: ignore[arg-type]
+        self.blocks = nn.Sequential(*[LoweredBlock(block, dtype) for block in decoder.blocks])
         self.decoder_norm, self.mask_norm = LoweredNorm(decoder.decoder_norm), LoweredNorm(decoder.mask_norm)
         self.proj_patch = LoweredLinear(decoder.proj_patch.T, None)
         self.proj_classes = LoweredLinear(decoder.proj_classes.T, None)

@@ -18,7 +18,8 @@ from cast_sdk.errors import ExportError, MissingDependencyError
 from cast_sdk.export import graph as graphs
 from cast_sdk.export.lowering import GraphOptions, Lowered, graph_options, lower
 from cast_sdk.export.photos import find_images, read_inputs
-from cast_sdk.export.verify import Report, verify as verify_graph
+from cast_sdk.export.report import Report
+from cast_sdk.export.verify import verify as verify_graph
 from cast_sdk.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -206,7 +207,10 @@ def convert(lowered: Lowered) -> onnx.ModelProto:
 
 
 def export_info(
-    options: GraphOptions, model: onnx.ModelProto, checkpoint_sha256: str = "", verification: dict[str, Any] | None = None
+    options: GraphOptions,
+    model: onnx.ModelProto,
+    checkpoint_sha256: str = "",
+    verification: dict[str, Any] | None = None,
 ) -> ExportInfo:
     """The record of an export."""
     return ExportInfo(
@@ -226,12 +230,10 @@ def export_info(
 def refuse_shortfall(report: Report) -> None:
     """Raises ExportError when a report has a check below its bar."""
     if not report.passed:
-        short = [f"{check.name} ({check.measure}) {check.value:.3g}, bar {check.bar:g}" for check in report.checks]
-        short = [text for text, check in zip(short, report.checks, strict=True) if not check.passed]
         raise ExportError(
             "The exported graph must agree with the model on real images.",
-            found="; ".join(short) or "no check ran",
-            remedy="nothing was written; with unusual weights or images look at the table, or name others with --images",
+            found="; ".join(map(str, report.shortfalls)) or "no check ran",
+            remedy="nothing was written; look at the table, or name other images with --images",
         )
 
 

@@ -98,15 +98,14 @@ def read_inputs(
             continue
         images.append(prepared.image)
         maps.append(
-            superpixels_for(prepared.image, spec.superpixels)
-            if spec.uses_superpixels
-            else np.zeros(size, np.int32)
+            superpixels_for(prepared.image, spec.superpixels) if spec.uses_superpixels else np.zeros(size, np.int32)
         )
         read.append(path)
         if progress is not None:
             progress(number, len(files))
     if not read:
         raise ExportError(
-            "At least one image must be readable.", found=f"{len(bad)} damaged files, such as {bad[0]}" if bad else "none"
+            "At least one image must be readable.",
+            found=f"{len(bad)} damaged files, such as {bad[0]}" if bad else "none",
         )
     return Inputs(np.stack(images), np.stack(maps), tuple(read))

@@ -52,9 +52,13 @@ class GridPositions(nn.Module):
     The rows of the averaging matrix sum to one, or to zero for an empty superpixel, which therefore stays zero.
     """
 
+    rows: Tensor
+    columns: Tensor
+    table: Tensor
+
     def __init__(self, table: Tensor, bias: Tensor) -> None:
         super().__init__()
-        self.grid = table.shape[:2]
+        self.grid = (table.shape[0], table.shape[1])
         parts = separable_positions(table)
         self.separable = parts is not None
         half = table.shape[-1] // 2
@@ -80,6 +84,11 @@ class WindowedCounts(nn.Module):
         budget: largest number of entries of a digit's one-hot array; the cells are worked off in chunks of rows.
     """
 
+    index: Tensor
+    weight: Tensor
+    low_ids: Tensor
+    high_ids: Tensor
+
     def __init__(self, vertical: Tensor, horizontal: Tensor, count: int, budget: int = 4_000_000) -> None:
         super().__init__()
         self.count = count
@@ -97,7 +106,7 @@ class WindowedCounts(nn.Module):
         labels = superpixels.float()
         high = (labels * (1 / self.base)).floor()
         low = labels - self.base * high
-        parts = [part(self._rows(part.cut(high), part.cut(low))) for part in self.parts]
+        parts = [part(self._rows(part.cut(high), part.cut(low))) for part in self.parts]  # type: ignore[operator]
         cells = torch.cat(parts, -2) if len(parts) > 1 else parts[0]
         labels_per_cell = len(self.high_ids) * self.base
         cells = reshaped(cells, 2, int(cells.shape[-2]) * self.columns, labels_per_cell)
@@ -105,8 +114,8 @@ class WindowedCounts(nn.Module):
 
     def _rows(self, high: Tensor, low: Tensor) -> Tensor:
         """Counts within the rows of pixels: [..., H, W] digits -> [..., H, w * n], n >= S."""
-        first = (self._windowed(high) == self.high_ids).float() * self.weight
-        second = (self._windowed(low) == self.low_ids).float()
+        first = torch.eq(self._windowed(high), self.high_ids).float() * self.weight
+        second = torch.eq(self._windowed(low), self.low_ids).float()
         counts = first @ second.transpose(-2, -1)
         return reshaped(counts, 4, int(high.shape[-2]), self.columns * len(self.high_ids) * self.base)
 
@@ -117,6 +126,8 @@ class WindowedCounts(nn.Module):
 
 class _RowChunk(nn.Module):
     """The cells of a few grid rows, from the pixel rows that touch them."""
+
+    matrix: Tensor
 
     def __init__(self, start: int, matrix: Tensor) -> None:
         super().__init__()
@@ -149,6 +160,10 @@ class ResizedPositions(nn.Module):
 
     Separable positions need the rows and the columns of each superpixel only; others the bicubic counts per cell.
     """
+
+    rows: Tensor
+    columns: Tensor
+    table: Tensor
 
     def __init__(self, table: Tensor, bias: Tensor, size: tuple[int, int], count: int) -> None:
         super().__init__()
@@ -189,7 +204,7 @@ def _resize_matrices(grid: tuple[int, int], size: tuple[int, int], mode: str) ->
     """U [H, h] and V [W, w] of a separable resize from `grid` (h, w) to `size` (H, W)."""
     matrices = []
     for cells, pixels in zip(grid, size, strict=True):
-        index, weight = resize_taps(cells, pixels, mode)  # type: ignore[arg-type]
+        index, weight = resize_taps(cells, pixels, mode)
         matrices.append(torch.zeros(pixels, cells).scatter_add_(1, index, weight))
     return matrices[0], matrices[1]
 

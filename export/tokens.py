@@ -36,6 +36,7 @@ class Tokens(nn.Module):
         weight, bias = self.stem.projection
         self.projection = LoweredLinear(weight, None, options.dtype)
 
+        class_position: Tensor
         if isinstance(model, Tome):
             table = model.pos_embed.detach().view(*grid, -1)
             class_position = model.pe_token

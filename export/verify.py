@@ -9,7 +9,7 @@ sampler had two points within `TIE_MARGIN` (relative, squared distance). The bar
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from cast_sdk.errors import ExportError, MissingDependencyError
 from cast_sdk.export.photos import Inputs, Progress
+from cast_sdk.export.report import Check, Report
 from cast_sdk.models.cast import CastOutput, Level
 from cast_sdk.spec import ModelSpec
 
@@ -34,51 +35,6 @@ class Bars:
     error: float = 1e-4  # of embedding and logits, relative to the largest magnitude
     images: float = 0.98  # share of images with equal labels
     superpixels: float = 0.999  # share of superpixels with equal labels
-
-
-@dataclass(frozen=True)
-class Check:
-    """One row of the table: `value` against `bar`, over `count` decided items with `ties` near ties left out."""
-
-    name: str
-    measure: str  # "error", "images" or "superpixels"
-    value: float
-    bar: float
-    count: int
-    ties: int = 0
-
-    @property
-    def passed(self) -> bool:
-        return self.value <= self.bar if self.measure == "error" else self.value >= self.bar
-
-
-@dataclass
-class Report:
-    """All checks of one verification."""
-
-    images: int
-    reference: str
-    runtime: str
-    checks: list[Check] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        return bool(self.checks) and all(check.passed for check in self.checks)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "passed": self.passed}
-
-    def table(self) -> str:
-        """The checks for people."""
-        lines = [f"{self.images} images, {self.runtime} against {self.reference}", ""]
-        lines.append(f"{'output':<12} {'measure':<28} {'value':>10} {'bar':>10} {'near ties':>10}")
-        for check in self.checks:
-            measure = "largest error / magnitude" if check.measure == "error" else f"equal, of {check.count} {check.measure}"
-            value = f"{check.value:.1e}" if check.measure == "error" else f"{check.value:.2%}"
-            bar = f"{check.bar:.0e}" if check.measure == "error" else f"{check.bar:.1%}"
-            verdict = "" if check.passed else "  SHORT"
-            lines.append(f"{check.name:<12} {measure:<28} {value:>10} {bar:>10} {check.ties or '-':>10}{verdict}")
-        return "\n".join(lines)
 
 
 def run_reference(model: nn.Module, spec: ModelSpec, inputs: Inputs, count: int) -> Iterator[CastOutput]:
@@ -195,7 +151,9 @@ class _Tally:
             self._labels(f"level{number}", found[f"level{number}"], level.labels[0].numpy(), clear & clear_image)
             if f"sampled{number}" in found:
                 sampled = level.sampled[0].numpy()
-                self._labels(f"sampled{number}", found[f"sampled{number}"], sampled, np.full(sampled.shape, clear_image))
+                self._labels(
+                    f"sampled{number}", found[f"sampled{number}"], sampled, np.full(sampled.shape, clear_image)
+                )
         if "semantic" in found and expected.dense is not None:
             scores = expected.dense[0].numpy()
             best = np.sort(scores, axis=-1)[:, -2:]
@@ -229,7 +187,9 @@ class _Tally:
             same, clear = np.concatenate(equal), np.concatenate(decided)
             if clear.any():
                 share = float(same[clear].mean())
-                checks.append(Check(name, "superpixels", share, bars.superpixels, int(clear.sum()), int((~clear).sum())))
+                checks.append(
+                    Check(name, "superpixels", share, bars.superpixels, int(clear.sum()), int((~clear).sum()))
+                )
         return checks
 
 

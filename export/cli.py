@@ -1,0 +1,181 @@
+"""cast-export: a checkpoint to ONNX (and TensorRT), what an artifact is, and how good a reduced one is.
+
+The options of engines live in `trt_cli`; everything heavy is imported when a command runs.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cast_sdk.export.trt_cli import trt_options
+from cast_sdk.runtime.cli_common import clean_exit
+
+if TYPE_CHECKING:
+    pass
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--ckpt", metavar="FILE", help="Checkpoint: official (.pth, .pth.tar) or own (.safetensors).")
+@click.option(
+    "--model", "name", metavar="NAME", help="Instead: a registered model with random weights, to measure speed."
+)
+@click.option("--onnx", metavar="FILE", help="Instead: an exported graph, to build an engine from (--trt).")
+@click.option("--out", "-o", metavar="FILE", help="The .onnx or .engine to write.  [default: named after the input]")
+@click.option(
+    "--stage", type=click.Choice(["pretrain", "segmentation"]), help="Of cast_seg checkpoints (keys cannot tell)."
+)
+@click.option("--batch", type=click.IntRange(0), default=1, show_default=True, help="Images per call; 0: any number.")
+@click.option("--image-size", type=click.IntRange(8), metavar="PIXELS", help="Side of the input (segmentation models).")
+@click.option("--superpixels", type=click.IntRange(1), metavar="N", help="Superpixels to ask SEEDS for.")
+@click.option("--soft-assignments", is_flag=True, help="Also give the soft assignment of every level.")
+@click.option("--tokens", is_flag=True, help="Also give the tokens of every level.")
+@click.option(
+    "--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True, help="Of the graph."
+)
+@click.option("--verify/--no-verify", default=True, show_default=True, help="Compare with the model on real images.")
+@click.option(
+    "--images",
+    multiple=True,
+    metavar="PATH",
+    help="Files or folders to verify on.  [default: photographs in the package]",
+)
+@trt_options
+@click.pass_context
+@clean_exit
+def main(context: click.Context, **options: Any) -> None:
+    """Export a CAST checkpoint to one self-contained ONNX file.
+
+    The graph takes an image and its superpixels and gives class, embedding and the four levels of segments. It is
+    compared with the model on real images before anything is written.
+
+    \b
+      cast-export --ckpt cast_s.pth --out cast_s.onnx
+      cast-export --ckpt cast_s.pth --trt
+      cast-export inspect cast_s.onnx
+    """
+    if context.invoked_subcommand is None:
+        export(options)
+
+
+def export(options: dict[str, Any]) -> None:
+    """Run `cast-export` without a subcommand."""
+    from pathlib import Path
+
+    from cast_sdk.export import trt_cli
+
+    source = _one_source(options)
+    out = Path(options["out"] or f"{_stem(source)}{'.engine' if options['trt'] else '.onnx'}")
+    graph = Path(options["onnx"] or (out.with_suffix(".onnx") if options["trt"] else out))
+    say = Steps()
+    request = None
+    if options["trt"]:
+        engine = out if out.suffix != ".onnx" else out.with_suffix(".engine")
+        request = trt_cli.engine_request(graph, engine, options, None if options["onnx"] else options["precision"])
+        trt_cli.check_before_export(request, say)
+    if options["onnx"] is None:
+        _export_graph(options, graph, say)
+    if request is not None:
+        trt_cli.build_and_say(request, say, verify=options["verify"], images=options["images"])
+
+
+def _export_graph(options: dict[str, Any], target: Path, say: Steps) -> None:
+    from cast_sdk.export.onnx_export import check_target, export_onnx
+
+    check_target(target)
+    checkpoint, name = options["ckpt"], options["name"]
+    say(f"reading {checkpoint}" if checkpoint else f"creating {name} with random weights")
+    model, digest = _open(checkpoint, name, options["stage"])
+    info = export_onnx(
+        model,
+        target,
+        batch=options["batch"] or None,
+        image_size=options["image_size"],
+        superpixels=options["superpixels"],
+        soft_assignments=options["soft_assignments"],
+        tokens=options["tokens"],
+        precision=options["precision"],
+        verify=options["verify"],
+        images=list(options["images"]) or None,
+        checkpoint_sha256=digest,
+        say=say,
+    )
+    if not info.verification:
+        say("not verified, as asked")
+    say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
+
+
+def _one_source(options: dict[str, Any]) -> str:
+    """The checkpoint, model name or graph to start from."""
+    from cast_sdk.errors import ExportError
+
+    given = [f"--{key}" for key, value in (("ckpt", "ckpt"), ("model", "name"), ("onnx", "onnx")) if options[value]]
+    if len(given) != 1:
+        raise ExportError(
+            "An export starts from one of --ckpt, --model and --onnx.",
+            found=" and ".join(given) or "none of them",
+            remedy="cast-export --ckpt CHECKPOINT --out MODEL.onnx",
+        )
+    if options["onnx"] and not options["trt"]:
+        raise ExportError(
+            "--onnx is for building an engine from a graph.",
+            found="no --trt",
+            remedy=f"cast-export --onnx {options['onnx']} --trt, or cast-export inspect {options['onnx']}",
+        )
+    return str(options["ckpt"] or options["name"] or options["onnx"])
+
+
+@main.command()
+@click.argument("file")
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+@clean_exit
+def inspect(file: str, as_json: bool) -> None:
+    """Say what FILE is: an .onnx, an .engine or a checkpoint."""
+    import json
+
+    from cast_sdk.export.inspection import describe, text
+
+    found = describe(file)
+    click.echo(json.dumps(found, indent=2, sort_keys=True) if as_json else text(found))
+
+
+class Steps:
+    """Progress on stderr: one line a step with the seconds since the start; several lines (a table) as they are."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __call__(self, line: str) -> None:
+        head = f"[{time.perf_counter() - self.start:5.1f} s] "
+        click.echo("\n" + line + "\n" if "\n" in line else head + line, err=True)
+        sys.stderr.flush()
+
+
+def _stem(path: str) -> str:
+    name = path.rsplit("/", 1)[-1]
+    for suffix in (".tar", ".pth", ".pt", ".safetensors", ".onnx"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _open(checkpoint: str | None, name: str | None, stage: Any) -> tuple[Any, str]:
+    """The model in evaluation mode and the digest of its checkpoint."""
+    if checkpoint is None:
+        import torch
+
+        from cast_sdk.models import create_model
+
+        torch.manual_seed(0)
+        assert name is not None
+        return create_model(name, **({"stage": stage} if stage else {})).eval(), ""
+    from cast_sdk.artifact import sha256
+    from cast_sdk.models import load_model
+
+    return load_model(checkpoint, stage=stage), "" if checkpoint.startswith("hf://") else sha256(checkpoint)
+
+
+if __name__ == "__main__":
+    main()
