@@ -124,6 +124,8 @@ class Loop:
         schedule = self.recipe.schedule
         if schedule.minutes is not None:
             return min(self.at.seconds / (60 * schedule.minutes), 1.0) * schedule.epochs
+        if schedule.steps is not None:
+            return min(self.at.total / schedule.steps, 1.0) * schedule.epochs
         return min(self.at.epoch + self.at.step / self.steps, schedule.epochs)
 
     def fraction(self) -> float:

@@ -81,6 +81,7 @@ class Schedule:
     minimum: float = 0.0
     power: float = 0.9  # poly only
     warmup_steps: int = 0  # poly only: from a tenth of the rate up
+    steps: int | None = None  # end after so many optimizer steps instead of `epochs`
     minutes: float | None = None  # end after this training time instead of `epochs`
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError, RecipeError
+from cast_sdk.training.data.dense import read_mat
 
 SPLITS = ("train", "val", "test")
 _IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -47,9 +48,7 @@ def read_annotations(path: Path) -> list[Annotation]:
 
     try:
         if path.suffix == ".mat":
-            from scipy.io import loadmat
-
-            cells = loadmat(path)["groundTruth"].ravel()
+            cells = read_mat(path)["groundTruth"].ravel()
             people = [cell[0, 0] for cell in cells]
             return [
                 Annotation(person["Segmentation"].astype(np.int32), person["Boundaries"].astype(bool))

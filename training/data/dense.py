@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -139,6 +139,21 @@ def read_indices(path: Path) -> npt.NDArray[np.integer]:
             remedy="use the data set's index or palette PNG files",
         )
     return values
+
+
+def read_mat(path: Path) -> dict[str, Any]:
+    """Variables of a MATLAB file.
+
+    Raises:
+        InputError: missing, damaged or of version 7.3.
+    """
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        return loadmat(path)
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, MatReadError) as error:
+        raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
