@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import threading
 import time
@@ -28,7 +29,15 @@ class Viewer:
 
     def __init__(self) -> None:
         self.news = asyncio.Event()
-        self.credit, self.paused, self.seen = CREDIT, False, 0
+        self.credit, self.paused = CREDIT, False
+        self.seen = self.told = 0  # numbers of the last packet and of the last status that were sent
+
+    def hear(self, word: str) -> None:
+        """What a page may say: "ack" (a frame is drawn), "pause" or "resume"."""
+        if word == "ack":
+            self.credit = min(self.credit + 1, CREDIT)
+        else:
+            self.paused = word == "pause"
 
 
 class Hub:
@@ -43,6 +52,7 @@ class Hub:
         self.meter = Meter()
         self.viewers: set[Viewer] = set()
         self.packet, self.number = b"", 0
+        self.text, self.edition = "", 0  # the status as JSON, and its number
         self.closed = False
         self.state = Status("opening")
         self.latest: Segmentation | None = None
@@ -64,7 +74,7 @@ class Hub:
     def status(self, status: Status) -> None:
         """The state of the source."""
         self.state = status
-        self._announce()
+        self._call(self.announce)
 
     def close(self) -> None:
         """Let go of all viewers and of the encoder."""
@@ -72,12 +82,25 @@ class Hub:
             self.closed = True
             self._changed.notify()
         self._thread.join(5)
-        self._announce()
+        self._call(self._wake)
 
     # the viewers' side -----------------------------------------------------------------------------------------------
 
-    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    async def beat(self) -> None:
+        """Belongs to the server's event loop: a fresh status every second."""
+        self._loop = asyncio.get_running_loop()
+        while not self.closed:
+            self.announce()
+            await asyncio.sleep(HEARTBEAT)
+
+    def announce(self) -> None:
+        """Write the status once for all viewers and wake them."""
+        self.text, self.edition = json.dumps(self.describe()), self.edition + 1
+        self._wake()
+
+    def due(self, viewer: Viewer) -> bool:
+        """Whether a viewer should get the newest packet now."""
+        return viewer.credit > 0 and not viewer.paused and viewer.seen != self.number
 
     def join(self) -> Viewer:
         viewer = Viewer()
@@ -131,9 +154,6 @@ class Hub:
     def _publish(self, packet: bytes) -> None:
         self.packet, self.number = packet, self.number + 1
         self._wake()
-
-    def _announce(self) -> None:
-        self._call(self._wake)
 
     def _wake(self) -> None:
         for viewer in self.viewers:

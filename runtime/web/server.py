@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
 import re
 import secrets
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cast_sdk.errors import CastError, InputError, MissingDependencyError
 from cast_sdk.runtime.drawing import encode
 from cast_sdk.runtime.sources import Status
-from cast_sdk.runtime.web.hub import HEARTBEAT, Hub
+from cast_sdk.runtime.web.hub import Hub, Viewer
 from cast_sdk.runtime.web.packet import pack
 from cast_sdk.runtime.web.photos import MOST_BYTES, TooLargeError, read_photo
 
@@ -50,7 +49,7 @@ MOST_VIEWERS = 64
 MOST_WAITING_PHOTOS = 3
 UPLOAD_SECONDS = 20.0
 SEND_SECONDS = 20.0
-_MESSAGES = {"ack", "pause", "resume"}
+_WORDS = {"ack", "pause", "resume"}
 _SHORTEST_TOKEN = 12
 
 
@@ -160,8 +159,10 @@ class WebView:
 
         @contextlib.asynccontextmanager
         async def life(app: Starlette) -> AsyncIterator[None]:
-            self.hub.attach(asyncio.get_running_loop())
+            beat = asyncio.create_task(self.hub.beat())
+            await asyncio.sleep(0)
             yield
+            beat.cancel()
 
         return Starlette(
             routes=[
@@ -222,48 +223,54 @@ class WebView:
         await websocket.accept()
         viewer = self.hub.join()
         listener = asyncio.create_task(self._listen(websocket, viewer))
+        hub = self.hub
         try:
-            told, next_beat = "", 0.0
-            while not self.hub.closed and not listener.done():
-                now = time.monotonic()
-                status = self.hub.describe()
-                if now >= next_beat or json.dumps(status["source"]) != told:
-                    told, next_beat = json.dumps(status["source"]), now + HEARTBEAT
-                    await asyncio.wait_for(websocket.send_text(json.dumps(status)), SEND_SECONDS)
-                if viewer.credit > 0 and not viewer.paused and viewer.seen != self.hub.number:
-                    viewer.seen, viewer.credit = self.hub.number, viewer.credit - 1
-                    await asyncio.wait_for(websocket.send_bytes(self.hub.packet), SEND_SECONDS)
+            while not hub.closed and not listener.done():
+                if viewer.told != hub.edition:
+                    viewer.told = hub.edition
+                    with _within(SEND_SECONDS):
+                        await websocket.send_text(hub.text)
+                if hub.due(viewer):
+                    viewer.seen, viewer.credit = hub.number, viewer.credit - 1
+                    with _within(SEND_SECONDS):
+                        await websocket.send_bytes(hub.packet)
                 viewer.news.clear()
-                if not (viewer.credit > 0 and not viewer.paused and viewer.seen != self.hub.number):
-                    with contextlib.suppress(TimeoutError, asyncio.TimeoutError):
-                        await asyncio.wait_for(viewer.news.wait(), max(0.0, next_beat - time.monotonic()))
-            if self.hub.closed:
+                if viewer.told == hub.edition and not hub.due(viewer) and not hub.closed and not listener.done():
+                    await viewer.news.wait()
+            if hub.closed:
                 await websocket.close(1001)
-        except (WebSocketDisconnect, TimeoutError, asyncio.TimeoutError, RuntimeError):
+        except (WebSocketDisconnect, RuntimeError, asyncio.CancelledError):
             return  # gone, or too slow to be worth keeping
         finally:
-            self.hub.leave(viewer)
+            hub.leave(viewer)
             listener.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listener
 
-    async def _listen(self, websocket: WebSocket, viewer: Any) -> None:
-        """What a page may say: that it has drawn a frame, that it pauses, that it goes on."""
+    async def _listen(self, websocket: WebSocket, viewer: Viewer) -> None:
         try:
             while True:
-                text = await websocket.receive_text()
-                if text not in _MESSAGES:
+                word = await websocket.receive_text()
+                if word not in _WORDS:
                     await websocket.close(1008)
                     return
-                if text == "ack":
-                    viewer.credit = min(viewer.credit + 1, 2)
-                else:
-                    viewer.paused = text == "pause"
-                viewer.news.set()
+                viewer.hear(word)
+                if self.hub.due(viewer):
+                    viewer.news.set()
         except (WebSocketDisconnect, KeyError, RuntimeError):
             return
         finally:
             viewer.news.set()
+
+
+@contextlib.contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Cancel the current task when the block takes longer. wait_for would make a task for each frame."""
+    task = asyncio.current_task()
+    assert task is not None
+    timer = asyncio.get_running_loop().call_later(seconds, task.cancel)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -319,6 +326,7 @@ def _listen(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)  # accepted sockets inherit it
         listener.bind(address)
         return listener
     except OSError as error:

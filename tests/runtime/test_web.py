@@ -170,6 +170,27 @@ def test_a_viewer_that_does_not_confirm_gets_the_newest_frame_later(camera):
         assert camera.count >= before
 
 
+def test_a_viewer_that_takes_nothing_is_dropped(camera, monkeypatch):
+    """It confirms frames that it never reads: the sending end blocks, and is given up."""
+    monkeypatch.setattr(server, "SEND_SECONDS", 0.5)
+    before = len(camera.view.hub.viewers)
+    plug = socket.create_connection(("127.0.0.1", camera.port), timeout=10)
+    plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    line = f"GET /api/stream HTTP/1.1\r\nHost: 127.0.0.1:{camera.port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    plug.sendall(f"{line}Sec-WebSocket-Key: {'A' * 22}==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+    ack = b"\x81\x83\0\0\0\0ack"
+    joined, deadline = False, time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            plug.sendall(ack)
+        time.sleep(0.01)
+        joined = joined or len(camera.view.hub.viewers) > before
+        if joined and len(camera.view.hub.viewers) == before:
+            break
+    plug.close()
+    assert joined and len(camera.view.hub.viewers) == before
+
+
 def test_pause(camera):
     with ws(camera) as line:
         line.send("pause")
