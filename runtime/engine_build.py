@@ -348,7 +348,9 @@ def _configure(trt: TensorRT, builder: Any, request: BuildRequest, targets: Sequ
     config.profiling_verbosity = trt.module.ProfilingVerbosity.DETAILED
     # TF32 rounds products to 10 bits: it would not be float32, and it moves labels.
     config.clear_flag(trt.module.BuilderFlag.TF32)
-    workspace = request.workspace_mb or (_jetson_workspace_mb() if is_jetson() else None)
+    workspace = request.workspace_mb
+    if workspace is None and is_jetson():  # CPU and GPU share the memory, and a build that takes all of it is killed
+        workspace = max(256, _available_mb() // 2)
     if workspace:
         config.set_memory_pool_limit(trt.module.MemoryPoolType.WORKSPACE, workspace << 20)
     if request.version_compatible:
@@ -364,12 +366,10 @@ def _configure(trt: TensorRT, builder: Any, request: BuildRequest, targets: Sequ
     return config
 
 
-def _jetson_workspace_mb() -> int:
-    """Half of the memory that is free: CPU and GPU share it, and a build that takes all of it is killed."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return max(256, int(line.split()[1]) // 2048)
-    return 1024
+def _available_mb() -> int:
+    """Memory that programs can still take, in megabytes, as Linux estimates it."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) // 1024
 
 
 def _load_timing_cache(config: Any, path: Path | None) -> Any:

@@ -96,7 +96,7 @@ def read_network(trt: TensorRT, network: Any) -> Readback:
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         if layer.type in kinds:
-            found.products[_name(str(layer.get_input(0).dtype).rsplit(".", 1)[-1])] += 1
+            found.products[_name(layer.get_input(0).dtype.name)] += 1
     return found
 
 

@@ -1,8 +1,8 @@
 """Stand-ins for TensorRT versions and a GPU that a test machine does not have.
 
 `make_module` gives a module with exactly the names that a real version has: `tensorrt_api.json` lists those of the
-published Python bindings, so a removed flag or a method of a later version is an AttributeError here as there. A plan is
-the .onnx behind a few bytes, and a run is ONNX Runtime on the "device" memory. `FakeCudart` is host memory behind
+published Python bindings, so a removed flag or a method of a later version is an AttributeError here as there. A plan
+is the .onnx behind a few bytes, and a run is ONNX Runtime on the "device" memory. `FakeCudart` is host memory behind
 cuda-python's convention. They test our logic; nothing about hardware.
 """
 
@@ -21,6 +21,7 @@ import onnxruntime
 
 API = json.loads((Path(__file__).parent / "tensorrt_api.json").read_text())
 MAGIC = b"stand-in plan\n"
+LAST_CONFIG: dict = {}  # of the last build, by module name
 _ELEMENTS = {1: "FLOAT", 2: "UINT8", 6: "INT32", 7: "INT64", 10: "HALF"}
 
 
@@ -318,8 +319,8 @@ def _parts(module, cudart, behaviour, *, rtx: bool) -> dict[str, type]:
             return module.INetworkDefinition(flags)
 
         def create_builder_config(self):
-            Builder.last_config = config = module.IBuilderConfig()
-            return config
+            LAST_CONFIG[module.__name__] = module.IBuilderConfig()
+            return LAST_CONFIG[module.__name__]
 
         def build_serialized_network(self, network, config):
             monitor = config.progress_monitor
@@ -463,7 +464,6 @@ def _layers(model: onnx.ModelProto, rtx: bool) -> str:
                 dtype = constants[name]
                 tensor = f"[ {{ Name: x, Dimensions: [1,3], Format/Datatype: {dtype} }}]"
                 weight = f"Constants: [ {{ Name: {name}, Dimensions: [3,8], Strides: [8,1], Datatype: {dtype}, Format: (Linear) Row major linear format }}], "  # noqa: E501
-                lines.append(
-                    f"Name: {node.output[0]}, LayerType: gemm, Inputs: {tensor}, {weight if rtx else ''}Outputs: {tensor}"
-                )
+                weight = weight if rtx else ""
+                lines.append(f"Name: {node.output[0]}, LayerType: gemm, Inputs: {tensor}, {weight}Outputs: {tensor}")
     return "\n".join(lines)

@@ -119,7 +119,7 @@ def test_what_tensorrt_logged_is_in_the_error(engine):
 def test_too_little_gpu_memory_is_said_in_cudas_words_and_leaves_nothing_behind(engine):
     path, cudart, _ = engine()
     cudart.free = free = 100_000
-    with pytest.raises(EngineError, match="cudaErrorMemoryAllocation.*out of memory"):
+    with pytest.raises(EngineError, match=r"cudaErrorMemoryAllocation.*out of memory"):
         TensorRTBackend(path)
     assert cudart.free == free and not cudart.handles
 

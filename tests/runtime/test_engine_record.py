@@ -139,10 +139,10 @@ def test_versions(engine, record, compatible, version, fits):
 
 
 def test_a_plan_of_the_other_flavour(engine, record):
-    with pytest.raises(ArtifactError, match="built by TensorRT 10.3.0.*\n  Found: TensorRT-RTX 1.7"):
+    with pytest.raises(ArtifactError, match=r"built by TensorRT 10.3.0.*\n  Found: TensorRT-RTX 1.7"):
         check_package(engine, record, installed("1.7.1", "rtx"))
     rtx = dataclasses.replace(record, flavor="rtx", version="1.7.1.116")
-    with pytest.raises(ArtifactError, match="built by TensorRT-RTX 1.7.1.116 and needs that package"):
+    with pytest.raises(ArtifactError, match=r"built by TensorRT-RTX 1.7.1.116 and needs that package"):
         check_package(engine, rtx, installed())
     with pytest.raises(ArtifactError, match="exactly that version") as caught:
         check_package(engine, rtx, installed("1.8.0", "rtx"))
@@ -151,7 +151,7 @@ def test_a_plan_of_the_other_flavour(engine, record):
 
 def test_a_plan_of_the_other_flavour_is_refused_by_the_runtime(engine, record):
     write_sidecar(engine, record)  # built by `tensorrt`, which no test machine without a GPU has
-    with pytest.raises((MissingDependencyError, ArtifactError), match="tensorrt|TensorRT"):
+    with pytest.raises((MissingDependencyError, ArtifactError), match=r"tensorrt|TensorRT"):
         Runtime(engine)
 
 
@@ -171,7 +171,7 @@ def test_gpus_and_systems(engine, record):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_device(engine, portable, Gpu(0, "RTX 4090", (8, 9)))
-    with pytest.raises(ArtifactError, match="built for sm86, sm89.\n  Found: NVIDIA H100"):
+    with pytest.raises(ArtifactError, match=r"built for sm86, sm89.\n  Found: NVIDIA H100"):
         check_device(engine, portable, Gpu(0, "NVIDIA H100 80GB HBM3", (9, 0)))
 
 
