@@ -22,7 +22,7 @@ from cast_sdk.training.recipe import recipe_from_dict
 
 RESUME_KEY = "resume"
 # Parts of a recipe that may change between two starts of one run: they end or describe it, they do not undo it.
-CHANGEABLE = ("name", "notes", "schedule.minutes")
+CHANGEABLE = ("name", "notes", "schedule.minutes", "phases")
 
 
 def save(checkpoint: Mapping[str, Any], path: Path) -> None:

@@ -1,0 +1,199 @@
+"""Turn a finished supervised run into a small model to ship: half-precision weights, model card and training curve.
+
+    python training/publish.py --run runs/tiny_supervised --data DATA \\
+        --weights cast_sdk/bundled/cast_tiny.safetensors --card cast_sdk/bundled/README.md \\
+        --curve docs/images/cast_tiny_curve.png
+
+Takes RUN/best_checkpoint.pth, measures its plain and averaged weights over the validation split after rounding to half
+precision, and keeps the better ones. `python -m cast_sdk.training.publish` is the same program.
+"""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from pathlib import Path
+from typing import Any
+
+import click
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+
+
+@click.command(help=(__doc__ or "").partition("\n")[0])
+@click.option("--run", "run", required=True, type=FOLDER, help="Folder of the run.")
+@click.option("--checkpoint", type=FILE, help="Another checkpoint than RUN/best_checkpoint.pth.")
+@click.option("--data", required=True, type=FOLDER, help="Folder with the val split.")
+@click.option("--weights", required=True, type=FILE, help=".safetensors file to write.")
+@click.option("--card", required=True, type=FILE, help="Model card to write (Markdown).")
+@click.option("--curve", required=True, type=FILE, help="Picture of the training curve to write (PNG).")
+@click.option("--batch", default=64, show_default=True, help="Images per validation step.")
+def main(run: Path, checkpoint: Path | None, data: Path, weights: Path, card: Path, curve: Path, batch: int) -> None:
+    from cast_sdk.training.distributed import start
+    from cast_sdk.training.evaluate import accuracy, evaluation_views
+    from cast_sdk.training.launch import errors_for_people, load_images
+
+    with errors_for_people():
+        world = start("cpu")
+        path = checkpoint or run / "best_checkpoint.pth"
+        images = load_images(data, "val", "error", False, world)
+        results: list[tuple[dict[str, float], Any, str]] = []
+        for kind in ("last", "averaged"):
+            model = half_rounded(path, averaged=kind == "averaged")
+            if model is None:
+                continue
+            views = evaluation_views(model.spec, images, "stretch")
+            results.append((accuracy(model, views, world, batch), model, kind))
+            print(f"{kind} weights: top-1 {results[-1][0]['top1']:.2f}")
+        metrics, model, kind = max(results, key=lambda result: result[0]["top1"])
+        for target in (weights, card, curve):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        write(model, path, run, metrics, kind, weights, card, curve, len(images))
+        print(f"{weights} ({weights.stat().st_size / 1e6:.1f} MB): top-1 {metrics['top1']:.2f}, {kind} weights")
+
+
+def half_rounded(path: Path, averaged: bool) -> Any:
+    """The checkpoint's model with its weights rounded to half precision; None without averaged weights."""
+    from cast_sdk.errors import CheckpointError
+    from cast_sdk.training.evaluate import open_checkpoint
+
+    try:
+        model = open_checkpoint(str(path), ema=averaged)
+    except CheckpointError:
+        if averaged:
+            return None
+        raise
+    for value in model.state_dict().values():
+        if value.is_floating_point():
+            value.copy_(value.half().float())
+    return model.eval()
+
+
+def write(
+    model: Any,
+    checkpoint: Path,
+    run: Path,
+    metrics: dict[str, float],
+    kind: str,
+    weights: Path,
+    card: Path,
+    curve: Path,
+    images: int,
+) -> None:
+    import dataclasses
+
+    import torch
+
+    from cast_sdk.artifact import atomic_write
+    from cast_sdk.models import save_native
+    from cast_sdk.models.checkpoints import read_file
+
+    stored = read_file(checkpoint)["resume"]
+    spec = dataclasses.replace(
+        model.spec,
+        licence="MIT",
+        source=f"training/supervised.py --recipe {stored['recipe']['name']}",
+    )
+    model.spec = spec
+    save_native(model, weights, torch.float16)
+    draw(run, curve, spec.name)
+    with atomic_write(card) as temporary:
+        temporary.write_text(card_text(model, stored, metrics, kind, images, weights, curve))
+
+
+def draw(run: Path, curve: Path, name: str) -> None:
+    """Training loss and validation accuracy over the images seen."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    from cast_sdk.artifact import atomic_write
+    from cast_sdk.training.runlog import read_log
+
+    batch = read_log(run, "start")[-1]["recipe"]["train"]["batch"]
+    steps, validations = read_log(run, "step"), read_log(run, "validation")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    left.plot([s["step"] * batch / 1e3 for s in steps], [s["loss"] for s in steps], color="#1f5f8b", linewidth=1)
+    left.set(xlabel="images seen (thousands)", ylabel="training loss", title=f"{name}: label-smoothed cross entropy")
+    for key, label, colour in (("top1", "last weights", "#1f5f8b"), ("ema_top1", "averaged weights", "#d1662b")):
+        points = [(v["step"] * batch / 1e3, v[key]) for v in validations if key in v]
+        if points:
+            right.plot(*zip(*points, strict=True), marker="o", markersize=3.5, label=label, color=colour)
+    right.set(
+        xlabel="images seen (thousands)", ylabel="top-1 (%)", title=f"{name}: validation accuracy", ylim=(0, None)
+    )
+    right.legend(frameon=False)
+    for axis in (left, right):
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    with atomic_write(curve) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+    pyplot.close(figure)
+
+
+def card_text(
+    model: Any,
+    stored: dict[str, Any],
+    metrics: dict[str, float],
+    kind: str,
+    images: int,
+    weights: Path,
+    curve: Path,
+) -> str:
+    import os
+
+    recipe, spec = stored["recipe"], model.spec
+    numbers = sum(parameter.numel() for parameter in model.parameters())
+    batch = recipe["train"]["batch"]
+    seen, processes = stored["total"] * batch, stored["world_size"]
+    size = weights.stat().st_size / 1e6
+    picture = Path(os.path.relpath(curve.resolve(), weights.resolve().parent)).as_posix()
+    return f"""# {spec.name}
+
+A small CAST that comes with the package: one of {spec.num_classes} classes and four nested levels of segments, on a
+CPU, offline. `cast_sdk.Runtime()` without an argument runs it.
+
+| | |
+|---|---|
+| Architecture | CAST family `{spec.family}`, width {spec.embed_dim}, depths {spec.depths}, {spec.num_heads} heads |
+| Input | {spec.image_size} x {spec.image_size} pixels, {spec.superpixels.count} SEEDS superpixels \
+({spec.superpixels.bins} bins, {spec.superpixels.iterations} passes) |
+| Segments per level | {", ".join(map(str, spec.clusters))} |
+| Parameters | {numbers / 1e6:.2f} million, stored in half precision ({size:.1f} MB) |
+| Top-1 / top-5 | **{metrics["top1"]:.1f} % / {metrics["top5"]:.1f} %** on {images} validation images (chance \
+{100 / spec.num_classes:.1f} %), {kind} weights after rounding to half precision |
+
+## Data
+
+64 classes of Tiny-ImageNet (500 training and 50 validation photographs each, 64 x 64 pixels, from ImageNet). The
+images are not part of this package; ImageNet's terms allow research use of the pictures.
+
+## Training
+
+Recipe `{recipe["name"]}` (`training/recipes/{recipe["name"]}.yaml`), batch {batch}, from random weights, labels only:
+
+    torchrun --nproc-per-node {processes} training/supervised.py --recipe {recipe["name"]} --data DATA --out RUN \\
+        --cache --set train.batch={batch}
+
+{seen:,} images seen ({seen / 32000:.1f} epochs) in {stored["seconds"] / 60:.0f} minutes on {processes} busy CPU cores
+({platform.machine()}), bfloat16 autocast. Most epochs use 36 superpixels, the last ones {spec.superpixels.count}.
+Muon for the matrices of blocks and poolings, AdamW for the rest.
+
+![Training curve]({picture})
+
+## Limits
+
+- It knows 64 classes (`cast_sdk.Runtime().spec.class_names`) and names one of them for every picture.
+- It was trained on thumbnails that one object fills; on large scenes expect segments rather than a useful class.
+- The last pooling (level 4) keeps its random weights, as in every published classifier of this family: the
+  class does not depend on it, so training never moves it. Levels 1 to 3 are trained.
+- It inherits the bias of ImageNet's photographs. Do not use it to decide about people.
+
+Made on {datetime.date.today().isoformat()} by `training/publish.py`. Licence of the weights: {spec.licence}.
+"""
+
+
+if __name__ == "__main__":
+    main()
