@@ -196,6 +196,9 @@ def load_recipe(name: str, overrides: Iterable[str] = (), program: str | None = 
         target = data
         for section in sections:
             target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                remedy = f"--set {section}=VALUE"
+                raise RecipeError(f"{section} holds a value, not keys.", found=override, remedy=remedy)
         target[last] = yaml.safe_load(value)
     data.setdefault("name", path.stem)
     recipe = recipe_from_dict(data)
