@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
+from types import ModuleType
 from typing import Literal
 
 import torch
@@ -10,6 +13,7 @@ from torch import Tensor
 
 from cast_sdk.errors import InputError, MissingDependencyError
 
+log = logging.getLogger(__name__)
 Sampler = Literal["float64", "matrix", "dgl"]
 
 
@@ -21,15 +25,18 @@ def farthest_points(points: Tensor, count: int, sampler: Sampler = "float64") ->
         count: points to choose; with fewer distinct points the choice repeats index 0.
         sampler: "float64": distances in double precision, as DGL computes them; "matrix": one float32 distance matrix
             of mean-centred points, much faster and equal except at near-ties; "dgl": DGL's own operator (extra `dgl`).
+            On GPUs the first two run as one fused kernel that picks the same indices.
 
     Returns:
         int64 [N,count]; ties go to the lowest index.
     """
     points = points.detach()
+    fused = _fused() if points.is_cuda else None
     if sampler == "float64":
-        return _by_differences(points.double(), count)
+        return fused.by_differences(points, count) if fused else _by_differences(points.double(), count)
     if sampler == "matrix":
-        return _by_matrix(squared_distances(points), count)
+        distances = squared_distances(points)
+        return fused.by_matrix(distances, count) if fused else _by_matrix(distances, count)
     if sampler == "dgl":
         return _dgl(points, count)
     raise InputError(
@@ -44,6 +51,17 @@ def squared_distances(points: Tensor) -> Tensor:
         norms = centred.square().sum(-1)
         gram = centred @ centred.transpose(1, 2)
         return norms[:, :, None] + norms[:, None, :] - 2 * gram
+
+
+@functools.cache
+def _fused() -> ModuleType | None:
+    """Kernels that pick all points in one launch; None without Triton, where the loops below give the same indices."""
+    try:
+        from cast_sdk.models import sampling_triton
+    except ImportError as error:
+        log.warning("farthest-point sampling launches hundreds of small GPU kernels (%s): pip install triton", error)
+        return None
+    return sampling_triton
 
 
 def _by_differences(points: Tensor, count: int) -> Tensor:
