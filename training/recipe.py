@@ -197,7 +197,7 @@ def load_recipe(name: str, overrides: Iterable[str] = (), program: str | None = 
         for section in sections:
             target = target.setdefault(section, {})
             if not isinstance(target, dict):
-                remedy = f"--set {section}=VALUE"
+                remedy = f"--set {key.strip().rpartition('.')[0]}=VALUE"
                 raise RecipeError(f"{section} holds a value, not keys.", found=override, remedy=remedy)
         target[last] = yaml.safe_load(value)
     data.setdefault("name", path.stem)
