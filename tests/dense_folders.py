@@ -73,3 +73,37 @@ def voc_folder(data: Path, root: Path, count: int = 4) -> Path:
     (sbd / "train.txt").write_text("\n".join([names[0], names[1]]) + "\n")
     (sbd / "val.txt").write_text("\n".join([names[2], names[3]]) + "\n")
     return root
+
+
+def parts_folder(data: Path, root: Path, count: int = 3) -> Path:
+    """PartImageNet: two objects with two parts each; polygons, run lengths, and one annotation that is broken."""
+    import json
+
+    from pycocotools import mask as coco
+
+    names = ("Bird Head", "Bird Body", "Car Body", "Car Tier")
+    categories = [{"id": 5 + i, "name": name, "supercategory": name.split()[0]} for i, name in enumerate(names)]
+    images, annotations = [], []
+    for number, (image, mask) in enumerate(coco_pairs(data, count)):
+        name = f"n0150000{number}_12.JPEG"
+        folder = root / "images" / "val" / name[:9]
+        folder.mkdir(parents=True)
+        shutil.copy(image, folder / name)
+        classes = class_map(mask, 5)
+        height, width = classes.shape
+        images.append({"id": number, "file_name": name, "height": height, "width": width})
+        for index in (1, 2):
+            packed = coco.encode(np.asfortranarray((classes == index).astype(np.uint8)))
+            packed["counts"] = packed["counts"].decode()
+            annotations.append(
+                {"image_id": number, "category_id": 4 + index + 2 * (number % 2), "segmentation": packed}
+            )
+        box = [[4, 4, width // 3, 4, width // 3, height // 3, 4, height // 3]]
+        annotations.append({"image_id": number, "category_id": 5, "segmentation": box})
+        annotations.append({"image_id": number, "category_id": 6, "segmentation": [[1, 2]]})
+    for number, annotation in enumerate(annotations):
+        annotation["id"] = number
+    (root / "annotations").mkdir()
+    text = json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    (root / "annotations" / "val.json").write_text(text)
+    return root

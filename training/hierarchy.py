@@ -200,17 +200,17 @@ def evaluate(
 ) -> dict[str, HierarchyScores]:
     """Scores of every method over the images; the first `drawn` of them, evenly spaced, also as pictures."""
     import cv2
-    from rich.progress import track
 
     from cast_sdk.artifact import atomic_write
     from cast_sdk.runtime.preprocess import read_image
     from cast_sdk.training.metrics_partition import PartitionScores, partition_scores, summarise_hierarchy
+    from cast_sdk.training.progress import progress
 
     if len({method.name for method in methods}) != len(methods):
         raise InputError("Methods have different names.", found=", ".join(method.name for method in methods))
     collected: dict[str, list[list[PartitionScores]]] = {method.name: [] for method in methods}
     to_draw = {len(entries) * index // drawn for index in range(drawn)} if drawn else set()
-    for number, entry in enumerate(track(entries, description="measuring", transient=True)):
+    for number, entry in enumerate(progress(entries, "measuring")):
         bgr = read_image(str(entry.image))
         annotations = entry.annotations()
         truths = [annotation.labels for annotation in annotations]

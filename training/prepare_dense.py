@@ -270,9 +270,9 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def _progress(items: Iterable[Any], description: str) -> Iterable[Any]:
-    from rich.progress import track
+    from cast_sdk.training.progress import progress
 
-    return track(list(items), description=description, transient=True)
+    return progress(list(items), description)
 
 
 def _errors() -> Any:

@@ -231,15 +231,15 @@ def write_images(model: Any, split: DenseSplit, how: Any, folder: Path) -> None:
     import cv2
     import numpy as np
     from PIL import Image
-    from rich.progress import track
 
     from cast_sdk.artifact import atomic_write
     from cast_sdk.training.dense_model import predict
+    from cast_sdk.training.progress import progress
 
     for name in ("pred", "overlay"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     colours = palette(split)
-    for index, pair in enumerate(track(split.pairs, description="drawing", transient=True)):
+    for index, pair in enumerate(progress(split.pairs, "drawing")):
         image, label = split.read(index)
         classes = predict(model, image, how)
         indexed = Image.fromarray(classes)

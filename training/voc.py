@@ -154,15 +154,15 @@ def build_memory(backbone: Cast, split: DenseSplit, folder: Path) -> tuple[Tenso
     """Prototypes [M,C] and classes [M] of all images, void ones left out; files that exist are read, not made again."""
     import numpy as np
     import torch
-    from rich.progress import track
 
     from cast_sdk.artifact import atomic_write
+    from cast_sdk.training.progress import progress
     from cast_sdk.training.voc_model import prepare, prototypes
 
     folder.mkdir(parents=True, exist_ok=True)
     settings = voc_superpixels()
     vectors, labels = [], []
-    for index, pair in enumerate(track(split.pairs, description="prototypes", transient=True)):
+    for index, pair in enumerate(progress(split.pairs, "prototypes")):
         file = folder / f"{pair.name}.npz"
         if not file.is_file():
             image, truth = split.read(index)
@@ -191,16 +191,16 @@ def score(model: Any, split: DenseSplit, out: Path | None = None) -> ConfusionMa
 def predict_split(predict: Callable[[Pixels], Pixels], split: DenseSplit, out: Path | None = None) -> ConfusionMatrix:
     """Run `predict` on every image, write the class maps, add up the confusion matrix."""
     from PIL import Image
-    from rich.progress import track
 
     from cast_sdk.artifact import atomic_write
     from cast_sdk.training.metrics_semantic import ConfusionMatrix
+    from cast_sdk.training.progress import progress
 
     confusion = ConfusionMatrix(len(split.class_names))
     folders = {name: out / "results" / "val" / name for name in ("semantic_gray", "semantic_color")} if out else {}
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
-    for index, pair in enumerate(track(split.pairs, description="predicting", transient=True)):
+    for index, pair in enumerate(progress(split.pairs, "predicting")):
         image, truth = split.read(index)
         classes = predict(image)
         confusion.update(classes, truth)
