@@ -128,8 +128,7 @@ def build_and_say(
         verify=verify,
         images=images or None,
     )
-    for line in describe(request.engine, record):
-        say(line)
+    say("\n".join(describe(request.engine, record)))
     return record
 
 
