@@ -48,8 +48,8 @@ def seeds_grid(height: int, width: int, num_superpixels: int) -> SeedsGrid:
 
     Raises:
         InputError: when the image is too small for so many superpixels (a block would be under one pixel), when fewer
-            than two rows or columns of superpixels result (OpenCV crashes on some of these sizes), or for more than
-            `MAX_COUNT`.
+            than two rows or columns of superpixels or just 4x4 blocks result (OpenCV crashes on some of these sizes),
+            or for more than `MAX_COUNT`.
     """
     if min(height, width, num_superpixels) < 1:
         raise InputError(
@@ -72,10 +72,11 @@ def seeds_grid(height: int, width: int, num_superpixels: int) -> SeedsGrid:
                 found=f"{grid.count} superpixels on {height}x{width} pixels",
                 remedy="ask for fewer",
             )
-        if min(grid.rows, grid.columns) >= 2:
+        # On exactly 4x4 blocks OpenCV sometimes changes its mind about the grid.
+        if min(grid.rows, grid.columns) >= 2 and grid.block_rows * grid.block_columns > 16:
             return grid
     raise InputError(
-        "SEEDS needs at least two rows and two columns of superpixels.",
+        "SEEDS needs at least two rows and two columns of superpixels, from more than 4x4 blocks.",
         found=f"{num_superpixels} superpixels on {height}x{width} pixels",
         remedy="ask for more superpixels, or crop the image nearer to a square",
     )

@@ -53,7 +53,7 @@ def paint(kind: str, height: int, width: int, random: np.random.Generator) -> np
     return np.ascontiguousarray(patches.repeat(5, 0).repeat(5, 1)[:height, :width])
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(
     height=st.integers(8, 140),
     width=st.integers(8, 140),

@@ -87,6 +87,8 @@ def test_unusable_settings():
         seeds(random_image(), 16, iterations=-1)
     with pytest.raises(InputError, match="two rows and two columns"):
         seeds(random_image(), 1)
+    with pytest.raises(InputError, match="more than 4x4 blocks"):
+        seeds_count(24, 24, 4)
     with pytest.raises(InputError, match="positive"):
         seeds(random_image(), 0)
     with pytest.raises(InputError, match="at most 32767"):

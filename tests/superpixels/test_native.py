@@ -62,7 +62,7 @@ def test_clean_under_sanitizers_and_equal(tmp_path, defines):
     for height, width, count, bins, iterations in [
         (224, 224, 196, 15, 4),
         (97, 131, 60, 5, 6),
-        (4, 4, 4, 5, 3),
+        (6, 4, 6, 5, 3),
         (8, 64, 32, 16, 4),
         (65, 129, 2000, 7, 4),
     ]:
