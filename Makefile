@@ -20,7 +20,7 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 
 # OpenCV's own SEEDS, to compare with: kept out of the environment, where it would clash with opencv-python.
 $(CONTRIB)/.done:
-	$(PYTHON) -m pip install --quiet --no-deps --target $(CONTRIB) "opencv-contrib-python>=5"
+	$(PYTHON) -m pip install --quiet --no-deps --target $(CONTRIB) "opencv-contrib-python>=5,<5.1"
 	touch $@
 
 demo: $(VENV)/.demo
