@@ -99,7 +99,7 @@ def test_files_that_are_no_models(tiny_onnx, tmp_path, damage, backend):
         ("a.zip", {}, ArtifactError, r"ends in \.onnx, \.engine"),
         ("a.onnx", {"backend": "ncnn"}, InputError, "auto or one of onnxruntime, openvino"),
         ("a.onnx", {"backend": "torch"}, InputError, r"torch backend cannot read \.onnx"),
-        ("a.onnx", {"backend": "tensorrt"}, InputError, "cast-export --onnx"),
+        ("a.pth", {"backend": "tensorrt"}, InputError, "cast-export --onnx"),
         ("a.onnx", {"device": "tpu"}, InputError, "auto, cpu, cuda"),
         ("a.onnx", {"threads": 0}, InputError, "at least one thread"),
         ("a.engine", {"device": "cpu"}, InputError, "NVIDIA GPU"),
