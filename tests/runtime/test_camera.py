@@ -20,11 +20,12 @@ import pytest
 from click.testing import CliRunner
 from standin import StandIn
 
+import cast_sdk
 from cast_sdk.errors import MissingDependencyError
 from cast_sdk.runtime import camera
 from cast_sdk.runtime.cli_camera import main
 from cast_sdk.runtime.cli_segment import main as segment
-from cast_sdk.runtime.record import read_records
+from cast_sdk.runtime.record import Recorder, read_records
 from cast_sdk.runtime.sources import Status
 
 COMMAND = [sys.executable, "-m", "cast_sdk.runtime.cli_camera"]
@@ -247,15 +248,37 @@ def test_the_example(tiny_onnx):
     assert len(example.read_text().splitlines()) <= 36
 
 
-def test_deploy_files_name_real_options(tiny_onnx):
-    """The command lines of the unit and of the images are accepted by the program."""
-    deploy = Path(__file__).parents[2] / "examples" / "deploy"
+def test_deploy_files_and_docs_name_real_options():
+    """The command lines of the unit, the images and the documentation are accepted by the program."""
+    root = Path(__file__).parents[2]
+    deploy = root / "examples" / "deploy"
     known = {option for parameter in main.params for option in parameter.opts}
     unit = re.search(r"^ExecStart=(.*)$", (deploy / "cast-camera.service").read_text(), re.MULTILINE).group(1)
     images = [(deploy / f"Dockerfile.jetpack{n}").read_text() for n in (6, 7)]
+    page = (root / "docs" / "camera.md").read_text()
     lines = [unit, *(line for text in images for line in text.splitlines() if "--serve" in line or "--model" in line)]
-    assert len(lines) == 5
+    lines += re.findall(r"^cast-camera .*$", page, re.MULTILINE)
+    assert len(lines) == 9
     for line in lines:
         assert set(re.findall(r"(?<![\w-])--[a-z-]+", line)) <= known, line
+    assert set(re.findall(r"`(--[a-z-]+)", page)) <= known
     settings = (deploy / "cast-camera.env").read_text()
     assert set(re.findall(r"\$\{(\w+)\}", unit)) <= set(re.findall(r"^(\w+)=", settings, re.MULTILINE))
+    for picture in re.findall(r"\]\((images/[^)]+)\)", page):
+        assert (root / "docs" / picture).stat().st_size < 300_000
+
+
+def test_documented_python(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cast_sdk, "Runtime", StandIn)
+    with Recorder("out.mp4") as recorder:
+        for result in StandIn().stream("test://?width=64&height=48&rate=0&count=2"):
+            recorder.write(result)
+    blocks = re.findall(
+        r"```python\n(.*?)```", (Path(__file__).parents[2] / "docs" / "camera.md").read_text(), re.DOTALL
+    )
+    assert len(blocks) == 2
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["seg"].index > 0 and names["labels"][4].shape == (48, 64)
