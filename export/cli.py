@@ -15,7 +15,7 @@ from cast_sdk.export.trt_cli import trt_options
 from cast_sdk.runtime.cli_common import clean_exit
 
 if TYPE_CHECKING:
-    pass
+    from pathlib import Path
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -71,6 +71,10 @@ def export(options: dict[str, Any]) -> None:
     out = Path(options["out"] or f"{_stem(source)}{'.engine' if options['trt'] else '.onnx'}")
     graph = Path(options["onnx"] or (out.with_suffix(".onnx") if options["trt"] else out))
     say = Steps()
+    if options["torch_trt"]:
+        opening = options["ckpt"], options["name"], options["stage"]
+        trt_cli.compile_torch_trt(options, _stem(source), say, lambda: _open(*opening))
+        return
     request = None
     if options["trt"]:
         engine = out if out.suffix != ".onnx" else out.with_suffix(".engine")
