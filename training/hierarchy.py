@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from cast_sdk.training.metrics_partition import HierarchyScores
     from cast_sdk.training.segments import Grouping, Levels
 
-METHODS = "a checkpoint or artifact, bundled, random:NAME[:{field: value}], superpixels or merge"
+METHODS = (
+    "a checkpoint or artifact, bundled, random:NAME[:{field: value}], superpixels or merge[:{size: N, superpixels: N}]"
+)
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,12 @@ def open_methods(
         CheckpointError, ArtifactError: for a file that cannot be opened.
     """
     from cast_sdk.spec import SuperpixelSettings
-    from cast_sdk.training.segments import Grouping, merge_levels, seeds_levels
+    from cast_sdk.training.segments import Grouping
 
     counts = tuple(int(part) for part in segments.split(",")) if segments else None
     grouping: Grouping | None = None
     opened: dict[str, Method] = {}
-    networks = [name for name in names if name not in ("superpixels", "merge")]
+    networks = [name for name in names if name.partition(":")[0] not in ("superpixels", "merge")]
     # CAST before ViT, whose number of clusters it decides.
     for name in sorted(networks, key=lambda name: "vit" in name):
         levels, spec, note = _open_network(name, grouping, counts, seed)
@@ -129,22 +131,46 @@ def open_methods(
             grouping = Grouping(size or spec.image_size, settings, counts or spec.clusters)
     if grouping is None:
         grouping = Grouping(size or 224, SuperpixelSettings(superpixels or 196), counts or (64, 32, 16, 8))
-    where = f"at {grouping.size} x {grouping.size}"
-    for name in names:
-        if name == "superpixels":
-            note = f"SEEDS {where}, computed anew for each level"
-            opened[name] = Method(name, seeds_levels(grouping), note)
-        elif name == "merge":
-            note = f"{grouping.superpixels.count} SEEDS superpixels {where}, merged by mean colour (RAG)"
-            opened[name] = Method(name, merge_levels(grouping), note)
+    for name in set(names) - set(networks):
+        opened[name] = _baseline(name, grouping)
     return [opened[name] for name in dict.fromkeys(names)]
+
+
+def _baseline(name: str, grouping: Grouping) -> Method:
+    """ "superpixels" or "merge", with sizes of their own after a colon."""
+    from cast_sdk.training.segments import merge_levels, seeds_levels
+
+    kind, _, text = name.partition(":")
+    fields = _fields(text)
+    settings = dataclasses.replace(grouping.superpixels, count=fields.pop("superpixels", grouping.superpixels.count))
+    grouping = dataclasses.replace(grouping, size=fields.pop("size", grouping.size), superpixels=settings)
+    if fields:
+        raise InputError("superpixels and merge take size and superpixels.", found=", ".join(fields))
+    where = f"at {grouping.size} x {grouping.size}"
+    label = f"{kind} {grouping.size} px" if text else kind
+    if kind == "superpixels":
+        return Method(label, seeds_levels(grouping), f"SEEDS {where}, computed anew for each level")
+    note = f"{settings.count} SEEDS superpixels {where}, merged by mean colour (region adjacency graph)"
+    return Method(label, merge_levels(grouping), note)
+
+
+def _fields(text: str) -> dict[str, Any]:
+    import yaml
+
+    fields = yaml.safe_load(text) if text else {}
+    if not isinstance(fields, dict):
+        raise InputError(
+            "Fields of a method are written as {field: value}.",
+            found=text,
+            remedy="random:vit_conv_small:{embed_dim: 192, num_heads: 6}",
+        )
+    return fields
 
 
 def _open_network(
     name: str, grouping: Grouping | None, counts: tuple[int, ...] | None, seed: int
 ) -> tuple[Levels, Any, str]:
     import torch
-    import yaml
 
     from cast_sdk.models import create_model, save_native
     from cast_sdk.runtime.runtime import bundled_model
@@ -164,15 +190,8 @@ def _open_network(
         levels, spec = open_levels(path, grouping, seed)
         return levels, spec, f"{path.name} ({spec.name}, {_grouped(spec)})"
     _, model_name, *rest = name.split(":", 2)
-    overrides = yaml.safe_load(rest[0]) if rest else {}
-    if not isinstance(overrides, dict):
-        raise InputError(
-            "Fields of a random model are written as {field: value}.",
-            found=rest[0],
-            remedy="random:vit_conv_small:{embed_dim: 192, num_heads: 6}",
-        )
     torch.manual_seed(seed)
-    model = create_model(model_name, **overrides).eval()
+    model = create_model(model_name, **_fields("".join(rest))).eval()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "random.safetensors"
         save_native(model, file)
@@ -266,8 +285,9 @@ def segment_means(image: Any, labels: Any) -> Any:
     """Every segment filled with its mean colour: uint8 [h, w, 3]."""
     import numpy as np
 
-    _, index = np.unique(labels, return_inverse=True)
-    index = index.reshape(-1)
+    from cast_sdk.training.metrics_partition import compact
+
+    index, _ = compact(labels)
     counts = np.bincount(index)
     means = [np.bincount(index, image[..., channel].ravel()) / counts for channel in range(3)]
     return np.stack([mean[index] for mean in means], -1).round().astype(np.uint8).reshape(image.shape)

@@ -22,10 +22,20 @@ BOUNDARY_TOLERANCE = 0.0075  # of the image diagonal, as the BSDS benchmark
 def contingency(first: Labels, second: Labels) -> npt.NDArray[np.int64]:
     """Pixels shared by each pair of segments: int64 [segments of `first`, segments of `second`]."""
     check_pair(first, second)
-    rows, a = np.unique(first, return_inverse=True)
-    columns, b = np.unique(second, return_inverse=True)
-    joint = a.reshape(-1).astype(np.int64) * len(columns) + b.reshape(-1)
-    return np.bincount(joint, minlength=len(rows) * len(columns)).reshape(len(rows), len(columns))
+    (a, rows), (b, columns) = compact(first), compact(second)
+    return np.bincount(a * columns + b, minlength=rows * columns).reshape(rows, columns)
+
+
+def compact(labels: Labels) -> tuple[npt.NDArray[np.int64], int]:
+    """Labels renumbered 0..n-1 in ascending order, flattened, and n. (np.unique sorts all pixels; this counts them.)"""
+    flat = labels.ravel()
+    low, high = int(flat.min()), int(flat.max())
+    if high - low > 4 * flat.size:
+        values, inverse = np.unique(flat, return_inverse=True)
+        return inverse.reshape(-1).astype(np.int64), len(values)
+    shifted = flat.astype(np.int64) - low
+    used = np.bincount(shifted, minlength=high - low + 1) > 0
+    return (np.cumsum(used) - 1)[shifted], int(used.sum())
 
 
 def covering(table: npt.NDArray[np.int64]) -> float:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from cast_sdk.models.baselines import Vit
     from cast_sdk.runtime import Runtime
 
+_FEWEST = 9  # SEEDS makes no grid smaller than 3 x 3
+
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int32]
 Levels = Callable[[Pixels], list[Labels]]
@@ -52,14 +54,15 @@ def runtime_levels(runtime: Runtime) -> Levels:
 
 
 def seeds_levels(grouping: Grouping) -> Levels:
-    """SEEDS superpixels, computed anew for each number of segments: these levels do not nest."""
+    """SEEDS superpixels, computed anew for each number of segments: these levels do not nest, and have at least 9."""
 
     def levels(rgb: Pixels) -> list[Labels]:
         from cast_sdk.superpixels import seeds
 
         image, to_frame = _stretched(rgb, grouping.size)
         settings = grouping.superpixels
-        return [to_frame(seeds(image, count, settings.bins, settings.iterations)) for count in grouping.segments]
+        counts = [max(count, _FEWEST) for count in grouping.segments]
+        return [to_frame(seeds(image, count, settings.bins, settings.iterations)) for count in counts]
 
     return levels
 

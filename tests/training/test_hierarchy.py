@@ -67,7 +67,7 @@ def test_baselines_on_a_photograph(photos):
     levels = merge_levels(grouping)(image)
     assert [len(np.unique(level)) for level in levels] == [32, 16, 8, 4] and nested(levels)
     assert all(level.shape == image.shape[:2] for level in levels)
-    assert [len(np.unique(level)) for level in seeds_levels(grouping)(image)] == [16, 16, 4, 4]
+    assert [len(np.unique(level)) for level in seeds_levels(grouping)(image)] == [16, 16, 9, 9]
 
 
 def test_spherical_kmeans():
@@ -95,21 +95,21 @@ def test_levels_of_a_checkpoint(name, photos, tmp_path):
 
 
 def test_program_on_bsds(bsds, tmp_path):
-    methods = ["random:cast_tiny", "superpixels", "merge"]
+    methods = ["random:cast_tiny", "superpixels", "merge:{size: 64, superpixels: 49}"]
     methods += ["random:vit_conv_small:{embed_dim: 48, depths: [1], num_heads: 4, image_size: 96}"]
     options = [part for method in methods for part in ("--method", method)]
     result = run("--data", bsds, "--split", "val", *options, "--out", tmp_path / "out", "--pictures", 1)
     assert result.exit_code == 0, result.output
     record = json.loads((tmp_path / "out" / "hierarchy.json").read_text())
     assert record["images"] == 2 and list(record["methods"]) == [
-        "random cast_tiny", "superpixels", "merge", "random vit_conv_small",
+        "random cast_tiny", "superpixels", "merge 64 px", "random vit_conv_small",
     ]  # fmt: skip
     for scores in record["methods"].values():
         assert len(scores["levels"]) == 4
         values = [level["covering"] for level in scores["levels"]]
         assert scores["best_per_dataset"]["covering"] == max(values) <= scores["best_per_image"]["covering"]
         assert scores["best_per_dataset"]["information"] >= scores["best_per_image"]["information"] > 0
-    assert "| merge | 1 | 32.0 |" in result.output
+    assert "| merge 64 px | 1 | 32.0 |" in result.output
     assert len(list((tmp_path / "out" / "pictures").glob("*.jpg"))) == 1
 
 
