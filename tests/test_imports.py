@@ -17,7 +17,7 @@ ALLOWED = {
     "models": {"core", "models"},
     "runtime": {"core", "runtime"},
     "export": {"core", "models", "runtime", "export"},
-    "training": {"core", "models", "training"},
+    "training": {"core", "models", "runtime", "training"},  # runtime: to evaluate exported artifacts
 }
 DEFERRED = {"runtime": {"models"}}  # the torch backend, when it is chosen
 FOLDERS = {"core": "cast_sdk", "runtime": "runtime", "export": "export", "training": "training"}
