@@ -134,6 +134,40 @@ def evaluate_command(
         world.finish()
 
 
+@main.command("baselines", help="Mean IoU of the majority class and of classifiers of superpixel colours.")
+@click.option("--recipe", required=True, help="Recipe whose data set and superpixels to use.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help=_SPLIT_HELP)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for baselines.json.")
+@click.option("--every", default=1, show_default=True, help="Use every N-th training image.")
+def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
+    import dataclasses
+
+    from cast_sdk.artifact import atomic_write
+    from cast_sdk.training.data.dense import open_split
+    from cast_sdk.training.data.transforms import settings
+    from cast_sdk.training.dense_baselines import majority_class, superpixel_colour
+    from cast_sdk.training.launch import errors_for_people
+    from cast_sdk.training.recipe import load_recipe
+
+    with errors_for_people():
+        chosen = load_recipe(recipe, (), "segment")
+        splits = [open_split(chosen.dense.data, data, name) for name in ("train", "val")]
+        height, width = splits[1].read(0)[0].shape[:2]
+        # As dense as the model's: its count belongs to one crop.
+        count = chosen.superpixels.count * height * width // chosen.dense.crop**2
+        superpixels = dataclasses.replace(settings(chosen.superpixels), count=count)
+        results = {
+            "majority class": majority_class(*splits, every),
+            "superpixel colour": superpixel_colour(*splits, superpixels, False, every),
+            "superpixel colour and position": superpixel_colour(*splits, superpixels, True, every),
+        }
+        out.mkdir(parents=True, exist_ok=True)
+        with atomic_write(out / "baselines.json") as temporary:
+            temporary.write_text(json.dumps({name: result.to_dict() for name, result in results.items()}, indent=1))
+        for name, result in results.items():
+            print(f"{name}: {pairs_text(result.to_dict())}")
+
+
 def train(
     recipe: Recipe, splits: dict[str, DenseSplit], world: World, options: Options, workers: int = 0
 ) -> dict[str, float]:

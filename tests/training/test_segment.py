@@ -209,6 +209,21 @@ def test_training_resumes_bit_for_bit_and_evaluates(camvid, tmp_path):
     assert refused.exit_code == 1
 
 
+def test_baselines(camvid, tmp_path):
+    result = run("baselines", "--recipe", "camvid_cast_tiny", "--data", camvid, "--out", tmp_path / "base")
+    assert result.exit_code == 0, result.output
+    scores = json.loads((tmp_path / "base" / "baselines.json").read_text())
+    train_labels, labels = (
+        [open_split("camvid", camvid, name).read(i)[1] for i in range(4)] for name in ("train", "val")
+    )
+    pooled = np.concatenate([label.ravel() for label in train_labels])
+    winner = np.bincount(pooled[pooled < 11]).argmax()
+    valid = np.concatenate([label[label < 11] for label in labels])
+    assert scores["majority class"]["pixel_accuracy"] == pytest.approx(100 * (valid == winner).mean(), abs=0.01)
+    accuracy = [scores[name]["pixel_accuracy"] for name in scores]
+    assert accuracy[0] < accuracy[1] and len(accuracy) == 3
+
+
 @pytest.mark.parametrize("name", [name for name in list_recipes() if load_recipe(name).program == "segment"])
 def test_recipes_are_complete(name):
     recipe = load_recipe(name)
