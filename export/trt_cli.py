@@ -17,7 +17,8 @@ Say = Callable[[str], None]
 
 
 def trt_options(command: F) -> F:
-    """Options --trt, --flavor, --target, --workspace, --version-compatible, --hardware-compatible, --timing-cache."""
+    """Options --trt, --flavor, --target, --workspace, --version-compatible, --hardware-compatible, --timing-cache,
+    --torch-trt."""
     for option in reversed(
         (
             click.option("--trt", is_flag=True, help="Build a TensorRT engine from the graph."),
@@ -55,6 +56,11 @@ def trt_options(command: F) -> F:
                 type=click.Path(dir_okay=False, path_type=Path),
                 metavar="FILE",
                 help="Keep measured kernel times there, so that the next build is faster (tensorrt).",
+            ),
+            click.option(
+                "--torch-trt",
+                is_flag=True,
+                help="Compile with Torch-TensorRT to a .ep that runs in torch (needs a GPU).",
             ),
         )
     ):
@@ -130,6 +136,44 @@ def build_and_say(
     )
     say("\n".join(describe(request.engine, record)))
     return record
+
+
+def compile_torch_trt(
+    options: Mapping[str, Any], stem: str, say: Say, open_model: Callable[[], tuple[Any, str]]
+) -> None:
+    """Compile with Torch-TensorRT and say what was written.
+
+    Args:
+        options: of cast-export.
+        stem: of the input's name, for the default of --out.
+        open_model: gives the model and its checkpoint's digest; called when everything else is there.
+
+    Raises:
+        CastError: see `cast_sdk.export.torch_trt.export_torch_trt`.
+    """
+    from cast_sdk.errors import ExportError
+    from cast_sdk.export.torch_trt import SUFFIX, export_torch_trt, import_torch_tensorrt
+
+    if options["trt"] or options["onnx"]:
+        raise ExportError(
+            "--torch-trt compiles a checkpoint, and not a graph to an engine.",
+            found="--torch-trt with " + ("--trt" if options["trt"] else "--onnx"),
+            remedy="run cast-export twice",
+        )
+    out = Path(options["out"] or f"{stem}{SUFFIX}")
+    import_torch_tensorrt()
+    model, digest = open_model()
+    say("compiling with Torch-TensorRT")
+    info = export_torch_trt(
+        model,
+        out,
+        batch=options["batch"] or 1,
+        image_size=options["image_size"],
+        superpixels=options["superpixels"],
+        precision=options["precision"],
+        checkpoint_sha256=digest,
+    )
+    say(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB), {info.precision}, by {info.created_by}")
 
 
 def describe(engine: Path, record: EngineInfo) -> list[str]:

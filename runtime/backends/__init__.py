@@ -22,6 +22,7 @@ _BY_SUFFIX = {
     ".pt": ("torch",),
     ".tar": ("torch",),
     ".safetensors": ("torch",),
+    ".ep": ("torch",),
 }
 
 
@@ -71,7 +72,8 @@ def open_backend(
 
     Args:
         path: `.onnx` (ONNX Runtime, or `backend="openvino"`, or `backend="tensorrt"`, which builds an engine once and
-            keeps it), `.engine` (TensorRT), `.pth`, `.pth.tar`, `.pt` or `.safetensors` (torch).
+            keeps it), `.engine` (TensorRT), `.pth`, `.pth.tar`, `.pt` or `.safetensors` (torch), `.ep` (a compiled
+            torch program).
         backend: "auto" or one of `BACKENDS`.
         device: "auto" (CUDA where the backend finds it), "cpu" or "cuda". Never replaced by another one in silence.
         threads: CPU threads of the network; None: the cores this process may use, at most 8.
@@ -107,6 +109,10 @@ def open_backend(
             from cast_sdk.runtime.backends.openvino import OpenVINOBackend
 
             return OpenVINOBackend(file, device=device, threads=cores, **options)
+        if file.suffix.lower() == ".ep":
+            from cast_sdk.runtime.backends.torch_program import TorchProgramBackend
+
+            return TorchProgramBackend(file, device=device, **options)
         from cast_sdk.runtime.backends.torch import TorchBackend
 
         return TorchBackend(file, device=device, threads=threads, **options)

@@ -1,0 +1,89 @@
+"""Saved torch programs (.ep), such as Torch-TensorRT's: run through torch, with the description inside the file."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from cast_sdk.artifact import INFO_KEY, SPEC_KEY, from_metadata
+from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
+from cast_sdk.runtime.backends import check_batch
+
+
+class TorchProgramBackend:
+    """A program that `torch.export` saved. See `Backend`.
+
+    Args:
+        path: written by `cast-export --torch-trt`.
+        device: "auto", or what the program was compiled for: CUDA for Torch-TensorRT's.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, device: str = "auto") -> None:
+        try:
+            import torch
+        except ImportError as error:
+            raise MissingDependencyError(
+                "Running a torch program needs torch.", found=str(error), remedy="pip install 'cast-sdk[export]'"
+            ) from error
+        stored = _read_extra(path)
+        self.spec, self.info = from_metadata(stored, path)
+        compiled = "torch-tensorrt" in self.info.created_by
+        if compiled and not torch.cuda.is_available():
+            raise MissingDependencyError(
+                "A Torch-TensorRT program runs on an NVIDIA GPU.",
+                found=f"torch {torch.__version__} without a usable GPU",
+                remedy="run the .onnx or the checkpoint on the CPU",
+            )
+        self.device = "cuda" if compiled else "cpu"
+        if device not in ("auto", self.device):
+            raise InputError(f"This program was compiled for {self.device}.", found=f"device={device!r}")
+        if compiled:
+            try:
+                import torch_tensorrt  # noqa: F401  (registers the operators that hold the engines)
+            except Exception as error:  # it raises plain Exception where TensorRT's libraries are missing
+                raise MissingDependencyError(
+                    "This program needs the Torch-TensorRT that compiled it.",
+                    found=f"{type(error).__name__}: {error}; compiled by {self.info.created_by}",
+                    remedy="pip install 'cast-sdk[torch-trt]'",
+                ) from error
+        try:
+            self._module: Any = torch.export.load(os.fspath(path)).module()
+        except Exception as error:  # torch raises what its deserialiser raises
+            raise ArtifactError(
+                "torch must be able to load the program.",
+                found=f"{os.fspath(path)}: {type(error).__name__}: {str(error).splitlines()[0]}",
+                remedy=f"compile it again with this torch ({torch.__version__}): cast-export --ckpt FILE --torch-trt",
+            ) from error
+        self._torch: Any = torch
+
+    def run(self, image: np.ndarray, superpixels: np.ndarray) -> dict[str, np.ndarray]:
+        check_batch(self.info, image, superpixels)
+        if self._module is None:
+            raise InputError("A closed backend cannot run.", remedy="open the model again")
+        torch = self._torch
+        arrays = (image, superpixels) if self.spec.uses_superpixels else (image,)
+        with torch.inference_mode():
+            values = self._module(*(torch.from_numpy(array).to(self.device) for array in arrays))
+        return {name: value.cpu().numpy() for name, value in zip(self.info.outputs, values, strict=True)}
+
+    def close(self) -> None:
+        self._module = None
+
+
+def _read_extra(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Our extra files of a program: a zip archive that keeps them in a folder `extra_files` or `extra`."""
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.rsplit("/", 1)[-1]: name for name in archive.namelist() if "extra" in name}
+            return {key: archive.read(names[key]).decode() for key in (SPEC_KEY, INFO_KEY)}
+    except (zipfile.BadZipFile, OSError, UnicodeDecodeError, KeyError) as error:
+        reason = f"no {error} in it" if isinstance(error, KeyError) else str(error)
+        raise ArtifactError(
+            "A torch program is a complete zip archive that carries cast_sdk's model description.",
+            found=f"{os.fspath(path)}: {reason}",
+            remedy="copy the file again, or compile it again: cast-export --ckpt CHECKPOINT --torch-trt",
+        ) from error
