@@ -257,7 +257,7 @@ class Pipeline(Iterator[Item]):
         stop: called from the closing thread so that a source that waits (for a camera, say) returns.
 
     Iterating raises StreamError, with the original exception as its cause, in the place of the value that failed;
-    values before it are delivered first. Leaving by an exception (Ctrl-C too), `close()`, the end of a `with` block or
+    values before it are delivered first. A CastError of a source that gives no value at all is raised as it is. Leaving by an exception (Ctrl-C too), `close()`, the end of a `with` block or
     losing the last reference ends the threads.
     """
 
@@ -318,6 +318,8 @@ class Pipeline(Iterator[Item]):
                 if core.drained():
                     if core.source_error is None:
                         raise StopIteration
+                    if core.entered == 0 and isinstance(core.source_error, CastError):
+                        raise core.source_error  # it never began, and says why itself
                     raise StreamError(
                         f"The source failed after {core.entered + core.dropped} frames.",
                         found=_words(core.source_error),

@@ -90,7 +90,8 @@ def stream(
         StreamError: while iterating, when the source or a stage fails; the cause is the original exception.
     """
     opened = open_source(source, width=width, height=height, rate=rate, flip=flip, loop=loop, wait=wait)
-    opened.on_status = on_status
+    if on_status is not None:
+        opened.on_status = on_status
     if workers is None:
         workers = 1 if rt.device == "cpu" else max(1, min(4, default_threads() - 1))
     batch = rt.info.batch or 1

@@ -106,6 +106,8 @@ class Hub:
         viewer = Viewer()
         self.viewers.add(viewer)
         with self._changed:
+            if self.latest is not self._taken:
+                viewer.seen = self.number  # the packet is from when somebody last looked; a fresh one is on its way
             self._changed.notify()
         return viewer
 

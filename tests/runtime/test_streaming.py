@@ -90,6 +90,11 @@ def test_a_source_that_fails_midway(rt):
     assert seen == 4 and isinstance(caught.value.__cause__, OSError)
 
 
+def test_a_stream_that_does_not_answer_says_so_itself(rt):
+    with pytest.raises(InputError, match="no video from rtsp://"):
+        next(rt.stream("rtsp://127.0.0.1:9/nothing"))
+
+
 def test_a_source_that_ends_at_once(rt):
     assert list(rt.stream([])) == []
 
@@ -179,8 +184,8 @@ def test_a_signal_ends_the_program(number):
         sys.path.insert(0, {str(HERE)!r})
         from standin import StandIn
         try:
-            for result in StandIn().stream("test://?width=64&height=48&rate=200"):
-                if result.index == 5:
+            for count, result in enumerate(StandIn().stream("test://?width=64&height=48&rate=200")):
+                if count == 5:
                     print("running", flush=True)
         except KeyboardInterrupt:
             pass

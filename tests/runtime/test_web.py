@@ -170,6 +170,23 @@ def test_a_viewer_that_does_not_confirm_gets_the_newest_frame_later(camera):
         assert camera.count >= before
 
 
+def test_a_late_viewer_gets_a_fresh_frame_first(camera):
+    def first() -> int:
+        with ws(camera) as line:
+            while not isinstance(message := line.recv(5), bytes):
+                pass
+        return unpack(message)[0]["index"]
+
+    assert camera.runs()
+    first()
+    deadline = time.monotonic() + 10
+    while camera.view.hub.viewers and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert camera.runs() and camera.runs()
+    now = camera.view.hub.latest.index
+    assert first() >= now
+
+
 def test_a_viewer_that_takes_nothing_is_dropped(camera, monkeypatch):
     """It confirms frames that it never reads: the sending end blocks, and is given up."""
     monkeypatch.setattr(server, "SEND_SECONDS", 0.5)
