@@ -257,8 +257,8 @@ class Pipeline(Iterator[Item]):
         stop: called from the closing thread so that a source that waits (for a camera, say) returns.
 
     Iterating raises StreamError, with the original exception as its cause, in the place of the value that failed;
-    values before it are delivered first. A CastError of a source that gives no value at all is raised as it is. Leaving by an exception (Ctrl-C too), `close()`, the end of a `with` block or
-    losing the last reference ends the threads.
+    values before it are delivered first. A CastError of a source that gives no value at all is raised as it is. Leaving
+    by an exception (Ctrl-C too), `close()`, the end of a `with` block or losing the last reference ends the threads.
     """
 
     def __init__(
