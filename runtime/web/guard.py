@@ -26,7 +26,7 @@ _ASK = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewp
 <title>Token needed</title><style>body{font:16px/1.5 system-ui;background:#0b0f14;color:#dbe4ee;display:grid;
 place-items:center;min-height:95vh;margin:0}form{max-width:22rem;padding:1rem}input,button{font:inherit;width:100%;
 box-sizing:border-box;padding:.7rem;border-radius:.6rem;border:1px solid #2a3542;background:#131a22;color:inherit}
-button{margin-top:.7rem;background:#2f81f7;border:0;color:#fff}</style><form method="get" action="/"><h1>Token
+button{margin-top:.7rem;background:#0f766e;border:0;color:#fff}</style><form method="get" action="/"><h1>Token
 needed</h1><p>cast-camera printed a token where it was started. Open the address with it, or paste it here.</p>
 <input name="token" type="password" aria-label="Token" autofocus autocomplete="off"><button>Open the view</button>
 </form></html>"""
