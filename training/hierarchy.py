@@ -8,7 +8,8 @@ Any checkpoint or exported artifact; a ViT is grouped by spherical k-means:
 Any folder of label maps of the same names as the images (.png, .npy, .mat; several per image are several annotators):
     python training/hierarchy.py --images photos --labels maps --method model.onnx --out runs/own
 
-Writes OUT/hierarchy.json, hierarchy.md (the printed table) and pictures/.
+Writes OUT/hierarchy.json, hierarchy.md (the printed table) and pictures/. Methods whose results OUT holds are not
+measured again, so that a new checkpoint can be compared with baselines of before.
 `python -m cast_sdk.training.hierarchy` is the same program.
 """
 
@@ -41,6 +42,7 @@ class Method:
     name: str
     levels: Levels
     note: str  # what it is, for the table
+    key: str = ""  # equal when its results must be: digest of the weights, numbers of segments
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
@@ -87,19 +89,34 @@ def main(
         entries = entries[:limit]
         opened = open_methods(methods, size, superpixels, segments, seed)
         out.mkdir(parents=True, exist_ok=True)
-        scores = evaluate(entries, opened, tolerance, out / "pictures", pictures)
+        where = {"data": source, "images": len(entries), "tolerance": tolerance, "seed": seed}
+        known = stored_results(out / "hierarchy.json", where, opened)
+        scores = known | evaluate(entries, opened, tolerance, out / "pictures", pictures, tuple(known))
         text = table(source, len(entries), opened, scores)
         record = {
-            "data": source,
-            "images": len(entries),
-            "tolerance": tolerance,
+            **where,
             "methods": {
-                method.name: {"note": method.note, **dataclasses.asdict(scores[method.name])} for method in opened
+                method.name: {"note": method.note, "key": method.key, **dataclasses.asdict(scores[method.name])}
+                for method in opened
             },
         }
         _write(out / "hierarchy.json", json.dumps(record, indent=1))
         _write(out / "hierarchy.md", text)
         print(text)
+
+
+def stored_results(file: Path, where: dict[str, Any], methods: Sequence[Method]) -> dict[str, HierarchyScores]:
+    """Results of an earlier run on the same images with the same settings, of methods that have not changed."""
+    from cast_sdk.training.metrics_partition import HierarchyScores
+
+    if not file.is_file():
+        return {}
+    record = json.loads(file.read_text())
+    if any(record.get(name) != value for name, value in where.items()):
+        return {}
+    old = record["methods"]
+    same = [method for method in methods if (old.get(method.name) or {}).get("key") == method.key and method.key]
+    return {method.name: HierarchyScores.from_dict(old[method.name]) for method in same}
 
 
 def open_methods(
@@ -124,8 +141,9 @@ def open_methods(
     networks = [name for name in names if name.partition(":")[0] not in ("superpixels", "merge")]
     # CAST before ViT, whose number of clusters it decides.
     for name in sorted(networks, key=lambda name: "vit" in name):
-        levels, spec, note = _open_network(name, grouping, counts, seed)
-        opened[name] = Method(_short(name), levels, note)
+        levels, spec, note, digest = _open_network(name, grouping, counts, seed)
+        used = () if spec.hierarchical else counts or (grouping.segments if grouping else ())
+        opened[name] = Method(_short(name), levels, note, f"{digest} {used}")
         if grouping is None and spec.hierarchical:
             settings = dataclasses.replace(spec.superpixels, count=superpixels or spec.superpixels.count)
             grouping = Grouping(size or spec.image_size, settings, counts or spec.clusters)
@@ -149,9 +167,9 @@ def _baseline(name: str, grouping: Grouping) -> Method:
     where = f"at {grouping.size} x {grouping.size}"
     label = f"{kind} {grouping.size} px" if text else kind
     if kind == "superpixels":
-        return Method(label, seeds_levels(grouping), f"SEEDS {where}, computed anew for each level")
+        return Method(label, seeds_levels(grouping), f"SEEDS {where}, computed anew for each level", str(grouping))
     note = f"{settings.count} SEEDS superpixels {where}, merged by mean colour (region adjacency graph)"
-    return Method(label, merge_levels(grouping), note)
+    return Method(label, merge_levels(grouping), note, str(grouping))
 
 
 def _fields(text: str) -> dict[str, Any]:
@@ -169,9 +187,11 @@ def _fields(text: str) -> dict[str, Any]:
 
 def _open_network(
     name: str, grouping: Grouping | None, counts: tuple[int, ...] | None, seed: int
-) -> tuple[Levels, Any, str]:
+) -> tuple[Levels, Any, str, str]:
+    """Levels, ModelSpec, note, and what identifies the weights."""
     import torch
 
+    from cast_sdk.artifact import sha256
     from cast_sdk.models import create_model, save_native
     from cast_sdk.runtime.runtime import bundled_model
     from cast_sdk.spec import SuperpixelSettings
@@ -188,7 +208,7 @@ def _open_network(
             raise InputError(f"A method is {METHODS}.", found=f"{name}, which is no file", remedy="check the path")
     if path is not None:
         levels, spec = open_levels(path, grouping, seed)
-        return levels, spec, f"{path.name} ({spec.name}, {_grouped(spec)})"
+        return levels, spec, f"{path.name} ({spec.name}, {_grouped(spec)})", sha256(path)
     _, model_name, *rest = name.split(":", 2)
     torch.manual_seed(seed)
     model = create_model(model_name, **_fields("".join(rest))).eval()
@@ -196,7 +216,7 @@ def _open_network(
         file = Path(folder) / "random.safetensors"
         save_native(model, file)
         levels, spec = open_levels(file, grouping, seed)
-    return levels, spec, f"{spec.name} with random weights ({_grouped(spec)})"
+    return levels, spec, f"{spec.name} with random weights ({_grouped(spec)})", spec.to_json()
 
 
 def _grouped(spec: Any) -> str:
@@ -216,8 +236,9 @@ def evaluate(
     tolerance: float = 0.0075,
     pictures: Path | None = None,
     drawn: int = 0,
+    skip: Sequence[str] = (),
 ) -> dict[str, HierarchyScores]:
-    """Scores of every method over the images; the first `drawn` of them, evenly spaced, also as pictures."""
+    """Scores of the methods but those in `skip`; `drawn` images, evenly spaced, are drawn with all methods."""
     import cv2
 
     from cast_sdk.artifact import atomic_write
@@ -227,7 +248,9 @@ def evaluate(
 
     if len({method.name for method in methods}) != len(methods):
         raise InputError("Methods have different names.", found=", ".join(method.name for method in methods))
-    collected: dict[str, list[list[PartitionScores]]] = {method.name: [] for method in methods}
+    collected: dict[str, list[list[PartitionScores]]] = {
+        method.name: [] for method in methods if method.name not in skip
+    }
     to_draw = {len(entries) * index // drawn for index in range(drawn)} if drawn else set()
     for number, entry in enumerate(progress(entries, "measuring")):
         bgr = read_image(str(entry.image))
@@ -240,10 +263,11 @@ def evaluate(
             )
         outlines = [annotation.boundaries for annotation in annotations]
         rgb = bgr[..., ::-1]
-        levels = {method.name: method.levels(rgb) for method in methods}
-        for name, maps in levels.items():
-            collected[name].append([partition_scores(labels, truths, outlines, tolerance) for labels in maps])
-        if pictures is not None and number in to_draw:
+        drawing = pictures is not None and number in to_draw
+        levels = {method.name: method.levels(rgb) for method in methods if drawing or method.name in collected}
+        for name, scores in collected.items():
+            scores.append([partition_scores(labels, truths, outlines, tolerance) for labels in levels[name]])
+        if pictures is not None and drawing:
             pictures.mkdir(parents=True, exist_ok=True)
             _, encoded = cv2.imencode(".jpg", picture(bgr, truths, levels), [cv2.IMWRITE_JPEG_QUALITY, 88])
             with atomic_write(pictures / f"{entry.name}.jpg") as temporary:

@@ -5,8 +5,9 @@ All functions take integer label maps [h, w]; label values carry no meaning and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -312,6 +313,12 @@ class HierarchyScores:
     best_per_dataset: dict[str, float]  # "ods": one level for all images
     best_level: dict[str, int]  # the level (index) behind each of these
     best_per_image: dict[str, float]  # "ois": the best level of each image
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> HierarchyScores:
+        """Back from `dataclasses.asdict`; other entries are left out."""
+        levels = tuple(Summary(**level) for level in data["levels"])
+        return cls(levels, *(dict(data[name]) for name in ("best_per_dataset", "best_level", "best_per_image")))
 
 
 _MEASURES = {"covering": 1, "rand": 1, "information": -1, "f": 1}  # sign: is more better?

@@ -94,7 +94,9 @@ def test_levels_of_a_checkpoint(name, photos, tmp_path):
     np.testing.assert_array_equal(levels(image)[3], maps[3])  # random starts are the same every time
 
 
-def test_program_on_bsds(bsds, tmp_path):
+def test_program_on_bsds(bsds, tmp_path, monkeypatch):
+    from cast_sdk.training.metrics_partition import partition_scores as original
+
     methods = ["random:cast_tiny", "superpixels", "merge:{size: 64, superpixels: 49}"]
     methods += ["random:vit_conv_small:{embed_dim: 48, depths: [1], num_heads: 4, image_size: 96}"]
     options = [part for method in methods for part in ("--method", method)]
@@ -111,6 +113,16 @@ def test_program_on_bsds(bsds, tmp_path):
         assert scores["best_per_dataset"]["information"] >= scores["best_per_image"]["information"] > 0
     assert "| merge 64 px | 1 | 32.0 |" in result.output
     assert len(list((tmp_path / "out" / "pictures").glob("*.jpg"))) == 1
+
+    measured = []
+    monkeypatch.setattr(
+        "cast_sdk.training.metrics_partition.partition_scores", lambda *a: measured.append(1) or original(*a)
+    )
+    options = [*options, "--method", "merge"]
+    result = run("--data", bsds, "--split", "val", *options, "--out", tmp_path / "out", "--pictures", 0)
+    assert result.exit_code == 0 and len(measured) == 2 * 4  # the new method alone
+    again = json.loads((tmp_path / "out" / "hierarchy.json").read_text())
+    assert {name: again["methods"][name] for name in record["methods"]} == record["methods"]
 
 
 def test_program_on_label_maps(bsds, tmp_path):
