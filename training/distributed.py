@@ -125,7 +125,7 @@ class _SyncForward:
         bn = self.module
         if not bn.training:
             return type(bn).forward(bn, x)
-        values = x.float()
+        values = x if x.dtype == torch.float64 else x.float()
         axes = [0, *range(2, x.ndim)]
         shape = [1, -1] + [1] * (x.ndim - 2)
         ones = torch.full((1,), x.numel() / x.shape[1], device=x.device)

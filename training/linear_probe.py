@@ -181,7 +181,7 @@ def features(model: nn.Module, views: Any, passes: int, recipe: Recipe, world: W
         keys = iter(list(sampler))
         with torch.no_grad():
             for packed in loader(views, sampler, workers):
-                images, superpixels, targets, _ = to_device(packed, world.device)
+                images, superpixels, targets = to_device(packed, world.device)
                 rows = torch.tensor([index for index, _, _ in next(keys)], device=world.device)
                 embeddings[number, rows] = model(images, superpixels, views.count(superpixels)).embedding.float()
                 if number == 0:
@@ -225,7 +225,7 @@ class LinearProbe:
             return self.wrapped(embeddings), targets
         from cast_sdk.training.evaluate import to_device
 
-        images, superpixels, targets, _ = to_device(batch, self.world.device)
+        images, superpixels, targets = to_device(batch, self.world.device)
         return self.wrapped(images, superpixels, views.count(superpixels)), targets
 
     def after_step(self, fraction: float) -> None:
