@@ -60,7 +60,7 @@ class LoweredTome(nn.Module):
         for number, block in enumerate(self.blocks):
             bias = size.log().transpose(-2, -1).unsqueeze(-3) if number else None  # all sizes are 1 at first
             x, keys = block.attend(x, bias)  # type: ignore[operator]
-            merged = min(MergingBlock.merges, (x.shape[-2] - 1) // 2)
+            merged = min(MergingBlock.merges, (int(x.shape[-2]) - 1) // 2)
             x, size = merge(x, size, keys.float().mean(-3), merged)
             x = block.mix(x)  # type: ignore[operator]
         return class_outputs(self.norm(x[..., :1, :]), self.head)
@@ -74,14 +74,12 @@ def merge(x: Tensor, size: Tensor, metric: Tensor, merged: int) -> tuple[Tensor,
     metric = metric / metric.norm(dim=-1, keepdim=True)
     scores = metric[..., ::2, :] @ metric[..., 1::2, :].transpose(-2, -1)
     best, partner = scores.max(-1)
-    first = torch.zeros(best.shape[-1])
-    first[0] = torch.inf  # the class token never moves
-    best = best - first
-    count = best.shape[-1]
+    count = int(best.shape[-1])
+    best = best - torch.tensor([torch.inf] + [0.0] * (count - 1))  # the class token never moves
     source = best.topk(merged, dim=-1).indices
     kept = (-best).topk(count - merged, dim=-1).indices.topk(count - merged, dim=-1, largest=False).values
     target = entries(partner, source)
-    spread = (target.unsqueeze(-2) == torch.arange(scores.shape[-1])[:, None]).float()
+    spread = (target.unsqueeze(-2) == torch.arange(int(scores.shape[-1]))[:, None]).float()
 
     def combine(values: Tensor) -> Tensor:
         even, odd = values[..., ::2, :], values[..., 1::2, :]

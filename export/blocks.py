@@ -20,15 +20,19 @@ from cast_sdk.models.pooling import SIMILARITY_SCALE, BlockFusion, CentroidAtten
 
 
 class LoweredLinear(nn.Module):
-    """x W^T + b in `dtype`, from an input of any float type."""
+    """x W^T + b in `dtype`, from an input of any float type.
+
+    A layer without bias gets one of zeros: only then exporters write `Gemm`, the one form that runtimes quantise well.
+    """
 
     weight: Tensor
-    bias: Tensor | None
+    bias: Tensor
 
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.register_buffer("weight", weight.detach().to(dtype))
-        self.register_buffer("bias", None if bias is None else bias.detach().to(dtype))
+        zeros = torch.zeros(len(weight))
+        self.register_buffer("bias", (zeros if bias is None else bias.detach()).to(dtype))
 
     @classmethod
     def of(cls, layer: nn.Module, dtype: torch.dtype = torch.float32) -> LoweredLinear:
@@ -191,45 +195,43 @@ class LoweredNodes(nn.Module):
         return x / x.norm(dim=-1, keepdim=True).clamp(min=1e-12)
 
 
-class LoweredPooling(nn.Module):
-    """Graph pooling. The last one of a model groups tokens, but nothing reads the tokens of its segments.
+class LoweredGrouping(nn.Module):
+    """First half of a graph pooling: which tokens seed segments, and which token belongs to which segment."""
 
-    Args:
-        outputs: "segments" for the next stage's tokens; "class" for the class token alone, which skips the average;
-            "none" for the assignment alone, which drops the whole MLP.
-    """
-
-    def __init__(self, pooling: GraphPooling, outputs: str, dtype: torch.dtype) -> None:
+    def __init__(self, pooling: GraphPooling, dtype: torch.dtype) -> None:
         super().__init__()
-        self.clusters, self.outputs = pooling.clusters, outputs
+        self.clusters = pooling.clusters
         self.nodes = LoweredNodes(pooling.centroid_fc, dtype)
-        if outputs != "none":
-            self.norm1, self.fc1 = LoweredNorm(pooling.fc1[0]), LoweredLinear.of(pooling.fc1[1], dtype)
-            self.norm2, self.fc2 = LoweredNorm(pooling.fc2[0]), LoweredLinear.of(pooling.fc2[1], dtype)
 
-    def group(self, x: Tensor, present: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Sampled tokens int64 [..., K] and pooling logits float32 [..., T, K]."""
+    def forward(self, x: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Sampled tokens int64 [..., K] and pooling logits float32 [..., T, K] of tokens [..., T, C]."""
         sampled = sample_tokens(x, self.clusters, present)
         nodes = self.nodes(x)
         return sampled, nodes @ (SIMILARITY_SCALE * rows(nodes, sampled)).transpose(-2, -1)
 
-    def values(self, x: Tensor) -> Tensor:
-        return F.gelu(self.fc1(self.norm1(x)))
 
-    def combine(self, x: Tensor) -> Tensor:
-        return self.fc2(self.norm2(x)).float()
+class LoweredValues(nn.Module):
+    """Second half of a graph pooling: the tokens of the next stage, class token first."""
 
-    def forward(self, z: Tensor, sampled: Tensor, assignment: Tensor) -> Tensor:
-        """Class token and segments [..., 1 + K, C] from the stage's output [..., 1 + T, C] and softmax [..., T, K]."""
-        t, x = z[..., :1, :], z[..., 1:, :]
-        if self.outputs == "class":
-            return t + self.combine(self.values(t))
-        values = self.values(z)
+    def __init__(self, pooling: GraphPooling, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.norm1, self.fc1 = LoweredNorm(pooling.fc1[0]), LoweredLinear.of(pooling.fc1[1], dtype)
+        self.norm2, self.fc2 = LoweredNorm(pooling.fc2[0]), LoweredLinear.of(pooling.fc2[1], dtype)
+
+    def forward(self, z: Tensor, sampled: Tensor | None = None, assignment: Tensor | None = None) -> Tensor:
+        """[..., 1 + T, C], sampled [..., K] and softmax [..., T, K] -> [..., 1 + K, C].
+
+        Without an assignment the class token alone, [..., 1, C]: nothing reads the segments of the last pooling.
+        """
+        t = z[..., :1, :]
+        if sampled is None or assignment is None:
+            return t + self.fc2(self.norm2(F.gelu(self.fc1(self.norm1(t))))).float()
+        values = F.gelu(self.fc1(self.norm1(z)))
         shares = assignment.transpose(-2, -1)
         shares = (shares / shares.sum(-1, keepdim=True)).to(values.dtype)
-        means = shares @ values[..., 1:, :]
-        seeds = torch.cat([t, rows(x, sampled)], -2)
-        return seeds + self.combine(torch.cat([values[..., :1, :], means], -2))
+        means = torch.cat([values[..., :1, :], shares @ values[..., 1:, :]], -2)
+        seeds = torch.cat([t, rows(z[..., 1:, :], sampled)], -2)
+        return seeds + self.fc2(self.norm2(means)).float()
 
 
 class LoweredFusion(nn.Module):
@@ -238,20 +240,20 @@ class LoweredFusion(nn.Module):
     A linear map commutes with the choice of rows, so the coarse levels are projected at their own few segments.
     """
 
-    bias: Tensor
-
     def __init__(self, fusion: BlockFusion, dtype: torch.dtype) -> None:
         super().__init__()
         norm, layer = fusion.proj_blocks[0].norm, fusion.proj_blocks[2]
         assert isinstance(norm, nn.BatchNorm1d) and isinstance(layer, nn.Linear)
         weight, bias = folding.fold_batchnorm_before(norm, layer.weight, layer.bias)
-        self.projections = nn.ModuleList(LoweredLinear(part, None, dtype) for part in weight.chunk(4, 1))
-        self.register_buffer("bias", bias)
+        first, *others = weight.chunk(4, 1)
+        self.projections = nn.ModuleList(
+            [LoweredLinear(first, bias, dtype), *(LoweredLinear(part, None, dtype) for part in others)]
+        )
 
     def forward(self, tokens: Sequence[Tensor], labels: Sequence[Tensor]) -> Tensor:
         """tokens: four of [..., S_l, C]; labels: three composed [..., S] -> [..., S, C]."""
         own = [projection(x).float() for projection, x in zip(self.projections, tokens, strict=True)]
-        fused = own[0] + self.bias
+        fused = own[0]
         for level, index in zip(own[1:], labels, strict=True):
             fused = fused + rows(level, index)
         return fused
@@ -259,7 +261,7 @@ class LoweredFusion(nn.Module):
     def class_token(self, tokens: Sequence[Tensor]) -> Tensor:
         """Class tokens of four levels, each [..., 1, C] -> [..., 1, C]."""
         parts = [projection(t).float() for projection, t in zip(self.projections, tokens, strict=True)]
-        return parts[0] + parts[1] + parts[2] + parts[3] + self.bias
+        return parts[0] + parts[1] + parts[2] + parts[3]
 
 
 def lower_layers(layers: Sequence[nn.Module]) -> nn.Sequential:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -16,6 +17,23 @@ from cast_sdk.runtime.cli_common import clean_exit
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cast_sdk.export.quality import Thresholds
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def threshold_options(command: F) -> F:
+    """Options --min-top1, --min-cosine, --min-matched, --min-iou."""
+    for name, what in (
+        ("top1", "share of images with the same class"),
+        ("cosine", "cosine of the centred class scores"),
+        ("matched", "share of pixels with the same segment after matching, at every level"),
+        ("iou", "mean IoU of matched segments, at every level"),
+    ):
+        option = click.option(f"--min-{name}", type=click.FloatRange(0, 1), help=f"fp16, int8: least {what}.")
+        command = option(command)
+    return command
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -43,6 +61,14 @@ if TYPE_CHECKING:
     metavar="PATH",
     help="Files or folders to verify on.  [default: photographs in the package]",
 )
+@click.option("--calibrate", multiple=True, metavar="PATH", help="int8: folders of 64 or more real images.")
+@click.option(
+    "--keep-float",
+    multiple=True,
+    metavar="PATTERN",
+    help="int8: nodes to leave in float; 'none': quantise all.  [default: decided by measuring each layer]",
+)
+@threshold_options
 @trt_options
 @click.pass_context
 @clean_exit
@@ -104,12 +130,28 @@ def _export_graph(options: dict[str, Any], target: Path, say: Steps) -> None:
         precision=options["precision"],
         verify=options["verify"],
         images=list(options["images"]) or None,
+        calibrate=list(options["calibrate"]) or None,
+        target="tensorrt" if options["trt"] else "onnxruntime",
+        keep_float=list(options["keep_float"]) or None,
+        thresholds=_thresholds(options["precision"], options),
         checkpoint_sha256=digest,
         say=say,
     )
     if not info.verification:
         say("not verified, as asked")
     say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
+
+
+def _thresholds(precision: str, options: dict[str, Any]) -> Thresholds | None:
+    """The bars of a precision with those given on the command line in their place."""
+    import dataclasses
+
+    from cast_sdk.export.quality import THRESHOLDS
+
+    if precision == "fp32":
+        return None
+    given = {name: options[f"min_{name}"] for name in ("top1", "cosine", "matched", "iou")}
+    return dataclasses.replace(THRESHOLDS[precision], **{k: v for k, v in given.items() if v is not None})
 
 
 def _one_source(options: dict[str, Any]) -> str:
@@ -144,6 +186,51 @@ def inspect(file: str, as_json: bool) -> None:
 
     found = describe(file)
     click.echo(json.dumps(found, indent=2, sort_keys=True) if as_json else text(found))
+
+
+@main.command()
+@click.argument("reference")
+@click.argument("reduced")
+@click.option(
+    "--images", multiple=True, metavar="PATH", help="Files or folders.  [default: photographs in the package]"
+)
+@threshold_options
+@clean_exit
+def compare(reference: str, reduced: str, images: tuple[str, ...], **options: Any) -> None:
+    """Report how far REDUCED is from REFERENCE (.onnx, .engine or checkpoint) on real images.
+
+    Class, class scores and segments are compared; segments are matched first, since numbers mean nothing. Ends with
+    exit code 1 below the bars, which default to those of REDUCED's precision.
+    """
+    from cast_sdk.export.comparison import compare_artifacts
+    from cast_sdk.export.onnx_export import refuse_shortfall
+
+    def bars(precision: str) -> Thresholds:
+        found = _thresholds(precision if precision in ("fp16", "int8") else "fp16", options)
+        assert found is not None
+        return found
+
+    report = compare_artifacts(reference, reduced, list(images) or None, bars)
+    click.echo(report.table())
+    refuse_shortfall(report)
+
+
+@main.command()
+@click.argument("ckpt")
+@click.option("--calibrate", multiple=True, required=True, metavar="PATH", help="Folders of 64 or more real images.")
+@click.option("--target", type=click.Choice(["onnxruntime", "tensorrt"]), default="onnxruntime", show_default=True)
+@click.option("--stage", type=click.Choice(["pretrain", "segmentation"]), help="Of a cast_seg checkpoint.")
+@click.option("--image-size", type=click.IntRange(8), metavar="PIXELS", help="Side of the input (segmentation models).")
+@clean_exit
+def sensitivity(ckpt: str, calibrate: tuple[str, ...], target: Any, stage: Any, image_size: int | None) -> None:
+    """Quantise each layer of CKPT alone and list what that does, the most sensitive layer first."""
+    from cast_sdk.export.comparison import sensitivities
+    from cast_sdk.export.sensitivity import text
+
+    say = Steps()
+    say(f"reading {ckpt}")
+    model, _ = _open(ckpt, None, stage)
+    click.echo(text(sensitivities(model, list(calibrate), target, image_size, say)))
 
 
 class Steps:

@@ -27,9 +27,10 @@ from cast_sdk.export.baselines import LoweredTome, LoweredVit, class_outputs
 from cast_sdk.export.blocks import (
     LoweredBlock,
     LoweredFusion,
+    LoweredGrouping,
     LoweredLinear,
     LoweredNorm,
-    LoweredPooling,
+    LoweredValues,
     lower_head,
     lower_layers,
 )
@@ -90,10 +91,9 @@ class LoweredCast(nn.Module):
         self.stages = nn.ModuleList(
             nn.Sequential(*[LoweredBlock(block, dtype) for block in cast.stage(level)]) for level in range(1, 5)
         )
-        last = "class" if self.class_readout else "none"
-        self.poolings = nn.ModuleList(
-            LoweredPooling(cast.pooling(level), "segments" if level < 4 else last, dtype) for level in range(1, 5)
-        )
+        self.groupings = nn.ModuleList(LoweredGrouping(cast.pooling(level), dtype) for level in range(1, 5))
+        used = 4 if self.class_readout else 3  # nothing reads what the last pooling makes but its class token
+        self.values = nn.ModuleList(LoweredValues(cast.pooling(level), dtype) for level in range(1, used + 1))
         self.fusion = LoweredFusion(cast.block_fusion, dtype) if spec.fused else None
         self.norm = None if spec.fused else LoweredNorm(cast.norm)
         self.head = None if self.class_readout else lower_head(cast.head)
@@ -105,10 +105,10 @@ class LoweredCast(nn.Module):
         tokens: list[Tensor] = []
         class_tokens: list[Tensor] = []
         labels: list[Tensor] = []
-        for level, (stage, pooling) in enumerate(zip(self.stages, self.poolings, strict=True), 1):
+        for level, (stage, grouping) in enumerate(zip(self.stages, self.groupings, strict=True), 1):
             z = stage(z)
             x = z[..., 1:, :]
-            sampled, logits = pooling.group(x, present if level == 1 else None)  # type: ignore[operator]
+            sampled, logits = grouping(x, present if level == 1 else None)
             own = logits.argmax(-1)
             labels.append(entries(own, labels[-1]) if labels else own)
             tokens.append(x)
@@ -116,13 +116,13 @@ class LoweredCast(nn.Module):
             if self.options.soft_assignments or level < 4:
                 levels[f"assignment{level}"] = logits.softmax(-1)
             if level < 4:
-                z = pooling(z, sampled, levels[f"assignment{level}"])
+                z = self.values[level - 1](z, sampled, levels[f"assignment{level}"])
                 class_tokens.append(z[..., :1, :])
         if self.fusion is None:
             assert self.norm is not None
             return class_outputs(self.norm(z[..., :1, :]), self.head) | levels
         if self.class_readout:
-            class_tokens.append(self.poolings[3](z, sampled, logits))
+            class_tokens.append(self.values[3](z))
         return self.read_fused(self.fusion, tokens, class_tokens, labels) | levels
 
     def read_fused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import warnings
@@ -16,8 +17,11 @@ from cast_sdk._version import __version__
 from cast_sdk.artifact import ExportInfo, atomic_write
 from cast_sdk.errors import ExportError, MissingDependencyError
 from cast_sdk.export import graph as graphs
+from cast_sdk.export import reduced
 from cast_sdk.export.lowering import GraphOptions, Lowered, graph_options, lower
 from cast_sdk.export.photos import find_images, read_inputs
+from cast_sdk.export.quality import THRESHOLDS, Thresholds
+from cast_sdk.export.quantize import Target
 from cast_sdk.export.report import Report
 from cast_sdk.export.verify import verify as verify_graph
 from cast_sdk.spec import ModelSpec
@@ -42,6 +46,10 @@ def export_onnx(
     precision: Literal["fp32", "fp16", "int8"] = "fp32",
     verify: bool = True,
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+    calibrate: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+    target: Target = "onnxruntime",
+    keep_float: Sequence[str] | None = None,
+    thresholds: Thresholds | None = None,
     checkpoint_sha256: str = "",
     say: Say | None = None,
 ) -> ExportInfo:
@@ -59,9 +67,16 @@ def export_onnx(
         superpixels: how many SEEDS is asked for. Default: the model's own.
         soft_assignments: also give `assignment1..4` float32 [B,S_l,K_l], the softmax of each pooling.
         tokens: also give `tokens1..4` float32 [B,S_l,C], and `dense` float32 [B,S,n] of segmentation models.
-        precision: "fp32"; "fp16": half-precision products between float32 islands.
-        verify: run the graph beside the model on real images and fail on a shortfall.
-        images: files or folders for the verification. Default: the photographs that come with the package.
+        precision: "fp32"; "fp16": half-precision products between float32 islands; "int8": convolutions and linear
+            layers in integers, calibrated on real images.
+        verify: run the graph beside the model on real images and fail on a shortfall: of the bars of
+            `cast_sdk.export.verify` for fp32, of `thresholds` for the others.
+        images: files or folders for the verification. Default: the photographs that come with the package, for int8 up
+            to 64 of the calibration images too.
+        calibrate: files or folders of at least 64 images, for int8.
+        target: who will run an int8 graph: "onnxruntime" (unsigned activations) or "tensorrt" (symmetric).
+        keep_float: patterns of node names that int8 leaves alone. Default: decided by measuring each layer.
+        thresholds: bars of the quality report of fp16 and int8; default `cast_sdk.export.quality.THRESHOLDS`.
         checkpoint_sha256: digest of the checkpoint, for the record.
         say: called with a line for each step, and the verification table.
 
@@ -83,6 +98,13 @@ def export_onnx(
         tokens=tokens,
     )
     files = find_images(images) if verify else []
+    calibration: list[Path] = []
+    if precision == "int8":
+        if calibrate is None:
+            raise ExportError("INT8 is calibrated on real images.", found="none", remedy="--calibrate DIR")
+        calibration = reduced.calibration_paths(find_images(calibrate))
+        if verify and images is None:
+            files = files + calibration[:: max(1, len(calibration) // 64)][:64]
     require_packages()
 
     say(f"lowering {spec.name} ({options.height} x {options.width} pixels, {options.num_superpixels} superpixels)")
@@ -90,6 +112,11 @@ def export_onnx(
     say("converting to ONNX")
     full = convert(lowered)
     shipped = graphs.with_outputs(full, [name for name in lowered.output_names if not name.startswith("sampled")])
+    if precision == "int8":
+        say(f"reading {len(calibration)} images for calibration")
+        size = (options.height, options.width)
+        examples = read_inputs(spec, size, calibration, skip_unreadable=True)
+        shipped = reduced.make_int8(shipped, options, examples, target, keep_float, say)
     graphs.check(shipped)
     say(f"{len(shipped.graph.node)} nodes, rules kept")
 
@@ -97,20 +124,27 @@ def export_onnx(
     if verify:
         say(f"verifying on {len(files)} images")
         inputs = read_inputs(spec, (options.height, options.width), files)
-        report = verify_graph(
-            model,
-            spec,
-            shipped.SerializeToString(),
-            inputs,
-            batch=options.batch,
-            count=options.num_superpixels,
-            sampled_graph=full.SerializeToString() if spec.hierarchical else None,
-        )
+        graph = shipped.SerializeToString()
+        if precision == "fp32":
+            report = verify_graph(
+                model,
+                spec,
+                graph,
+                inputs,
+                batch=options.batch,
+                count=options.num_superpixels,
+                sampled_graph=full.SerializeToString() if spec.hierarchical else None,
+            )
+        else:
+            bars = thresholds or THRESHOLDS[precision]
+            report = reduced.quality_report(model, spec, graph, inputs, options, bars)
         say(report.table())
         refuse_shortfall(report)
         verification = report.to_dict()
 
     info = export_info(options, shipped, checkpoint_sha256, verification)
+    if precision == "int8":
+        info = dataclasses.replace(info, precision=precision, target=target)
     graphs.set_metadata(shipped, spec, info)
     write(shipped, path)
     return info

@@ -17,7 +17,7 @@ def reshaped(x: Tensor, rank: int, *shape: int) -> Tensor:
     return x.reshape(shape) if x.ndim == rank else x.reshape(-1, *shape)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """[..., T, C] -> [..., T, out]; a `Gemm` at any batch."""
     if x.ndim == 2:
         return F.linear(x, weight, bias)
