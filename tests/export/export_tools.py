@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from cast_sdk.export.photos import Inputs, bundled_photos, read_inputs
 from cast_sdk.models import create_model
 from cast_sdk.spec import ModelSpec, SuperpixelSettings
 
-SIZES = {"embed_dim": 48, "depths": (1, 1, 1, 1), "clusters": (32, 16, 8, 4), "num_classes": 10}
+SIZES = {"embed_dim": 48, "depths": (1, 1, 1, 1), "clusters": (12, 8, 4, 2), "num_classes": 10}
 DENSE = {**SIZES, "image_size": 128, "superpixels": SuperpixelSettings(64, bins=5, iterations=5)}
 SMALL = {
     "cast_small": ("cast_small", SIZES),
@@ -29,7 +29,7 @@ SMALL = {
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def small_model(name: str) -> torch.nn.Module:
     """A small model with weights that look trained, in evaluation mode. Not to be changed."""
     registered, overrides = SMALL[name]
@@ -38,7 +38,7 @@ def small_model(name: str) -> torch.nn.Module:
     return model.eval()
 
 
-@lru_cache(maxsize=None)
+@cache
 def photo_inputs(spec: ModelSpec, height: int, width: int, count: int = 8) -> Inputs:
     return read_inputs(spec, (height, width), bundled_photos()[:count])
 

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from export_tools import assert_near, seeded
@@ -52,23 +54,18 @@ def test_sampling_takes_the_lowest_index_on_ties():
 
 
 @both
-@pytest.mark.parametrize("outputs", ["segments", "class"])
-def test_pooling(batch, outputs):
+def test_pooling(batch):
     pooling, t, x = GraphPooling(16, 4, 5).eval(), seeded(batch, 1, 16, seed=1), seeded(batch, 12, 16)
     expected = pooling(t, x)
-    lowered = blocks.LoweredPooling(pooling, outputs, FLOAT)
-    sampled, logits = lowered.group(ranked(x, batch), None)
+    sampled, logits = blocks.LoweredGrouping(pooling, FLOAT)(ranked(x, batch))
     assert torch.equal(sampled, ranked(expected.sampled, batch))
     assert_near(logits, ranked(expected.logits, batch))
-    z = lowered(ranked(torch.cat([t, x], 1), batch), sampled, logits.softmax(-1))
-    assert_near(z[..., :1, :], ranked(expected.class_token, batch))
-    if outputs == "segments":
-        assert_near(z[..., 1:, :], ranked(expected.centroids, batch))
-
-
-def test_the_last_pooling_keeps_no_unused_weights():
-    lowered = blocks.LoweredPooling(GraphPooling(16, 4, 5), "none", FLOAT)
-    assert {name.split(".")[0] for name in lowered.state_dict()} == {"nodes"}
+    z = ranked(torch.cat([t, x], 1), batch)
+    values = blocks.LoweredValues(pooling, FLOAT)
+    found = values(z, sampled, logits.softmax(-1))
+    assert_near(found[..., :1, :], ranked(expected.class_token, batch))
+    assert_near(found[..., 1:, :], ranked(expected.centroids, batch))
+    assert_near(values(z), ranked(expected.class_token, batch))
 
 
 @both
@@ -81,7 +78,7 @@ def test_fusion(batch):
     sizes = (11, 6, 4, 3)
     tokens = [seeded(batch, size, 8, seed=size) for size in sizes]
     class_tokens = [seeded(batch, 1, 8, seed=50 + size) for size in sizes]
-    labels = compose_labels([seeded(batch, a, b, seed=a) for a, b in zip(sizes, sizes[1:], strict=False)])
+    labels = compose_labels([seeded(batch, a, b, seed=a) for a, b in itertools.pairwise(sizes)])
     expected = fusion(tokens, class_tokens, labels)
     lowered = blocks.LoweredFusion(fusion, FLOAT)
     found = lowered([ranked(x, batch) for x in tokens], [ranked(index, batch) for index in labels])

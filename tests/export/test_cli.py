@@ -1,0 +1,87 @@
+"""The commands as people type them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from export_tools import small_model
+
+from cast_sdk.export.cli import main
+from cast_sdk.models import save_native
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint") / "vit.safetensors"
+    save_native(small_model("vit_conv_small"), path)
+    return path
+
+
+def cast_export(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_export_then_inspect(checkpoint, tmp_path):
+    path = tmp_path / "vit.onnx"
+    done = cast_export("--ckpt", checkpoint, "--out", path)
+    assert done.exit_code == 0, done.output
+    assert "verifying on 8 images" in done.output and "logits" in done.output and f"wrote {path}" in done.output
+    shown = cast_export("inspect", path)
+    assert shown.exit_code == 0
+    for text in ("vit_conv_small", "uint8 [1, 224, 224, 3]", "Gemm", "onnxruntime"):
+        assert text in shown.output
+    facts = json.loads(cast_export("inspect", "--json", path).output)
+    assert facts["info"]["verification"]["passed"] and len(facts["info"]["checkpoint_sha256"]) == 64
+    compared = cast_export("compare", checkpoint, path)
+    assert compared.exit_code == 0 and "same class" in compared.output
+
+
+def test_unverified_is_said(checkpoint, tmp_path):
+    done = cast_export("--ckpt", checkpoint, "--out", tmp_path / "vit.onnx", "--no-verify", "--batch", "0")
+    assert done.exit_code == 0 and "not verified" in done.output
+    assert "not verified" in cast_export("inspect", tmp_path / "vit.onnx").output
+
+
+def test_inspect_a_checkpoint(checkpoint):
+    shown = cast_export("inspect", checkpoint)
+    assert shown.exit_code == 0 and "vit_conv" in shown.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "one of --ckpt, --model and --onnx"),
+        (("--ckpt", "no.pth"), "no.pth does not exist"),
+        (("--model", "cast_huge"), "cast_huge"),
+        (("--onnx", "x.onnx"), "no --trt"),
+        (("--ckpt", "{here}", "--out", "{folder}/x.txt"), "a .onnx file"),
+        (("--ckpt", "{here}", "--out", "{folder}/missing/x.onnx"), "must exist and be writable"),
+        (("--ckpt", "{here}", "--out", "{folder}/x.onnx", "--image-size", "64"), "224 x 224"),
+        (("--ckpt", "{here}", "--out", "{folder}/x.onnx", "--precision", "int8"), "calibrated on real images"),
+        (("inspect", "no.onnx"), "no.onnx"),
+    ],
+)
+def test_mistakes_end_with_one_message(checkpoint, tmp_path, arguments, message):
+    done = cast_export(*(part.format(here=checkpoint, folder=tmp_path) for part in arguments))
+    assert done.exit_code == 1
+    assert message in done.output and "Traceback" not in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_inspect_foreign_and_truncated_files(tmp_path):
+    (tmp_path / "short.onnx").write_bytes(b"\x08\x07\x12\x99\x99\x01abc")
+    assert "complete ONNX graph" in cast_export("inspect", tmp_path / "short.onnx").output
+    (tmp_path / "a.engine").write_bytes(b"plan")
+    assert "record beside it" in cast_export("inspect", tmp_path / "a.engine").output
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from click.testing import CliRunner; from cast_sdk.export.cli import main; "
+        "assert CliRunner().invoke(main, ['--help']).exit_code == 0; "
+        "print([name for name in ('torch', 'onnx', 'onnxruntime', 'cv2', 'numpy') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() in ("[]", "['numpy']")
