@@ -1,4 +1,5 @@
-"""What dense segmentation must beat: the most frequent class everywhere, and a classifier of superpixel colours."""
+"""What dense segmentation must beat (the most frequent class everywhere, a classifier of superpixel colours), and the
+best that a class per superpixel can reach."""
 
 from __future__ import annotations
 
@@ -96,6 +97,18 @@ def superpixel_colour(
         image, label = val.read(index)
         features, superpixels = superpixel_features(image, settings, position)
         confusion.update(forest.predict(features)[superpixels], label)
+    return confusion
+
+
+def superpixel_oracle(val: DenseSplit, settings: SuperpixelSettings) -> ConfusionMatrix:
+    """Every superpixel gets its majority class of the ground truth: no class per superpixel can do better."""
+    confusion = ConfusionMatrix(len(val.class_names))
+    for index in range(len(val)):
+        image, label = val.read(index)
+        superpixels = superpixels_for(image, settings)
+        pairs = superpixels.ravel().astype(np.int64) * 256 + label.ravel()
+        counts = np.bincount(pairs, minlength=(int(superpixels.max()) + 1) * 256).reshape(-1, 256)
+        confusion.update(counts[:, : len(val.class_names)].argmax(1)[superpixels], label)
     return confusion
 
 

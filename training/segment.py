@@ -134,7 +134,7 @@ def evaluate_command(
         world.finish()
 
 
-@main.command("baselines", help="Mean IoU of the majority class and of classifiers of superpixel colours.")
+@main.command("baselines", help="What a model must beat, and what superpixels allow at best.")
 @click.option("--recipe", required=True, help="Recipe whose data set and superpixels to use.")
 @click.option("--data", required=True, type=click.Path(path_type=Path), help=_SPLIT_HELP)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for baselines.json.")
@@ -145,7 +145,7 @@ def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
     from cast_sdk.artifact import atomic_write
     from cast_sdk.training.data.dense import open_split
     from cast_sdk.training.data.transforms import settings
-    from cast_sdk.training.dense_baselines import majority_class, superpixel_colour
+    from cast_sdk.training.dense_baselines import majority_class, superpixel_colour, superpixel_oracle
     from cast_sdk.training.launch import errors_for_people
     from cast_sdk.training.recipe import load_recipe
 
@@ -160,6 +160,7 @@ def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
             "majority class": majority_class(*splits, every),
             "superpixel colour": superpixel_colour(*splits, superpixels, False, every),
             "superpixel colour and position": superpixel_colour(*splits, superpixels, True, every),
+            "true class of every superpixel": superpixel_oracle(splits[1], superpixels),
         }
         out.mkdir(parents=True, exist_ok=True)
         with atomic_write(out / "baselines.json") as temporary:
