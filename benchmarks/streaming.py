@@ -54,10 +54,33 @@ class WaitingBackend:
         """Nothing to free."""
 
 
-def milliseconds(action: Callable[[], object], frames: int) -> float:
-    started = time.perf_counter()
-    action()
-    return (time.perf_counter() - started) / frames * 1e3
+class Times:
+    """Milliseconds per frame of one way of working, round by round."""
+
+    def __init__(self) -> None:
+        self.wall: list[float] = []
+        self.processor: list[float] = []  # of all threads: other load on the machine hardly changes it
+
+    def take(self, action: Callable[[], object], frames: int) -> None:
+        wall, processor = time.perf_counter(), time.process_time()
+        action()
+        self.wall.append((time.perf_counter() - wall) / frames * 1e3)
+        self.processor.append((time.process_time() - processor) / frames * 1e3)
+
+
+def measure(ways: dict[str, Callable[[], object]], frames: int, rounds: int) -> dict[str, Times]:
+    """All ways in turns, round by round, and their table."""
+    times = {name: Times() for name in ways}
+    for _ in range(rounds):
+        for name, action in ways.items():
+            times[name].take(action, frames)
+    print("  ms per frame      median      min   processor time, median")
+    for name, taken in times.items():
+        print(
+            f"  {name:12} {statistics.median(taken.wall):11.2f} {min(taken.wall):8.2f}"
+            f" {statistics.median(taken.processor):12.2f}"
+        )
+    return times
 
 
 def waiting(frames: list[np.ndarray], wait: float, rounds: int, workers: int) -> None:
@@ -71,15 +94,13 @@ def waiting(frames: list[np.ndarray], wait: float, rounds: int, workers: int) ->
         "stream": lambda: sum(1 for _ in rt.stream(frames, workers=workers)),
         "loop": lambda: [rt.segment(frame) for frame in frames],
     }
-    times: dict[str, list[float]] = {name: [] for name in stages}
-    for _ in range(rounds):
-        for name, action in stages.items():
-            times[name].append(milliseconds(action, len(frames)))
-    print(f"\nnetwork that waits {wait * 1e3:g} ms, {workers} superpixel worker(s): ms per frame, median (min)")
-    for name, values in times.items():
-        print(f"  {name:12} {statistics.median(values):7.2f} ({min(values):.2f})")
-    slowest = [max(times["superpixels"][i] / workers, times["model"][i], times["finish"][i]) for i in range(rounds)]
-    shares = [alone / stream for alone, stream in zip(slowest, times["stream"], strict=True)]
+    print(f"\nnetwork that waits {wait * 1e3:g} ms, {workers} superpixel worker(s)")
+    times = measure(stages, len(frames), rounds)
+    shares = [
+        max(times["superpixels"].wall[i] / workers, times["model"].wall[i], times["finish"].wall[i])
+        / times["stream"].wall[i]
+        for i in range(rounds)
+    ]
     print(f"  stream reaches {statistics.median(shares):.1%} of the slowest stage alone (worst {min(shares):.1%})")
 
 
@@ -93,15 +114,10 @@ def real(model: str | None, threads: int | None, frames: list[np.ndarray], round
         "loop": lambda: [rt.segment(frame) for frame in frames],
         "stream": lambda: sum(1 for _ in rt.stream(frames, workers=workers)),
     }
-    times: dict[str, list[float]] = {name: [] for name in ways}
     rt.segment(frames[0])
-    for _ in range(rounds):
-        for name, action in ways.items():
-            times[name].append(milliseconds(action, len(frames)))
-    ratios = [loop / stream for loop, stream in zip(times["loop"], times["stream"], strict=True)]
-    print(f"\n{rt!r}: ms per frame, median (min)")
-    for name, values in times.items():
-        print(f"  {name:12} {statistics.median(values):7.2f} ({min(values):.2f})")
+    print(f"\n{rt!r}")
+    times = measure(ways, len(frames), rounds)
+    ratios = [loop / stream for loop, stream in zip(times["loop"].wall, times["stream"].wall, strict=True)]
     print(f"  stream is {statistics.median(ratios):.2f} times as fast (worst {min(ratios):.2f})")
 
 
