@@ -282,3 +282,42 @@ def test_documented_python(monkeypatch, tmp_path):
     for block in blocks:
         exec(block, names)
     assert names["seg"].index > 0 and names["labels"][4].shape == (48, 64)
+
+
+class FakeWindows:
+    """cv2's window functions with a script of pressed keys."""
+
+    WINDOW_NORMAL, WND_PROP_VISIBLE, error = 0, 4, cv2.error
+
+    def __init__(self, keys):
+        self.keys, self.shown, self.destroyed = iter(keys), [], 0
+
+    def namedWindow(self, title, flags):
+        pass
+
+    def imshow(self, title, picture):
+        self.shown.append(picture)
+
+    def waitKey(self, milliseconds):
+        return next(self.keys)
+
+    def getWindowProperty(self, title, name):
+        return 1.0
+
+    def destroyWindow(self, title):
+        self.destroyed += 1
+
+
+def test_window_keys(monkeypatch, tmp_path):
+    monkeypatch.setenv("DISPLAY", ":9")
+    monkeypatch.chdir(tmp_path)
+    windows = FakeWindows([ord("0"), ord("+"), ord("b"), ord(" "), -1, ord("s"), ord(" "), ord("9"), -1, ord("q")])
+    monkeypatch.setattr(camera, "import_cv2", lambda: windows)
+    window = camera.Window(level=2, levels=4)
+    count = camera.run(StandIn().stream("test://?width=64&height=48&rate=0"), [window])
+    window.close()
+    assert count == 6  # three frames, one that stays while paused, two more; q ends at the seventh
+    assert (window._level, window._lines, round(window._alpha, 2)) == (4, False, 0.65)
+    assert len(windows.shown) == 10 and windows.shown[0].shape == (48, 64, 3) and windows.destroyed == 1
+    assert not np.array_equal(windows.shown[0], windows.shown[1])
+    assert len(list(tmp_path.glob("cast-*.png"))) == 1
