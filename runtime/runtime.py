@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from cast_sdk.runtime.backends import Backend, open_backend
 from cast_sdk.runtime.preprocess import FITS, Fit, Frame, Prepared
 from cast_sdk.runtime.result import Segmentation
 from cast_sdk.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from cast_sdk.runtime.streaming import Stream
 
 _LARGEST_BATCH = 16  # of a model with a dynamic batch; more gains nothing and costs memory
 
@@ -105,7 +108,7 @@ class Runtime:
         prepared = [self.add_superpixels(self.prepare(frame)) for frame in frames]
         return [self.finish(item, row) for item, row in zip(prepared, self.infer(prepared), strict=True)]
 
-    def stream(self, source: str | int | os.PathLike[str] | Iterable[Frame], **options: Any) -> Iterator[Segmentation]:
+    def stream(self, source: str | int | os.PathLike[str] | Iterable[Frame], **options: Any) -> Stream:
         """Results of a camera, video, folder or any iterable of frames, pipelined and in order.
 
         See `cast_sdk.runtime.streaming.stream` for the options.
