@@ -1,6 +1,7 @@
 """Check a data set's folder, convert what needs converting, and say what to download and where it goes.
 
     python training/prepare_data.py --help
+    python training/prepare_data.py imagenet100 --data ILSVRC2014/Img --out ILSVRC2014/Img-100
     python training/prepare_data.py ade20k --data ADEChallengeData2016
     python training/prepare_data.py voc --data VOCdevkit
 Downloads nothing. `python -m cast_sdk.training.prepare_data` is the same program.
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import click
 
-from cast_sdk.training.prepare_dense import COMMANDS
+from cast_sdk.training import prepare_dense, prepare_imagenet
 
 
 @click.group(help=(__doc__ or "").partition("\n")[0])
@@ -18,7 +19,7 @@ def main() -> None:
     pass
 
 
-for command in COMMANDS:
+for command in (*prepare_imagenet.COMMANDS, *prepare_dense.COMMANDS):
     main.add_command(command)
 
 
