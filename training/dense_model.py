@@ -47,6 +47,10 @@ def build_segmenter(recipe: Recipe, split: DenseSplit) -> Segmenter:
         )
     if recipe.model.init:
         load_encoder(model.encoder, recipe.model.init)
+    if recipe.model.dropout is not None:
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = recipe.model.dropout
     # The encoder's norm and classifier do not reach the output; DDP wants a gradient for all the rest.
     model.encoder.norm.requires_grad_(False)
     model.encoder.head.requires_grad_(False)

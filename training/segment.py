@@ -169,6 +169,37 @@ def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
             print(f"{name}: {pairs_text(result.to_dict())}")
 
 
+@main.command("pictures", help="Draw a run's curve, and some images with truth and prediction.")
+@click.option("--recipe", required=True, help="Recipe of the run.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help=_SPLIT_HELP)
+@click.option("--run", "run", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option("--baselines", type=click.Path(path_type=Path), help="baselines.json to draw as lines.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder for RECIPE_curve.png and RECIPE_examples.jpg."
+)
+@click.option("--images", default=3, show_default=True, help="Validation images, evenly spaced.")
+def pictures_command(recipe: str, data: Path, run: Path, baselines: Path | None, out: Path, images: int) -> None:
+    from cast_sdk.models import load_model
+    from cast_sdk.training.data.dense import open_split
+    from cast_sdk.training.dense_model import Inference, predict
+    from cast_sdk.training.dense_pictures import draw_curve, draw_examples
+    from cast_sdk.training.launch import errors_for_people
+    from cast_sdk.training.recipe import load_recipe
+
+    with errors_for_people():
+        settings = load_recipe(recipe, (), "segment")
+        split = open_split(settings.dense.data, data, "val")
+        model: Any = load_model(run / "best_checkpoint.pth", sampler=settings.model.sampler)
+        check_classes(model, split, run / "best_checkpoint.pth")
+        out.mkdir(parents=True, exist_ok=True)
+        draw_curve(run, out / f"{settings.name}_curve.png", baselines)
+        how = Inference(settings.dense, settings.dense.stride)
+        pairs = [split.read(len(split) * index // images) for index in range(images)]
+        examples = [(image, label, predict(model, image, how)) for image, label in pairs]
+        draw_examples(examples, split, palette(split), out / f"{settings.name}_examples.jpg")
+        print(f"wrote {settings.name}_curve.png and {settings.name}_examples.jpg to {out}")
+
+
 def train(
     recipe: Recipe, splits: dict[str, DenseSplit], world: World, options: Options, workers: int = 0
 ) -> dict[str, float]:

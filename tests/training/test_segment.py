@@ -203,6 +203,10 @@ def test_training_resumes_bit_for_bit_and_evaluates(camvid, tmp_path):
     assert len(list((tmp_path / "eval" / "images" / "pred").glob("*.png"))) == 4
     predicted = np.array(Image.open(next((tmp_path / "eval" / "images" / "pred").glob("*.png"))))
     assert predicted.shape == (120, 160) and predicted.max() < 11
+    result = run("pictures", *arguments[:4], "--run", tmp_path / "whole", "--out", tmp_path / "docs", "--images", 2)
+    assert result.exit_code == 0, result.output
+    assert Image.open(tmp_path / "docs" / "camvid_cast_tiny_curve.png").width > 800
+    assert Image.open(tmp_path / "docs" / "camvid_cast_tiny_examples.jpg").width > 800
     multi = run("evaluate", *arguments, "--out", tmp_path / "eval", "--multi-scale")
     assert multi.exit_code == 0 and (tmp_path / "eval" / "scores_ms.json").is_file()
     refused = run("evaluate", *arguments[:4], "--ckpt", tmp_path / "whole" / "log.jsonl", "--out", tmp_path / "eval")
