@@ -170,7 +170,8 @@ class Window:
 
     def show(self, result: Segmentation) -> None:
         while True:
-            picture = result.plot(self._level, alpha=self._alpha, boundaries=self._lines)
+            level = self._level if self._levels else None  # a model without segments: the frame and its class
+            picture = result.plot(level, alpha=self._alpha, boundaries=self._lines)
             self._cv2.imshow(self.TITLE, picture)
             key = self._cv2.waitKey(30 if self._paused else 1) & 0xFF
             if key in (27, ord("q")) or self._cv2.getWindowProperty(self.TITLE, self._cv2.WND_PROP_VISIBLE) < 1:

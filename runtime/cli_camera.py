@@ -46,7 +46,7 @@ def main(
     serve: str | None,
     record: str | None,
     headless: bool,
-    level: int,
+    level: int | None,
     max_latency: float | None,
     stall: float,
     frames: int | None,
@@ -99,7 +99,9 @@ def main(
                 sink.status(status)
 
         levels = len(runtime.spec.clusters)
-        if level > levels:
+        if level is None:
+            level = min(2, levels)
+        elif level > levels:
             raise InputError(f"{runtime.spec.name} has levels 0..{levels}.", found=f"--level {level}")
         click.echo(f"{runtime!r}\nsource {opened.uri}", err=True)
         add(camera.Terminal())
@@ -108,7 +110,7 @@ def main(
             from cast_sdk.runtime.record import Recorder
 
             rate = wanted["rate"] or getattr(opened, "rate", None) or 30.0
-            recorder = Recorder(record, rate=rate, live=opened.live, level=level, source=opened.uri)
+            recorder = Recorder(record, rate=rate, live=opened.live, level=level if levels else None, source=opened.uri)
             add(camera.Recording(recorder))
         if serve:
             from cast_sdk.runtime.web.server import WebView, parse_address

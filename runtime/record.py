@@ -40,7 +40,7 @@ class Recorder:
         rate: frames per second of the video.
         live: keep the clock: a frame fills the video up to its own time, so that the film lasts as long as the scene.
             Otherwise every result is one frame of the video.
-        level: level that is drawn.
+        level: level that is drawn; None: the frame with its class, for models without segments.
         source: name of the source, for the JSON.
         partial: keep a recording that an error or an interruption ends early.
         draw: further options of `Segmentation.plot`.
@@ -56,7 +56,7 @@ class Recorder:
         *,
         rate: float = 30.0,
         live: bool = False,
-        level: int = 2,
+        level: int | None = 2,
         source: str = "",
         partial: bool = True,
         **draw: Any,

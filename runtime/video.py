@@ -63,7 +63,14 @@ def segment_video(
     source = FileSource(os.fspath(path), SourceOptions())
     film, _ = video_outputs(path, out_dir, suffix)
     with (
-        Recorder(film, rate=source.rate, level=level, source=os.fspath(path), partial=False, **draw) as recorder,
+        Recorder(
+            film,
+            rate=source.rate,
+            level=level if rt.spec.clusters else None,
+            source=os.fspath(path),
+            partial=False,
+            **draw,
+        ) as recorder,
         stream(rt, source) as results,
     ):
         for result in results:

@@ -188,7 +188,10 @@ class WebView:
             return JSONResponse({"error": "There is no frame yet."}, status_code=503)
         async with self._photos:
             picture = await asyncio.to_thread(
-                lambda: encode(result.plot(int(level), alpha=alpha, boundaries=bool(boundaries)), ".jpg")
+                lambda: encode(
+                    result.plot(int(level) if result.hierarchy else None, alpha=alpha, boundaries=bool(boundaries)),
+                    ".jpg",
+                )
             )
         return Response(picture, media_type="image/jpeg")
 

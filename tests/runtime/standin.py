@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import numpy as np
@@ -17,13 +18,13 @@ SIDE, GRID = 96, 12
 class StandInBackend:
     """Superpixel s belongs to segment s // 4, s // 12, s // 36 and s // 72; the class follows the mean colour.
 
-    `wait` seconds pass without using the CPU, as with a network on another device.
+    `wait` seconds pass without using the CPU, as with a network on another device. `flat`: no segments.
     """
 
     device = "cpu"
 
-    def __init__(self, wait: float = 0.0) -> None:
-        self.wait, self.closed, self.runs = wait, False, 0
+    def __init__(self, wait: float = 0.0, *, flat: bool = False) -> None:
+        self.wait, self.closed, self.runs, self.flat = wait, False, 0, flat
         self.spec = ModelSpec(
             name="stand_in",
             family="cast",
@@ -36,6 +37,8 @@ class StandInBackend:
             position_grid=GRID,
             class_names=("blue", "green", "red"),
         )
+        if flat:
+            self.spec = dataclasses.replace(self.spec, family="vit", clusters=())
         outputs = ("embedding", "logits", "level1", "level2", "level3", "level4")
         self.info = ExportInfo("fp32", 1, SIDE, SIDE, GRID * GRID, outputs)
 
@@ -56,8 +59,8 @@ class StandInBackend:
 class StandIn(Runtime):
     """The stages of Runtime with a regular grid in place of SEEDS."""
 
-    def __init__(self, wait: float = 0.0) -> None:
-        super().__init__(StandInBackend(wait))
+    def __init__(self, wait: float = 0.0, *, flat: bool = False) -> None:
+        super().__init__(StandInBackend(wait, flat=flat))
 
     def add_superpixels(self, prepared: Prepared) -> Prepared:
         cell = np.arange(SIDE) // (SIDE // GRID)

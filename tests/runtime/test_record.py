@@ -13,6 +13,7 @@ from cast_sdk.errors import CastError, InputError
 from cast_sdk.runtime.record import Recorder, level_maps, read_records
 from cast_sdk.runtime.runtime import Runtime
 from cast_sdk.runtime.video import is_video, segment_video
+from cast_sdk.runtime.web.packet import pack, unpack
 
 
 @pytest.fixture
@@ -67,6 +68,17 @@ def test_crops_are_placed(tmp_path):
     (record,) = read_records(tmp_path / "out.jsonl")[1]
     assert np.array_equal(level_maps(record)[3], result.labels(3))
     assert (result.labels(3) == -1).any()
+
+
+def test_models_without_segments_are_recorded_and_shown(tmp_path):
+    rt = StandIn(flat=True)
+    with Recorder(tmp_path / "out.mp4", level=None) as recorder:
+        for result in rt.stream("test://?width=64&height=48&rate=0&count=2"):
+            recorder.write(result)
+    records = list(read_records(tmp_path / "out.jsonl")[1])
+    assert len(records) == 2 and "levels" not in records[0] and records[0]["top"]
+    header, _, labels = unpack(pack(result))
+    assert labels is None and header["top"] and "parents" not in header
 
 
 def test_odd_and_changing_sizes(rt, tmp_path):
