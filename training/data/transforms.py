@@ -78,8 +78,20 @@ def train_geometry(config: Augment) -> Callable[[Any], Any]:
             "interpolation": 3 if config.interpolation == "bicubic" else 2,
         }
         augment = rand_augment_transform(config.rand_augment, options)
+        for op in augment.ops:
+            if op.name.startswith("Posterize"):
+                op.aug_fn = posterize
         steps += [v2.ToPILImage(), v2.Lambda(augment)]
     return v2.Compose([*steps, v2.PILToTensor()] if config.rand_augment else steps)
+
+
+def posterize(image: Any, bits: int, **_: Any) -> Any:
+    """Keep `bits` of each channel. timm may ask for 0, which means black and which new versions of Pillow refuse."""
+    from PIL import Image, ImageOps
+
+    if bits >= 8:
+        return image
+    return ImageOps.posterize(image, bits) if bits else Image.new(image.mode, image.size)
 
 
 def eval_geometry(config: Augment) -> Callable[[Any], Any]:
