@@ -107,7 +107,7 @@ def check_before_export(request: BuildRequest, say: Say) -> None:
     except MissingDependencyError:
         if flavor == "rtx" or gpu is not None:
             raise
-        say(f"no engine will be built here; {request.onnx.name} is made and verified for the target device")
+        say(f"no engine will be built here; {request.onnx.name} is made for the target device")
 
 
 def build_and_say(

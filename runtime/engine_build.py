@@ -76,7 +76,12 @@ def build(request: BuildRequest) -> EngineInfo:
     spec, info = check_request(request)
     gpu = find_gpu()
     flavor = choose_flavor(request, gpu)
-    trt = load_tensorrt(flavor)
+    try:
+        trt = load_tensorrt(flavor)
+    except MissingDependencyError as error:
+        if flavor == "tensorrt" and gpu is None:  # installing it here would not help
+            raise _needs_gpu(request, f"; {error.found}") from error
+        raise
     targets = check_environment(request, trt, gpu)
     start = time.perf_counter()
     plan, readback = compile_plan(request, trt, info, targets if trt.compute_capabilities() else ())
@@ -236,11 +241,7 @@ def check_environment(request: BuildRequest, trt: TensorRT, gpu: Gpu | None) -> 
     """
     if trt.flavor == "tensorrt":
         if gpu is None:
-            raise MissingDependencyError(
-                "The flavour tensorrt builds on the GPU that will run the engine.",
-                found=_no_gpu(),
-                remedy=f"copy {request.onnx} to the target device and run there: {request.command('tensorrt')}",
-            )
+            raise _needs_gpu(request)
         if request.hardware_compatible and is_jetson():
             raise ExportError(
                 "Hardware-compatible engines do not exist on Jetson.", found=gpu.name, remedy="leave the option out"
@@ -269,12 +270,17 @@ def check_environment(request: BuildRequest, trt: TensorRT, gpu: Gpu | None) -> 
     return (gpu.target,)
 
 
-def _no_gpu() -> str:
+def _needs_gpu(request: BuildRequest, more: str = "") -> MissingDependencyError:
     try:
         open_cuda()
+        found = "no GPU"
     except MissingDependencyError as error:
-        return str(error.found)
-    return "no GPU"
+        found = str(error.found)
+    return MissingDependencyError(
+        "The flavour tensorrt builds on the GPU that will run the engine.",
+        found=found + more,
+        remedy=f"copy {request.onnx} to the target device and run there: {request.command('tensorrt')}",
+    )
 
 
 # build ----------------------------------------------------------------------------------------------------------------
