@@ -154,8 +154,11 @@ class LoweredStem(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         x = (image.float() - self.offset).permute(0, 3, 1, 2)
-        if any(self.padding):  # the padding of the reference is zero after the normalisation
-            x = F.pad(x, (0, self.padding[1], 0, self.padding[0]))
+        down, right = self.padding  # the padding of the reference is zero after the normalisation
+        if down:
+            x = torch.cat([x, x[:, :, :down] * 0], 2)
+        if right:
+            x = torch.cat([x, x[:, :, :, :right] * 0], 3)
         x = x.to(self.dtype)
         for convolution in self.convolutions:
             x = convolution(x)
