@@ -27,7 +27,7 @@ SIDE, COUNT = 224, 196
 class WaitingBackend:
     """A network on another device: `wait` seconds without using the CPU."""
 
-    device = "cpu"
+    device = "cuda"  # so that `stream` plans for a network that does not share the CPU
     spec = ModelSpec(
         name="waiting",
         family="cast",

@@ -61,6 +61,7 @@ def stream(
     latest: bool | None = None,
     max_latency: float | None = None,
     workers: int | None = None,
+    network_workers: int | None = None,
     in_flight: int | None = None,
     stall_timeout: float | None = 60.0,
     on_status: Callable[[Status], None] | None = None,
@@ -76,6 +77,8 @@ def stream(
         max_latency: seconds; older frames are shed where a newer one waits.
         workers: threads that prepare frames and compute superpixels. Default: one where the network shares the CPU
             with them, else all cores but one, at most four.
+        network_workers: runs of the network side by side. Default: two for files on the CPU, because one run leaves
+            cores idle between its parallel parts; else one, because a second one would only add latency.
         in_flight: most frames between source and caller, see `Pipeline`.
         stall_timeout: seconds after which a stage that does not return is an error; None: never.
         on_status: called with the source's `Status` when it changes (connection lost, opened again), from the
@@ -94,6 +97,9 @@ def stream(
         opened.on_status = on_status
     if workers is None:
         workers = 1 if rt.device == "cpu" else max(1, min(4, default_threads() - 1))
+    newest = opened.live if latest is None else latest
+    if network_workers is None:
+        network_workers = 2 if rt.device == "cpu" and not newest and default_threads() > 1 else 1
     batch = rt.info.batch or 1
 
     def network(prepared: Any) -> Any:
@@ -103,13 +109,12 @@ def stream(
 
     stages = [
         Stage("superpixels", lambda frame: rt.add_superpixels(rt.prepare(frame)), workers),
-        Stage("model", network, batch=batch),
+        Stage("model", network, network_workers, batch),
         Stage("finish", lambda pair: rt.finish(*pair)),
     ]
-    newest = opened.live if latest is None else latest
     if in_flight is None:
         # The short last stage needs no frame of its own where each one costs latency.
-        in_flight = workers + batch if newest else workers + 2 * batch + 2
+        in_flight = workers + network_workers * batch + (0 if newest else batch + 2)
     pipeline = Pipeline(
         opened,
         stages,
