@@ -113,7 +113,16 @@ def class_histogram(superpixels: Tensor, target: Tensor, count: int, classes: in
     return counts.scatter_add_(1, index, valid.float()).view(n, count, classes)
 
 
-def superpixel_cross_entropy(scores: Tensor, superpixels: Tensor, target: Tensor) -> Tensor:
+def class_weights(pixels: npt.NDArray[np.int64], power: float) -> Tensor:
+    """Loss weights (1 / share of pixels)^power, with mean 1 over the pixels; 0 for classes without any: float32 [n]."""
+    share = pixels / pixels.sum()
+    weights = np.where(share > 0, np.maximum(share, 1e-12) ** -power, 0.0)
+    return torch.from_numpy(weights / (weights * share).sum()).float()
+
+
+def superpixel_cross_entropy(
+    scores: Tensor, superpixels: Tensor, target: Tensor, weights: Tensor | None = None
+) -> Tensor:
     """Mean cross entropy over the pixels that count, from one score per superpixel.
 
     Every pixel of a superpixel has the same scores, so counting its classes gives the same value and gradient as
@@ -123,9 +132,12 @@ def superpixel_cross_entropy(scores: Tensor, superpixels: Tensor, target: Tensor
         scores: [N,S,classes].
         superpixels: integer [N,H,W].
         target: integer [N,H,W], 255 for pixels that do not count.
+        weights: [classes], how much a pixel of each class counts; the mean is over the weights, as in torch.
     """
     counts = class_histogram(superpixels, target, scores.shape[1], scores.shape[2])
-    return -(counts * scores.float().log_softmax(-1)).sum() / counts.sum().clamp(min=1)
+    if weights is not None:
+        counts = counts * weights
+    return -(counts * scores.float().log_softmax(-1)).sum() / counts.sum().clamp(min=1e-6)
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,7 @@ class Dense:
     crop: int = 512  # training crop
     category_cap: float = 0.75  # crops in which one class covers more are drawn again, up to 10 times
     photometric: bool = True  # brightness, contrast, saturation, hue
+    class_balance: float = 0.0  # power x: a class weighs 1 / (its share of pixels)^x in the loss
     window: int = 512  # sliding windows of validation and evaluation
     train_stride: int = 512  # validation while training
     stride: int = 480  # final evaluation

@@ -235,6 +235,13 @@ class Segmentation:
     ) -> None:
         self.recipe, self.model, self.views, self.validation, self.world = recipe, model, views, validation, world
         self.wrapped = world.wrap(model, recipe.train.sync_bn)
+        self.weights: Tensor | None = None
+        if recipe.dense.class_balance:
+            from cast_sdk.training.dense_baselines import class_pixels
+            from cast_sdk.training.dense_model import class_weights
+
+            pixels = class_pixels(views.split, range(len(views)))
+            self.weights = class_weights(pixels, recipe.dense.class_balance).to(world.device)
 
     def loss(self, batch: Any) -> Tensor:
         from cast_sdk.training.data.transforms import normalise
@@ -242,7 +249,7 @@ class Segmentation:
 
         images, superpixels, target = (part.to(self.world.device, non_blocking=True) for part in batch)
         scores = self.wrapped(normalise(images), superpixels, self.views.count()).dense
-        return superpixel_cross_entropy(scores, superpixels, target)
+        return superpixel_cross_entropy(scores, superpixels, target, self.weights)
 
     def after_step(self, fraction: float) -> None:
         pass

@@ -18,7 +18,7 @@ from cast_sdk.models.dense import spread
 from cast_sdk.training import segment, windows
 from cast_sdk.training.data.dense import open_split
 from cast_sdk.training.data.dense_transforms import DenseViews, pad, photometric, random_crop, scaled_size
-from cast_sdk.training.dense_model import build_segmenter, class_histogram, superpixel_cross_entropy
+from cast_sdk.training.dense_model import build_segmenter, class_histogram, class_weights, superpixel_cross_entropy
 from cast_sdk.training.recipe import list_recipes, load_recipe
 
 TINY = {"embed_dim": 48, "depths": [1, 1, 1, 1], "num_heads": 4, "clusters": [16, 8, 4, 2], "decoder_layers": 1}
@@ -84,6 +84,10 @@ def test_loss_on_superpixels_is_the_pixel_loss():
     pixels = F.cross_entropy(spread(scores, superpixels, 14, 10), target, ignore_index=255)
     torch.testing.assert_close(ours, pixels)
     torch.testing.assert_close(gradient, torch.autograd.grad(pixels, scores)[0])
+    weights = class_weights(np.array([50, 30, 15, 5, 0]), 0.5)
+    assert weights[4] == 0 and float(weights[3] / weights[0]) == pytest.approx(10**0.5)
+    weighted = F.cross_entropy(spread(scores, superpixels, 14, 10), target, weights, ignore_index=255)
+    torch.testing.assert_close(superpixel_cross_entropy(scores, superpixels, target, weights), weighted)
     assert class_histogram(superpixels, target, 9, 5).sum() == (target != 255).sum()
     assert superpixel_cross_entropy(scores, superpixels, torch.full_like(target, 255)) == 0
 
