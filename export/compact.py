@@ -1,7 +1,7 @@
-"""Half the size of an ONNX file: weights stored in float16 and widened to float32 before use.
+"""A smaller ONNX file with the same numbers: weights that are exact in float16 are stored so and widened before use.
 
-The graph computes in float32 as before; runtimes fold the casts when they load the file. Only the rounding of the
-weights to half precision remains, which is what a checkpoint in half precision has too.
+The weights of a checkpoint in half precision are, unless the lowering folded something into them. The graph computes
+in float32 as before; runtimes fold the casts when they load the file.
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ if TYPE_CHECKING:
 SMALLEST = 1024  # numbers; smaller tensors are not worth a node
 
 
-def store_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of the model with every large float32 initializer stored as float16 and a Cast that widens it."""
+def compact(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of the model with large float32 initializers stored as float16 and a Cast where that loses nothing."""
     import onnx
     from onnx import helper, numpy_helper
 
     out = onnx.ModelProto()
     out.CopyFrom(model)
     casts = []
-    for index, tensor in enumerate(out.graph.initializer):
+    for tensor in out.graph.initializer:
         if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST:
             continue
-        name = tensor.name
         value = numpy_helper.to_array(tensor)
-        limit = np.finfo(np.float16).max
-        half = np.clip(value, -limit, limit).astype(np.float16)
-        out.graph.initializer[index].CopyFrom(numpy_helper.from_array(half, f"{name}_f16"))
+        with np.errstate(over="ignore"):
+            half = value.astype(np.float16)
+        if not np.array_equal(half.astype(np.float32), value):
+            continue
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(half, f"{name}_f16"))
         casts.append(helper.make_node("Cast", [f"{name}_f16"], [name], f"{name}_widen", to=onnx.TensorProto.FLOAT))
     nodes = [*casts, *out.graph.node]
     del out.graph.node[:]
