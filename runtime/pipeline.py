@@ -66,7 +66,10 @@ class _Core:
     ) -> None:
         self.source, self.stages, self.stop = source, tuple(stages), stop
         self.window, self.latest, self.max_latency = in_flight, latest, max_latency
-        self.changed = threading.Condition()
+        # One lock, and a condition per kind of waiter, so that a change wakes only those whom it concerns.
+        self.lock = threading.Lock()
+        self.room, self.done = threading.Condition(self.lock), threading.Condition(self.lock)
+        self.work_for = [threading.Condition(self.lock) for _ in self.stages]
         self.pending: Item | None = None  # read, not yet in a stage
         self.waiting: list[list[tuple[int, Item]]] = [[] for _ in self.stages[1:]]  # heaps by sequence
         self.arrived = [0 for _ in self.stages[1:]]  # values that reached each heap, or never will
@@ -107,18 +110,18 @@ class _Core:
                 close()
         except Exception as caught:
             error = error or caught
-        with self.changed:
+        with self.lock:
             self.source_error, self.source_ended = error, True
-            self.changed.notify_all()
+            self.wake()
 
     def offer(self, item: Item) -> None:
-        with self.changed:
+        with self.lock:
             if self.latest:
                 self.dropped += self.pending is not None
             else:
-                self.changed.wait_for(lambda: self.closed or self.pending is None)
+                self.room.wait_for(lambda: self.closed or self.pending is None)
             self.pending = item
-            self.changed.notify_all()
+            self.work_for[0].notify()
 
     def work(self, number: int) -> None:
         stage, me = self.stages[number], threading.get_ident()
@@ -137,28 +140,28 @@ class _Core:
             finally:
                 del self.busy[me]
             elapsed = (time.monotonic() - started) * 1e3 / len(items)
-            with self.changed:
+            with self.lock:
                 for item in items:
                     item.timing[stage.name] = elapsed
                     self.hand_on(number, item)
-                self.changed.notify_all()
             del items, item  # an idle worker must not keep a frame alive
 
     def take(self, number: int) -> list[Item]:
         """The next values for a stage; none when the pipeline is closed."""
-        with self.changed:
+        ready = self.work_for[number]
+        with self.lock:
             if number == 0:
-                self.changed.wait_for(lambda: self.closed or (self.pending is not None and self.flying < self.window))
+                ready.wait_for(lambda: self.closed or (self.pending is not None and self.flying < self.window))
                 item, self.pending = self.pending, None
                 if self.closed or item is None:
                     return []
                 item.sequence, item.dropped = self.entered, self.dropped
                 self.entered += 1
                 self.flying += 1
-                self.changed.notify_all()
+                self.room.notify()
                 return [item]
             heap, batch = self.waiting[number - 1], self.stages[number].batch
-            self.changed.wait_for(lambda: self.closed or len(heap) >= batch or (heap and self.enough(number)))
+            ready.wait_for(lambda: self.closed or len(heap) >= batch or (heap and self.enough(number)))
             if self.closed:
                 return []
             while len(heap) > 1 and self.stale(heap[0][1]):
@@ -174,14 +177,17 @@ class _Core:
         if item.failed is None and number + 1 < len(self.stages):
             heapq.heappush(self.waiting[number], (item.sequence, item))
             self.arrived[number] += 1
+            self.work_for[number + 1].notify()
         else:
             self.gone(number)
             self.results[item.sequence] = item
+            self.done.notify()
 
     def gone(self, number: int) -> None:
         """A value at stage `number` will not reach the later ones."""
         for later in range(number, len(self.arrived)):
             self.arrived[later] += 1
+            self.work_for[later + 1].notify()  # a stage may wait for a batch that this one was to fill
 
     def enough(self, number: int) -> bool:
         """Whether a stage should not wait for a fuller batch: nothing more can come before this one is done."""
@@ -198,8 +204,18 @@ class _Core:
 
     def shed(self) -> None:
         self.dropped += 1
+        self.leave()
+        self.done.notify()
+
+    def leave(self) -> None:
+        """One value less in flight."""
         self.flying -= 1
-        self.changed.notify_all()
+        self.work_for[0].notify()
+
+    def wake(self) -> None:
+        """Something changed for everybody."""
+        for condition in (self.room, self.done, *self.work_for):
+            condition.notify_all()
 
     def ready(self) -> Item | None:
         """The next result in order, skipping what was shed and what is stale while a fresher one is ready."""
@@ -211,8 +227,7 @@ class _Core:
             del self.results[self.delivered]
             self.delivered += 1
             if item is not None:
-                self.flying -= 1
-                self.changed.notify_all()
+                self.leave()
                 item.dropped = self.dropped if self.latest or self.max_latency is not None else 0
                 return item
         return None
@@ -226,12 +241,12 @@ class _Core:
     # called by the consumer ------------------------------------------------------------------------------------------
 
     def close(self, timeout: float) -> None:
-        with self.changed:
+        with self.lock:
             self.closed, self.pending = True, None
             self.results.clear()
             for heap in self.waiting:
                 heap.clear()
-            self.changed.notify_all()
+            self.wake()
         if self.stop is not None:
             self.stop()
         deadline = time.monotonic() + timeout
@@ -308,7 +323,7 @@ class Pipeline(Iterator[Item]):
 
     def _next(self) -> Item:
         core = self._core
-        with core.changed:
+        with core.lock:
             while True:
                 if core.closed:
                     raise StopIteration
@@ -325,7 +340,7 @@ class Pipeline(Iterator[Item]):
                         found=_words(core.source_error),
                     ) from core.source_error
                 self._watch()
-                core.changed.wait(_TICK)
+                core.done.wait(_TICK)
         if item.failed is not None:
             stage, error = item.failed
             raise StreamError(f"Stage {stage!r} failed on frame {item.index}.", found=_words(error)) from error

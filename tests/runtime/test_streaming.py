@@ -143,7 +143,7 @@ def test_a_failing_network_surfaces(rt):
 
     good, rt.backend.run = rt.backend.run, run
     with pytest.raises(StreamError, match=r"'model' failed on frame 2.*\n.*out of memory"):
-        list(rt.stream([colour(i) for i in range(9)]))
+        list(rt.stream([colour(i) for i in range(9)], network_workers=1))
     assert len(list(rt.stream([colour(i) for i in range(9)]))) == 9  # the runtime itself is still good
 
 
