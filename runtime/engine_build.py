@@ -25,6 +25,7 @@ from cast_sdk.runtime.engine_record import EngineInfo, write_sidecar
 from cast_sdk.runtime.onnx_metadata import read_description
 from cast_sdk.runtime.tensorrt_api import (
     FLAVORS,
+    INT8_CONVOLUTIONS,
     Flavor,
     Log,
     TensorRT,
@@ -33,6 +34,7 @@ from cast_sdk.runtime.tensorrt_api import (
     installed_flavors,
     is_jetson,
     load_tensorrt,
+    version_tuple,
 )
 from cast_sdk.spec import ModelSpec
 
@@ -306,12 +308,13 @@ def compile_plan(
         memory = builder.build_serialized_network(network, config)
     progress.raise_if_interrupted()
     if memory is None:
-        raise ExportError(
-            f"{trt.name} must be able to build the graph.",
-            found=log.tail(),
-            remedy="out of memory: close other programs or set --workspace to fewer megabytes; "
-            "otherwise report it with this text and the .onnx file",
-        )
+        remedy = "out of memory: close other programs or set --workspace to fewer megabytes; "
+        remedy += "otherwise report it with this text and the .onnx file"
+        first = INT8_CONVOLUTIONS[trt.flavor]
+        if info.precision == "int8" and version_tuple(trt.version) < first:
+            oldest = ".".join(map(str, first))
+            remedy = f"pip install -U '{trt.module.__name__}>={oldest}': older ones build no convolutions in INT8"
+        raise ExportError(f"{trt.name} must be able to build the graph.", found=log.tail(), remedy=remedy)
     if cache is not None and request.timing_cache is not None:
         with atomic_write(request.timing_cache) as temporary:
             temporary.write_bytes(bytes(cache.serialize()))

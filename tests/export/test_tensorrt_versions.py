@@ -195,6 +195,14 @@ def test_a_failed_build_says_what_tensorrt_logged_and_leaves_the_old_engine(grap
     assert sorted(path.name for path in tmp_path.iterdir()) == ["g.engine", "g.engine.json", "g.onnx"]
 
 
+def test_int8_needs_a_version_that_has_int8_convolutions(graph, tmp_path, monkeypatch):
+    _, behaviour = install(monkeypatch, "rtx 1.4")
+    behaviour.builds = False  # as the real 1.4, 1.5 and 1.6 do on quantised convolutions
+    with pytest.raises(ExportError, match=r"RTX 1.4.0.76 must be able to build") as caught:
+        build_engine(graph("int8"), tmp_path / "g.engine", progress=False)
+    assert caught.value.remedy.startswith("pip install -U 'tensorrt_rtx>=1.7'")
+
+
 def test_without_a_layer_list_the_strongly_typed_network_is_read(graph, tmp_path, monkeypatch, no_run):
     _, behaviour = install(monkeypatch, "tensorrt 10.3")
     behaviour.lists_layers = False
