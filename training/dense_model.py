@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from cast_sdk.errors import RecipeError
 from cast_sdk.models import create_model, load_model
-from cast_sdk.models.cast import Cast
 from cast_sdk.models.dense import Segmenter
 from cast_sdk.superpixels import seeds_count, superpixels_for
 from cast_sdk.training import windows
@@ -46,7 +45,7 @@ def build_segmenter(recipe: Recipe, split: DenseSplit) -> Segmenter:
             remedy="--set model.name=segmenter_cast_small",
         )
     if recipe.model.init:
-        load_encoder(model.encoder, recipe.model.init)
+        load_start(model, recipe.model.init)
     if recipe.model.dropout is not None:
         for module in model.modules():
             if isinstance(module, nn.Dropout):
@@ -57,25 +56,34 @@ def build_segmenter(recipe: Recipe, split: DenseSplit) -> Segmenter:
     return model.train()
 
 
-def load_encoder(encoder: Cast, path: str) -> None:
-    """Fill a Segmenter's encoder from a classification checkpoint; the block fusion and the classifier stay random.
+def load_start(model: Segmenter, path: str) -> None:
+    """Fill a Segmenter from a checkpoint.
+
+    From a Segmenter for the same number of classes: everything. From a classification model: the encoder, while block
+    fusion and decoder stay random.
 
     Args:
-        encoder: of family cast_seg_deit.
-        path: checkpoint of a cast_deit, cast or Segmenter model of the same sizes, or "bundled". The fixed positions of
-            a `cast` become the start of learned ones.
+        path: checkpoint of a Segmenter, cast_deit or cast model of the same sizes, or "bundled". The fixed positions
+            of a `cast` become the start of learned ones.
 
     Raises:
         RecipeError: when sizes differ.
         CheckpointError: when the file cannot be opened.
     """
     source = load_model(_bundled() if path == "bundled" else path)
-    source = source.encoder if isinstance(source, Segmenter) else source
-    theirs, ours = source.state_dict(), encoder.state_dict()
-    if "pe_token" in theirs:
-        theirs["pos_embed"] = torch.cat([theirs.pop("pe_token"), theirs["pos_embed"]], 1)
-    own = ("head.", "block_fusion.")
-    wanted = [key for key in ours if not key.startswith(own)]
+    prefix = "encoder."
+    theirs = source.state_dict()
+    if isinstance(source, Segmenter):
+        if source.spec.num_classes != model.spec.num_classes:
+            theirs = {key: value for key, value in theirs.items() if key.startswith(prefix)}
+    else:
+        if "pe_token" in theirs:
+            theirs["pos_embed"] = torch.cat([theirs.pop("pe_token"), theirs["pos_embed"]], 1)
+        theirs = {prefix + key: value for key, value in theirs.items()}
+    ours = model.state_dict()
+    fresh = ("encoder.head.", "encoder.block_fusion.", "decoder.")
+    wanted = [key for key in ours if not key.startswith(fresh) or key in theirs]
+    wanted = [key for key in wanted if not key.startswith("encoder.head.")]
     misfit = [key for key in wanted if key not in theirs or theirs[key].shape != ours[key].shape]
     if misfit:
         key = misfit[0]
@@ -85,8 +93,7 @@ def load_encoder(encoder: Cast, path: str) -> None:
             found=f"{path}: {len(misfit)} of {len(wanted)} tensors, first {key}: {there} for {tuple(ours[key].shape)}",
             remedy="set model.options (embed_dim, depths, num_heads, position_grid) to those of the checkpoint",
         )
-    fusion = {key: value for key, value in theirs.items() if key.startswith("block_fusion.") and key in ours}
-    encoder.load_state_dict({**ours, **{key: theirs[key] for key in wanted}, **fusion})
+    model.load_state_dict({**ours, **{key: theirs[key] for key in wanted}})
 
 
 def _bundled() -> Path:

@@ -12,7 +12,7 @@ from golden_tools import GOLDEN
 from PIL import Image
 
 from cast_sdk.errors import InputError, RecipeError
-from cast_sdk.models import create_model, load_model, save_native
+from cast_sdk.models import create_model, load_model, save_native, save_official
 from cast_sdk.models.checkpoints import read_file
 from cast_sdk.models.dense import spread
 from cast_sdk.training import segment, windows
@@ -165,7 +165,13 @@ def test_encoder_from_a_classifier(camvid, tmp_path):
     save_native(other, tmp_path / "other.safetensors")
     with pytest.raises(RecipeError, match="pos_embed"):
         build_segmenter(load_recipe("camvid_cast_tiny", [*SETTINGS, f"model.init={tmp_path}/other.safetensors"]), split)
-    assert build_segmenter(recipe, split).training
+    save_official(model, tmp_path / "segmenter.pth", "segmenter")
+    again = build_segmenter(load_recipe("camvid_cast_tiny", [*SETTINGS, f"model.init={tmp_path}/segmenter.pth"]), split)
+    torch.testing.assert_close(again.decoder.cls_emb, model.decoder.cls_emb)
+    split.class_names = split.class_names[:5]  # other classes: the encoder alone
+    fewer = build_segmenter(load_recipe("camvid_cast_tiny", [*SETTINGS, f"model.init={tmp_path}/segmenter.pth"]), split)
+    torch.testing.assert_close(fewer.encoder.pos_embed, model.encoder.pos_embed)
+    assert fewer.decoder.cls_emb.shape[1] == 5 and build_segmenter(recipe, split).training
 
 
 def test_training_resumes_bit_for_bit_and_evaluates(camvid, tmp_path):
