@@ -34,7 +34,6 @@ from cast_sdk.training.parts_model import (
     score_image,
 )
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
 
 
