@@ -21,7 +21,7 @@ from cast_sdk.export.verify import open_session, run_session
 @pytest.fixture(scope="module")
 def float_graph():
     model = small_model("cast_small")
-    spec, options = graph_options(model.spec)
+    spec, options = graph_options(model.spec, tokens=True)
     lowered = lower(model, options, spec)
     names = [name for name in lowered.output_names if not name.startswith("sampled")]
     return graph.with_outputs(convert(lowered), names), spec, options
@@ -72,6 +72,7 @@ def test_half_precision_agrees_with_the_model(tmp_path):
     assert values["logits", "cosine"] > 0.999
 
 
+STATED = quality.Thresholds(None, None, None, None)
 LOOSE = quality.Thresholds(top1=None, cosine=0.9, matched=0.3, iou=0.1)
 
 
@@ -81,8 +82,10 @@ def test_int8_follows_float(float_graph, inputs, ranges, target):
     quantised = quantize(model, ranges, layers(model), target)
     graph.check(quantised)
     expected, found = run(model, inputs), run(quantised, inputs)
-    logits = [np.stack([row["logits"] for row in rows]).astype(np.float64) for rows in (expected, found)]
-    assert quality.centred_cosine(*logits) > 0.95
+    for one, other in zip(expected, found, strict=True):
+        # What comes before the first sampling: with random weights a changed choice changes everything after it.
+        distance = np.linalg.norm(one["tokens1"] - other["tokens1"])
+        assert 0 < distance < 0.2 * np.linalg.norm(one["tokens1"])
     assert len(quantised.SerializeToString()) < 0.5 * len(model.SerializeToString())
 
 
@@ -103,7 +106,7 @@ def test_each_target_gets_its_own_integers(float_graph, ranges):
             if node.name in names:
                 assert [made[name].op_type for name in node.input[:2]] == ["DequantizeLinear"] * 2
                 assert values[made[node.input[1]].input[0]].dtype == np.int8
-                assert (node.input[2] in made) is biased
+                assert all((name in made) is biased for name in node.input[2:])
         assert graph.operators(quantised)["Relu"] == relus
 
 
@@ -163,7 +166,7 @@ def test_int8_from_one_call(tmp_path):
         calibrate=bundled_photos() * 8,
         keep_float=["*/head/*"],
         images=bundled_photos(),
-        thresholds=LOOSE,
+        thresholds=STATED,
     )
     assert (info.precision, info.target) == ("int8", "onnxruntime")
     names = {check.measure for check in Report.from_dict(info.verification).checks}
@@ -185,11 +188,11 @@ def test_a_shortfall_of_quality_fails(tmp_path):
 
 def test_sensitivity_lists_the_worst_layer_first(float_graph, inputs, ranges):
     model = float_graph[0]
-    names = layers(model)[:3]
+    names = layers(model)[4:7]
     spoiled = {**ranges, activations(model, [names[1]])[0]: Range(-3000.0, 3000.0)}
     table = sensitivity.measure(model, spoiled, reduced.first(inputs, 2), chosen=names)
     assert [len(table), table[0].layer] == [3, names[1]]
-    assert table[0].error > 10 * table[-1].error
+    assert table[0].error > 2 * table[-1].error
     assert names[1] in sensitivity.text(table).splitlines()[1]
 
 
