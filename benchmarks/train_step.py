@@ -5,7 +5,8 @@
 
 A step decodes and augments the images by the DeiT recipe, computes superpixels, and runs forward, backward and AdamW.
 Both sides share the model code; the reference side has what its recipe prescribes: OpenCV's SEEDS in the loader and
-farthest-point sampling in float64. Ours has the package's SEEDS kernel and `sampler: matrix`.
+farthest-point sampling in float64. Ours has the package's SEEDS kernel, `sampler: matrix`, the stem channels last
+(`train.channels_last`) and torch's fused AdamW, as our recipes do.
 
 Times are processor time of the process, which other programs on the machine hardly change; on one thread (the default)
 that is the time of a quiet machine. Ratios are taken per round and their median is given.
@@ -35,6 +36,7 @@ from cast_sdk.superpixels.kernels import NativeKernel, OpenCVKernel
 from cast_sdk.training.data.dataset import Images, LabelledViews
 from cast_sdk.training.data.sources import ImageSource
 from cast_sdk.training.data.transforms import denormalised_uint8
+from cast_sdk.training.optim import decay_groups, trainable
 from cast_sdk.training.recipe import load_recipe
 
 PARTS = ("images", "superpixels", "forward", "backward", "optimizer")
@@ -43,10 +45,13 @@ PARTS = ("images", "superpixels", "forward", "backward", "optimizer")
 class Step:
     """A model, its optimizer and a way to make superpixels; calling it runs one step and returns seconds per part."""
 
-    def __init__(self, views: LabelledViews, kernel: Any, sampler: Any, bf16: bool) -> None:
+    def __init__(self, views: LabelledViews, kernel: Any, sampler: Any, ours: bool, bf16: bool) -> None:
         torch.manual_seed(0)
         self.model = create_model("cast_deit_small", sampler=sampler, drop_path=0.1).train()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, weight_decay=0.05)
+        self.layout = torch.channels_last if ours else torch.contiguous_format
+        self.model.patch_embed.to(memory_format=self.layout)
+        groups = decay_groups(trainable(self.model), 0.05, "timm")
+        self.optimizer = torch.optim.AdamW(groups, lr=1e-4, fused=ours)
         settings = views.settings
         self.kernel = kernel(224, 224, settings.count, settings.bins, settings.iterations)
         self.views, self.bf16, self.count = views, bf16, settings.count
@@ -59,7 +64,7 @@ class Step:
     def __call__(self, first: int, batch: int) -> list[float]:
         clock = [time.process_time()]
         items = [self.views[(first + i) % len(self.views), 0, first + i] for i in range(batch)]
-        images = torch.stack([item[0] for item in items])
+        images = torch.stack([item[0] for item in items]).contiguous(memory_format=self.layout)
         targets = torch.tensor([item[2] for item in items])
         clock.append(time.process_time())
         labels = torch.stack([self.superpixels(image) for image in images])
@@ -94,9 +99,9 @@ def main() -> None:
     views = LabelledViews(Images(source), load_recipe("deit_cast_small"), train=True, superpixels=False)
 
     sides = {
-        "reference, float32": Step(views, OpenCVKernel, "float64", False),
-        "ours, float32": Step(views, NativeKernel, "matrix", False),
-        "ours, bf16 autocast": Step(views, NativeKernel, "matrix", True),
+        "reference, float32": Step(views, OpenCVKernel, "float64", ours=False, bf16=False),
+        "ours, float32": Step(views, NativeKernel, "matrix", ours=True, bf16=False),
+        "ours, bf16 autocast": Step(views, NativeKernel, "matrix", ours=True, bf16=True),
     }
     times: dict[str, list[list[float]]] = {name: [] for name in sides}
     for number in range(arguments.rounds + 1):

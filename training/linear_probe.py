@@ -130,7 +130,8 @@ def train(
 
     settings = recipe.train
     model = create(recipe, checkpoint, images["train"].source.classes).to(world.device)
-    segmented: bool = model.spec.uses_superpixels  # type: ignore[union-attr]
+    spec: Any = model.spec
+    segmented = spec.uses_superpixels
     train_views: Any = LabelledViews(images["train"], recipe, train=True, superpixels=segmented)
     val_views: Any = LabelledViews(images["val"], recipe, train=False, superpixels=segmented)
     if recipe.probe.passes:
@@ -171,8 +172,9 @@ def features(model: nn.Module, views: Any, passes: int, recipe: Recipe, world: W
     from cast_sdk.training.data.sampler import EpochSampler
     from cast_sdk.training.evaluate import to_device
 
-    length, dim = len(views), model.spec.embed_dim  # type: ignore[union-attr]
-    embeddings = torch.zeros(passes, length, dim, device=world.device)
+    spec: Any = model.spec
+    length = len(views)
+    embeddings = torch.zeros(passes, length, spec.embed_dim, device=world.device)
     labels = torch.zeros(length, dtype=torch.long, device=world.device)
     batch = recipe.probe.eval_batch
     sampler = EpochSampler(length, batch, rank=world.rank, world=world.size, shuffle=False, drop_last=False)

@@ -52,7 +52,8 @@ def build_optimizer(model: nn.Module, config: Optimizer, lr: float) -> torch.opt
     groups = decay_groups(trainable(model), config.weight_decay, config.decay_rule)
     optimizer: torch.optim.Optimizer
     if config.name == "adamw":
-        optimizer = torch.optim.AdamW(groups, lr=lr, betas=config.betas, eps=config.eps)
+        fused = all(parameter.device.type in ("cpu", "cuda") for _, parameter in trainable(model))
+        optimizer = torch.optim.AdamW(groups, lr=lr, betas=config.betas, eps=config.eps, fused=fused)
     elif config.name == "sgd":
         optimizer = torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov)
     elif config.name == "lars":

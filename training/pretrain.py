@@ -21,7 +21,7 @@ import click
 from cast_sdk.errors import RecipeError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from cast_sdk.models.moco import MoCo
     from cast_sdk.training.data.dataset import Images
@@ -108,6 +108,10 @@ def create(recipe: Recipe) -> MoCo:
     model.base_encoder.initialise()  # type: ignore[operator]
     model.copy_base()
     set_dropout(model, recipe.model.dropout)
+    if recipe.train.channels_last:
+        for encoder in (model.base_encoder, model.momentum_encoder):
+            stem = encoder.get_submodule("patch_embed")
+            stem.to(memory_format=torch.channels_last)
     return model.train()
 
 
@@ -147,7 +151,8 @@ class Pretraining:
     """Task of the loop: the contrastive loss, whose momentum rises with the schedule. There is no validation."""
 
     def __init__(self, recipe: Recipe, model: MoCo, views: Any, world: World, keep_every: int = 50) -> None:
-        self.recipe, self.model, self.views, self.world = recipe, model, views, world
+        self.recipe, self.views, self.world = recipe, views, world
+        self.model: nn.Module = model
         self.keep_every = keep_every
         self.wrapped = world.wrap(model, recipe.train.sync_bn)
         self.done: Callable[[], float] = lambda: 0.0
@@ -166,7 +171,7 @@ class Pretraining:
         epochs = self.recipe.schedule.epochs
         momentum = moco_momentum(self.done() * epochs, self.recipe.moco.momentum, epochs)
         loss, _ = self.wrapped(tuple(images), tuple(maps), momentum, self.views.count(maps[0]))
-        return loss  # type: ignore[no-any-return]
+        return loss
 
     def after_step(self, fraction: float) -> None:
         """The momentum encoder moves inside the forward pass."""
