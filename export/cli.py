@@ -51,6 +51,7 @@ def threshold_options(command: F) -> F:
 @click.option("--superpixels", type=click.IntRange(1), metavar="N", help="Superpixels to ask SEEDS for.")
 @click.option("--soft-assignments", is_flag=True, help="Also give the soft assignment of every level.")
 @click.option("--tokens", is_flag=True, help="Also give the tokens of every level.")
+@click.option("--compact", is_flag=True, help="Store fp32 weights in half the space where that loses nothing.")
 @click.option(
     "--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True, help="Of the graph."
 )
@@ -127,6 +128,7 @@ def _export_graph(options: dict[str, Any], target: Path, say: Steps) -> None:
         superpixels=options["superpixels"],
         soft_assignments=options["soft_assignments"],
         tokens=options["tokens"],
+        compact=options["compact"],
         precision=options["precision"],
         verify=options["verify"],
         images=list(options["images"]) or None,

@@ -18,6 +18,7 @@ from cast_sdk.artifact import ExportInfo, atomic_write
 from cast_sdk.errors import ExportError, MissingDependencyError
 from cast_sdk.export import graph as graphs
 from cast_sdk.export import reduced
+from cast_sdk.export.compact import compact as compact_weights
 from cast_sdk.export.lowering import GraphOptions, Lowered, graph_options, lower
 from cast_sdk.export.photos import find_images, read_inputs
 from cast_sdk.export.quality import THRESHOLDS, Thresholds
@@ -50,6 +51,7 @@ def export_onnx(
     target: Target = "onnxruntime",
     keep_float: Sequence[str] | None = None,
     thresholds: Thresholds | None = None,
+    compact: bool = False,
     checkpoint_sha256: str = "",
     say: Say | None = None,
 ) -> ExportInfo:
@@ -77,6 +79,7 @@ def export_onnx(
         target: who will run an int8 graph: "onnxruntime" (unsigned activations) or "tensorrt" (symmetric).
         keep_float: patterns of node names that int8 leaves alone. Default: decided by measuring each layer.
         thresholds: bars of the quality report of fp16 and int8; default `cast_sdk.export.quality.THRESHOLDS`.
+        compact: store fp32 weights that are exact in float16 in half the space (checkpoints in half precision).
         checkpoint_sha256: digest of the checkpoint, for the record.
         say: called with a line for each step, and the verification table.
 
@@ -117,6 +120,8 @@ def export_onnx(
         size = (options.height, options.width)
         examples = read_inputs(spec, size, calibration, skip_unreadable=True)
         shipped = reduced.make_int8(shipped, options, examples, target, keep_float, say)
+    if compact:
+        shipped, full = compact_weights(shipped), compact_weights(full)
     graphs.check(shipped)
     say(f"{len(shipped.graph.node)} nodes, rules kept")
 
