@@ -36,7 +36,7 @@ def test_steps_move_every_parameter_as_the_reference_does(encoder, name):
     for key, parameter in parameters.items():
         if parameter.requires_grad:
             seed = zlib.crc32(f"{meta['salt']}grad:{key}".encode()) & 0x7FFFFFFF
-            drawn = 0.01 * np.random.RandomState(seed).standard_normal(tuple(parameter.shape))  # noqa: NPY002
+            drawn = 0.01 * np.random.RandomState(seed).standard_normal(tuple(parameter.shape))
             parameter.grad = torch.from_numpy(drawn.astype(np.float32))
 
     config, lr = CONFIGS[name]

@@ -237,7 +237,8 @@ def finish(process):
 def invoke(program, *arguments):
     from click.testing import CliRunner
 
-    return CliRunner(env={"OMP_NUM_THREADS": "1"}).invoke(program.main, [str(argument) for argument in (*arguments, "--device", "cpu")])
+    words = [str(argument) for argument in (*arguments, "--device", "cpu")]
+    return CliRunner(env={"OMP_NUM_THREADS": "1"}).invoke(program.main, words)
 
 
 @pytest.fixture(scope="module")
