@@ -234,6 +234,8 @@ FULL = {
     "segmenter_cast_small": {},
     "spml_cast_small": {},
 }
+# Their 604 sampling steps come as 100 MB of kernels, so halved weights are a smaller part of the plan.
+LARGE_KERNELS = ("segmenter_cast_small", "spml_cast_small")
 
 
 @pytest.mark.full
@@ -241,7 +243,7 @@ FULL = {
 def test_full_size_models_of_every_kind(name, tmp_path, capsys):
     """Fused and dense ones too; seconds are printed (docs/tensorrt.md), and the bar is the issue's minute."""
     model = cast_sdk.create_model(name, **FULL[name])
-    sizes = {}
+    sizes, small = {}, {}
     for precision in PRECISIONS:
         graph, engine = tmp_path / f"{precision}.onnx", tmp_path / f"{precision}.engine"
         if precision == "int8":
@@ -255,7 +257,12 @@ def test_full_size_models_of_every_kind(name, tmp_path, capsys):
             print(f"\n{name} {precision}: {took:.1f} s, {record.plan_bytes / 1e6:.1f} MB, {record.readback['weights']}")
         assert json.loads(sidecar_path(engine).read_text())["targets"] == list(CARDS)
         sizes[precision] = record.plan_bytes
-    assert sizes["fp16"] <= 0.65 * sizes["fp32"] and sizes["int8"] < sizes["fp16"]
+        counts = record.readback["weights"]
+        small[precision] = counts.get(precision, 0)
+    assert sizes["fp32"] - sizes["fp16"] >= 0.9 * 2 * small["fp16"]
+    assert sizes["fp32"] - sizes["int8"] >= 0.9 * 3 * small["int8"]
+    if name not in LARGE_KERNELS:
+        assert sizes["fp16"] <= 0.65 * sizes["fp32"]
 
 
 def test_the_info_of_the_record_is_an_export_info(engines):
