@@ -1,4 +1,7 @@
-"""CUDA through libcudart: the calls as C sees them, on a small library with CUDA's names and host memory."""
+"""CUDA through libcudart: the calls as C sees them, on a small library with CUDA's names and host memory.
+
+Its functions do not call each other by those names: where torch has loaded the real library, the linker would take that.
+"""
 
 from __future__ import annotations
 
@@ -25,25 +28,28 @@ int cudaMemGetInfo(size_t *f, size_t *t) { *f = (1ull << 33) + live; *t = 1ull <
 int cudaDriverGetVersion(int *v) { *v = 12060; return 0; }
 int cudaRuntimeGetVersion(int *v) { *v = 12060; return 0; }
 int cudaGetLastError(void) { int e = last; last = 0; return e; }
-int cudaMalloc(void **p, size_t n) { if (n > 1u << 30) return 2; live++; *p = malloc(n); return 0; }
-int cudaFree(void *p) { live--; free(p); return 0; }
-int cudaHostAlloc(void **p, size_t n, unsigned flags) { if (n == 12345) return 2; return cudaMalloc(p, n) + flags; }
-int cudaFreeHost(void *p) { return cudaFree(p); }
+static int take(void **p, size_t n) { if (n > 1u << 30) return 2; live++; *p = malloc(n); return 0; }
+static int give(void *p) { live--; free(p); return 0; }
+int cudaMalloc(void **p, size_t n) { return take(p, n); }
+int cudaFree(void *p) { return give(p); }
+int cudaHostAlloc(void **p, size_t n, unsigned flags) { if (n == 12345) return 2; return take(p, n) + flags; }
+int cudaFreeHost(void *p) { return give(p); }
 int cudaMemcpyAsync(void *to, const void *from, size_t n, int kind, void *stream) {
     if ((size_t)stream != 0xfeed00000001 || (kind != 1 && kind != 2)) return 1;
     memcpy(to, from, n); return 0; }
 int cudaStreamCreateWithFlags(void **s, unsigned flags) { *s = (void *)0xfeed00000001; return flags != 1; }
-int cudaStreamSynchronize(void *s) { return (size_t)s != 0xfeed00000001; }
+static int known(void *s) { return (size_t)s != 0xfeed00000001; }
+int cudaStreamSynchronize(void *s) { return known(s); }
 int cudaStreamDestroy(void *s) { return (size_t)s != 0xfeed00000001; }
 int cudaEventCreateWithFlags(void **e, unsigned flags) { *e = malloc(8); return 0; }
-int cudaEventRecord(void *e, void *s) { return cudaStreamSynchronize(s); }
+int cudaEventRecord(void *e, void *s) { return known(s); }
 int cudaEventElapsedTime(float *ms, void *a, void *b) { *ms = a == b ? 0 : 1.5f; return 0; }
 int cudaEventDestroy(void *e) { free(e); return 0; }
 int cudaStreamBeginCapture(void *s, int mode) { captured = 1; return mode != 1; }
 int cudaStreamEndCapture(void *s, void **graph) { *graph = (void *)0xabc000000002; return captured ? 0 : (last = 901); }
 int cudaGraphInstantiateWithFlags(void **x, void *g, unsigned long long f) {
     *x = (void *)((size_t)g + 1); return (size_t)g != 0xabc000000002 || f; }
-int cudaGraphLaunch(void *x, void *s) { return (size_t)x != 0xabc000000003 || cudaStreamSynchronize(s); }
+int cudaGraphLaunch(void *x, void *s) { return (size_t)x != 0xabc000000003 || known(s); }
 int cudaGraphExecDestroy(void *x) { return (size_t)x != 0xabc000000003; }
 int cudaGraphDestroy(void *g) { return (size_t)g != 0xabc000000002; }
 const char *cudaGetErrorName(int e) { return e == 2 ? "cudaErrorMemoryAllocation" : "cudaErrorUnknown"; }
