@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cast_sdk.errors import CastError
+from cast_sdk.errors import CastError, InputError
 from cast_sdk.training.data.dataset import Images
 from cast_sdk.training.data.sources import open_source
 from cast_sdk.training.distributed import World
@@ -34,3 +34,24 @@ def load_images(root: Path, split: str, on_bad: Any, cache: bool, world: World) 
             print(f"decoding {len(images)} {split} images", flush=True)
         images.cache()
     return images
+
+
+def check_same_classes(images: Mapping[str, Images]) -> None:
+    """Class folders are numbered in sorted order, so one that is missing in a split would shift all labels after it.
+
+    Raises:
+        InputError: naming the folders that only some splits have.
+    """
+    folders = {}
+    for split, data in images.items():
+        root = data.source.root / split
+        if root.is_dir() and not any(data.source.root.glob(f"{split}-*.tar")):
+            folders[split] = {path.name for path in root.iterdir() if path.is_dir()}
+    for split, names in folders.items():
+        missing = sorted(set().union(*folders.values()) - names)
+        if missing:
+            raise InputError(
+                "Every split must have the same class folders.",
+                found=f"{len(missing)} missing in {split}/: {', '.join(missing[:6])}",
+                remedy="add them, or remove those classes from the other splits",
+            )

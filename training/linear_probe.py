@@ -61,7 +61,7 @@ def main(
     allow_world_size: bool,
 ) -> None:
     from cast_sdk.training.distributed import start
-    from cast_sdk.training.launch import errors_for_people, load_images
+    from cast_sdk.training.launch import check_same_classes, errors_for_people, load_images
     from cast_sdk.training.loop import Options
     from cast_sdk.training.recipe import load_recipe
 
@@ -69,6 +69,7 @@ def main(
         settings = load_recipe(recipe, overrides, "linear_probe")
         world = start(device)
         images = {split: load_images(data, split, on_bad_image, cache, world) for split in ("train", "val")}
+        check_same_classes(images)
         options = Options(out, log_every, eval_every, save_minutes, allow_world_size, rolling="checkpoint.pth.tar")
         train(settings, checkpoint, images, world, options, workers)
         world.finish()

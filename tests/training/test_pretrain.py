@@ -370,3 +370,13 @@ def test_probe_refuses_a_model_that_is_not_frozen(recipes, folders):
     model.cls_token.requires_grad_(True)
     with pytest.raises(RecipeError, match=r"cls_token"):
         linear_probe.LinearProbe(recipe, model, "random", None, None, World())
+
+
+def test_a_class_folder_that_only_one_split_has_would_shift_labels(recipes, folders, tmp_path):
+    import shutil
+
+    data = tmp_path / "data"
+    shutil.copytree(folders, data)
+    shutil.rmtree(data / "val" / "class1")
+    result = probe(recipes, data, tmp_path / "out", "random")
+    assert result.exit_code == 1 and "1 missing in val/: class1" in result.output
