@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("image", nargs="?", type=Path, default=HERE / "photos" / "cat.jpg")
+    parser.add_argument("image", nargs="?", type=Path, default=HERE / "photos" / "coffee.jpg")
     parser.add_argument("--checkpoint", type=Path, default=bundled.path("cast_tiny.safetensors"))
     parser.add_argument("--out", type=Path, default=Path("outputs"))
     args = parser.parse_args()

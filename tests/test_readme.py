@@ -1,0 +1,77 @@
+"""What the README promises: links, commands with their options, recipes, and the Python example."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "README.md").read_text()
+
+
+def commands() -> list[list[str]]:
+    """Command lines of the page: shell blocks (continued lines joined) and the table of commands."""
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", PAGE, re.S)).replace("\\\n", " ")
+    table = re.findall(r"^\| `(cast-[^`]+)` \|", PAGE, re.M)
+    return [shlex.split(line, comments=True) for line in [*blocks.splitlines(), *table] if line.strip()]
+
+
+def test_links_exist():
+    targets = [t for t in re.findall(r"\]\(([^)#]+)\)", PAGE) if "://" not in t]
+    assert targets
+    missing = [target for target in targets if not (ROOT / target).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("words", [w for w in commands() if "training/" in " ".join(w)], ids=lambda w: w[1])
+def test_training_commands(words):
+    program = ROOT / words[1]
+    text = subprocess.run([sys.executable, program, "--help"], capture_output=True, text=True, check=True).stdout
+    for option in [word for word in words if word.startswith("--")]:
+        assert option in text, option
+    recipe = words[words.index("--recipe") + 1]
+    assert (ROOT / "training" / "recipes" / f"{recipe}.yaml").is_file()
+
+
+@pytest.mark.parametrize("words", [w for w in commands() if w[0].startswith("cast-")], ids=lambda w: w[0])
+def test_console_commands(words):
+    command = Path(sys.executable).parent / words[0]
+    text = subprocess.run([command, "--help"], capture_output=True, text=True, check=True).stdout
+    for option in [word for word in words if word.startswith("--")]:
+        assert option in text, option
+
+
+def test_make_does_what_the_page_says_by_hand():
+    made = ""
+    for target in ("demo", "test"):
+        made += subprocess.run(["make", "-nB", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    by_hand = [words for words in commands() if words[0].startswith(".venv/bin/")]
+    assert len(by_hand) == 4
+    for words in by_hand:
+        shown = [word for word in words if word not in ("-e", "not full")]
+        assert all(word in made for word in shown), words
+
+
+def test_python_example(tmp_path, monkeypatch):
+    code = re.search(r"```python\n(.*?)```", PAGE, re.S).group(1)
+    once, _, stream = code.partition("for seg in rt.stream")
+    (tmp_path / "photo.jpg").write_bytes((ROOT / "examples" / "photos" / "cat.jpg").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(once, names)
+    assert names["seg"].labels(2).shape == (300, 451)
+    assert (tmp_path / "levels.png").stat().st_size > 10_000
+    source = re.search(r'"rtsp://[^"]+"', stream).group(0)
+    exec("for seg in rt.stream" + stream.replace(source, '"test://?count=3"'), names)
+    assert names["seg"].index == 2
+
+
+def test_demo(tmp_path):
+    demo = [sys.executable, ROOT / "examples" / "demo.py", "--out", tmp_path]
+    done = subprocess.run(demo, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Milliseconds:" in done.stdout
+    assert (tmp_path / "coffee_levels.png").exists() and (tmp_path / "coffee_levels.json").exists()
