@@ -81,7 +81,8 @@ class WindowedCounts(nn.Module):
     Args:
         vertical: U [H, h]. horizontal: V [W, w]. Both are banded for a resize; any matrix gives the right answer.
         count: S.
-        budget: largest number of entries of a digit's one-hot array; the cells are worked off in chunks of rows.
+        budget: entries of a digit's one-hot array to stay below where that costs little; the cells are worked off in
+            chunks of rows.
     """
 
     index: Tensor
@@ -99,8 +100,9 @@ class WindowedCounts(nn.Module):
         self.register_buffer("weight", weight[:, None, :])
         self.register_buffer("low_ids", torch.arange(self.base).float()[:, None])
         self.register_buffer("high_ids", torch.arange(-(-count // self.base)).float()[:, None])
-        per_row = index.numel() * self.base
-        self.parts = nn.ModuleList(_RowChunk(*part) for part in _row_chunks(vertical, max(1, budget // per_row)))
+        # Chunks overlap by a window of rows: below a few windows each, most of the work would be done twice.
+        rows = max(budget // (index.numel() * self.base), 4 * _windows(vertical)[0].shape[1])
+        self.parts = nn.ModuleList(_RowChunk(*part) for part in _row_chunks(vertical, rows))
 
     def forward(self, superpixels: Tensor) -> Tensor:
         labels = superpixels.float()
