@@ -23,7 +23,7 @@ from cast_sdk.errors import CastError, InputError, MissingDependencyError
 Flavor = Literal["tensorrt", "rtx"]
 FLAVORS: tuple[Flavor, ...] = ("tensorrt", "rtx")
 PACKAGES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx", "lean": "tensorrt_lean"}
-OLDEST = {"tensorrt": (10, 3), "rtx": (1, 1)}
+OLDEST = {"tensorrt": (10, 3), "rtx": (1, 4)}
 # The first version that builds convolutions in INT8 (1.4 to 1.6 fail on them, 1.7.1 does not).
 INT8_CONVOLUTIONS = {"tensorrt": (10, 3), "rtx": (1, 7)}
 # Versions that other projects had to exclude because engines came out wrong.

@@ -1,6 +1,6 @@
 """CUDA through libcudart: the calls as C sees them, on a small library with CUDA's names and host memory.
 
-Its functions do not call each other by those names: where torch has loaded the real library, the linker would take that.
+Its functions do not call each other by those names: where torch has loaded the real library, its would be taken.
 """
 
 from __future__ import annotations
