@@ -220,7 +220,7 @@ def _explained(hub: Any, uri: str, repository: str, file: str) -> Iterator[None]
         raise CheckpointError(
             "A download must be completed and written.",
             found=f"{uri}: {_first_line(error)}",
-            remedy="check connection and free space (HF_HOME moves the cache) and run again: it goes on where it was",
+            remedy="check connection and free space (HF_HOME moves it), and run again: it goes on where it stopped",
         ) from error
     except Exception as error:
         if not _is_connection_error(hub, error):
