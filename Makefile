@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONTRIB := build/opencv-contrib
+JOBS ?= 2
 
 .PHONY: demo test test-full lint types clean
 
@@ -31,7 +32,7 @@ test: $(VENV)/.dev $(CONTRIB)/.done
 
 # Full-size models and the longer comparisons: minutes.
 test-full: $(VENV)/.dev $(CONTRIB)/.done
-	CAST_SDK_OPENCV_CONTRIB=$(abspath $(CONTRIB)) $(BIN)/python -m pytest -m full $(PYTEST)
+	OMP_NUM_THREADS=1 CAST_SDK_OPENCV_CONTRIB=$(abspath $(CONTRIB)) $(BIN)/python -m pytest -m full -n $(JOBS) $(PYTEST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
