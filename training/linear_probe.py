@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cast_sdk.errors import CheckpointError, RecipeError
+from cast_sdk.training.options import run_options
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -30,21 +31,8 @@ RANDOM = "random"
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
-@click.option("--recipe", required=True, help="Name in training/recipes, or a YAML file.")
 @click.option("--checkpoint", required=True, help=f"Pre-training file, hf://owner/repository/file, or {RANDOM!r}.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder with train/val images.")
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder of this run; resumes what it holds."
-)
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--workers", default=0, show_default=True, help="Loader processes per training process.")
-@click.option("--cache/--no-cache", default=False, help="Decode all images once and keep them in memory.")
-@click.option("--on-bad-image", type=click.Choice(["error", "skip"]), default="error", show_default=True)
-@click.option("--eval-every", default=1, show_default=True, help="Epochs between validations.")
-@click.option("--log-every", default=50, show_default=True, help="Steps between reports.")
-@click.option("--save-minutes", default=5.0, show_default=True, help="Minutes between checkpoints inside an epoch.")
-@click.option("--allow-world-size", is_flag=True, help="Resume on another number of processes, not bit for bit.")
+@run_options("Folder with train/val images.")
 def main(
     recipe: str,
     checkpoint: str,

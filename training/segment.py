@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cast_sdk.training import options
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -38,19 +40,7 @@ def main() -> None:
 
 
 @main.command("train", help="Fine-tune by a recipe.")
-@click.option("--recipe", required=True, help="Name in training/recipes, or a YAML file.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help=_SPLIT_HELP)
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder of this run; resumes what it holds."
-)
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--workers", default=0, show_default=True, help="Loader processes per training process.")
-@click.option("--on-bad-image", type=click.Choice(["error", "skip"]), default="error", show_default=True)
-@click.option("--eval-every", default=1, show_default=True, help="Epochs between validations.")
-@click.option("--log-every", default=50, show_default=True, help="Steps between reports.")
-@click.option("--save-minutes", default=5.0, show_default=True, help="Minutes between checkpoints inside an epoch.")
-@click.option("--allow-world-size", is_flag=True, help="Resume on another number of processes, not bit for bit.")
+@options.run_options(_SPLIT_HELP, cache=False)
 def train_command(
     recipe: str,
     data: Path,
@@ -80,17 +70,17 @@ def train_command(
 
 @main.command("evaluate", help="Mean IoU of a checkpoint over sliding windows.")
 @click.option("--recipe", required=True, help="Recipe that the checkpoint was trained by.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help=_SPLIT_HELP)
+@options.data(_SPLIT_HELP)
 @click.option("--ckpt", required=True, type=click.Path(path_type=Path), help="Segmenter checkpoint.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for scores and images.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe.")
+@options.overrides
 @click.option("--split", default="val", show_default=True)
 @click.option("--stride", type=int, help="Window stride in pixels [default: the recipe's dense.stride].")
 @click.option("--multi-scale", is_flag=True, help="Six scales, each with its mirror image.")
 @click.option("--save-images", is_flag=True, help="Write class maps (palette PNG) and overlays.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@options.device
 @click.option("--window-batch", default=4, show_default=True, help="Windows per forward pass.")
-@click.option("--on-bad-image", type=click.Choice(["error", "skip"]), default="error", show_default=True)
+@options.on_bad_image
 def evaluate_command(
     recipe: str,
     data: Path,
@@ -136,7 +126,7 @@ def evaluate_command(
 
 @main.command("baselines", help="What a model must beat, and what superpixels allow at best.")
 @click.option("--recipe", required=True, help="Recipe whose data set and superpixels to use.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help=_SPLIT_HELP)
+@options.data(_SPLIT_HELP)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for baselines.json.")
 @click.option("--every", default=1, show_default=True, help="Use every N-th training image.")
 def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
@@ -171,7 +161,7 @@ def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
 
 @main.command("pictures", help="Draw a run's curve, and some images with truth and prediction.")
 @click.option("--recipe", required=True, help="Recipe of the run.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help=_SPLIT_HELP)
+@options.data(_SPLIT_HELP)
 @click.option("--run", "run", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
 @click.option("--baselines", type=click.Path(path_type=Path), help="baselines.json to draw as lines.")
 @click.option(

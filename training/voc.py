@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cast_sdk.training import options
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
     from cast_sdk.training.voc_model import Pixels, VocViews
 
 _DATA_HELP = "VOCdevkit with VOC2012, sbd and lists (prepare_data.py voc)."
-_BAD = click.option("--on-bad-image", type=click.Choice(["error", "skip"]), default="error", show_default=True)
-_DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 
 
 @click.group(help=(__doc__ or "").partition("\n")[0])
@@ -43,14 +43,14 @@ def main() -> None:
 
 @main.command("retrieve", help="Label segments of val by their 20 nearest segments of train+.")
 @click.option("--ckpt", required=True, type=click.Path(path_type=Path), help="MoCo checkpoint of cast_seg_*.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help=_DATA_HELP)
+@options.data(_DATA_HELP)
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder for results; resumes what it holds."
 )
 @click.option("--neighbours", default=20, show_default=True, help="Entries that vote.")
 @click.option("--block", default=65536, show_default=True, help="Memory entries compared at a time.")
-@_DEVICE
-@_BAD
+@options.device
+@options.on_bad_image
 def retrieve_command(
     ckpt: Path, data: Path, out: Path, neighbours: int, block: int, device: str, on_bad_image: Any
 ) -> None:
@@ -67,19 +67,7 @@ def retrieve_command(
 
 
 @main.command("finetune", help="Train backbone and pixel classifier by a recipe.")
-@click.option("--recipe", required=True, help="Name in training/recipes, or a YAML file.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help=_DATA_HELP)
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder of this run; resumes what it holds."
-)
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe.")
-@_DEVICE
-@click.option("--workers", default=0, show_default=True, help="Loader processes per training process.")
-@_BAD
-@click.option("--eval-every", default=1000, show_default=True, help="Epochs between validations; always at the end.")
-@click.option("--log-every", default=100, show_default=True, help="Steps between reports.")
-@click.option("--save-minutes", default=5.0, show_default=True, help="Minutes between checkpoints inside an epoch.")
-@click.option("--allow-world-size", is_flag=True, help="Resume on another number of processes, not bit for bit.")
+@options.run_options(_DATA_HELP, cache=False, eval_every=1000, log_every=100)
 def finetune_command(
     recipe: str,
     data: Path,
@@ -110,10 +98,10 @@ def finetune_command(
 
 @main.command("evaluate", help="Predict val with a fine-tuned checkpoint and score it.")
 @click.option("--ckpt", required=True, type=click.Path(path_type=Path), help="Fine-tuned spml checkpoint.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help=_DATA_HELP)
+@options.data(_DATA_HELP)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for results.")
-@_DEVICE
-@_BAD
+@options.device
+@options.on_bad_image
 def evaluate_command(ckpt: Path, data: Path, out: Path, device: str, on_bad_image: Any) -> None:
     from cast_sdk.errors import CheckpointError
     from cast_sdk.models import load_model
