@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONTRIB := build/opencv-contrib
 JOBS ?= 2
 
-.PHONY: demo test test-full lint types clean
+.PHONY: demo test test-full test-exhaustive lint types clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -28,7 +28,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev $(CONTRIB)/.done
-	CAST_SDK_OPENCV_CONTRIB=$(abspath $(CONTRIB)) $(BIN)/python -m pytest -m "not full" $(PYTEST)
+	CAST_SDK_OPENCV_CONTRIB=$(abspath $(CONTRIB)) $(BIN)/python -m pytest -m "not full and not exhaustive" $(PYTEST)
 
 # Full-size models and the longer comparisons: minutes.
 test-full: $(VENV)/.dev $(CONTRIB)/.done
@@ -44,6 +44,10 @@ types: $(VENV)/.dev
 	ln -s $(abspath cast_sdk)/* build/types/cast_sdk/
 	ln -s $(abspath export) $(abspath runtime) $(abspath training) build/types/cast_sdk/
 	cd build/types && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml) -p cast_sdk
+
+# What test-full leaves out for its time: the export of the base sizes.
+test-exhaustive: $(VENV)/.dev
+	$(BIN)/python -m pytest -m exhaustive $(PYTEST)
 
 clean:
 	rm -rf build dist *.egg-info outputs
