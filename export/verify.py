@@ -1,9 +1,9 @@
 """Is the exported graph the model? Reference in torch against ONNX Runtime, on real images.
 
 Labels come from arg-maxima, and sampling from the farthest of many points, so a difference in the last bit decides
-where two candidates are equal. Such near ties are counted apart, by the reference alone: a superpixel whose two best
-segments differ by less than `TIE_GAP` in pooling logits (5 x cosine) at this or a finer level, and an image whose
-sampler had two points within `TIE_MARGIN` (relative, squared distance). The bars apply to all others.
+where two candidates are equal. Differences in such near ties are counted apart, by the reference alone: a superpixel
+whose two best segments differ by less than `TIE_GAP` in pooling logits (5 x cosine) at this or a finer level, and an
+image whose sampler had two points within `TIE_MARGIN` (relative, squared distance). The bars apply to all others.
 """
 
 from __future__ import annotations
@@ -177,20 +177,33 @@ class _Tally:
             largest = max(magnitude for _, magnitude in pairs)
             checks.append(Check(name, "error", worst / max(largest, 1e-12), bars.error, len(pairs)))
         for name, equal in self.equal.items():
-            decided = self.decided[name]
-            images = [bool((same | ~clear).all()) for same, clear in zip(equal, decided, strict=True) if clear.any()]
-            ties = len(equal) - len(images)
-            if images:
-                checks.append(Check(name, "images", float(np.mean(images)), bars.images, len(images), ties))
-            if name.startswith("sampled"):
-                continue
-            same, clear = np.concatenate(equal), np.concatenate(decided)
-            if clear.any():
-                share = float(same[clear].mean())
-                checks.append(
-                    Check(name, "superpixels", share, bars.superpixels, int(clear.sum()), int((~clear).sum()))
-                )
+            checks += label_checks(name, equal, self.decided[name], bars)
         return checks
+
+
+def label_checks(
+    name: str, equal: list[npt.NDArray[np.bool_]], clear: list[npt.NDArray[np.bool_]], bars: Bars
+) -> list[Check]:
+    """Rows of one label output: shares of images and of superpixels, near ties that differ left out.
+
+    Args:
+        name: of the output.
+        equal: per image, which labels are equal: bool [S].
+        clear: per image, which labels are no near tie: bool [S].
+
+    An output whose items all differ in near ties has nothing to show, and its row (0 over 0) does not pass.
+    """
+    pairs = list(zip(equal, clear, strict=True))
+    images = [bool((same | ~sure).all()) for same, sure in pairs if sure.any() or same.all()]
+    share = float(np.mean(images)) if images else 0.0
+    checks = [Check(name, "images", share, bars.images, len(images), len(pairs) - len(images))]
+    if not name.startswith("sampled"):
+        same, sure = np.concatenate(equal), np.concatenate(clear)
+        decided = sure | same
+        share = float(same[decided].mean()) if decided.any() else 0.0
+        count = int(decided.sum())
+        checks.append(Check(name, "superpixels", share, bars.superpixels, count, len(same) - count))
+    return checks
 
 
 def _clear_superpixels(level: Level, before: Level | None, clear: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
