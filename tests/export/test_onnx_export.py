@@ -10,13 +10,14 @@ import onnx
 import pytest
 import torch
 from export_tools import SMALL, photo_inputs, small_model
+from golden_tools import draw_weights
 
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY, from_metadata
 from cast_sdk.errors import CastError, ExportError
 from cast_sdk.export import graph as graphs
 from cast_sdk.export.onnx_export import export_onnx
 from cast_sdk.export.report import Report
-from cast_sdk.export.verify import open_session, run_session
+from cast_sdk.export.verify import Bars, label_checks, open_session, run_session
 from cast_sdk.hierarchy import Hierarchy
 from cast_sdk.models import create_model, list_models
 
@@ -88,8 +89,9 @@ def by_size(name):
 
 @pytest.mark.parametrize("name", [by_size(name) for name in list_models()])
 def test_every_registered_model_exports_in_full_size(tmp_path, name, golden_photos):
-    torch.manual_seed(0)
-    export_onnx(create_model(name).eval(), tmp_path / "model.onnx", images=golden_photos)
+    model = create_model(name)
+    draw_weights(model)
+    export_onnx(model.eval(), tmp_path / "model.onnx", images=golden_photos)
     check_file(tmp_path / "model.onnx")
 
 
@@ -228,6 +230,19 @@ def test_outputs_that_cannot_be_written(tmp_path):
 def test_only_models_of_this_package(tmp_path):
     with pytest.raises(ExportError, match=r"cast_sdk\.models is exported.*\n.*Linear"):
         export_onnx(torch.nn.Linear(2, 2), tmp_path / "x.onnx")
+
+
+def test_near_ties_are_left_out_only_where_they_differ():
+    yes, no = np.array([True, True]), np.array([True, False])
+
+    def shares(equal, clear):
+        checks = label_checks("level1", equal, clear, Bars())
+        return [(check.value, check.count, check.ties, check.passed) for check in checks]
+
+    assert shares([yes], [no]) == [(1.0, 1, 0, True), (1.0, 2, 0, True)]  # equal all the same
+    assert shares([no], [no]) == [(1.0, 1, 0, True), (1.0, 1, 1, True)]  # a superpixel left out
+    assert shares([no], [~yes]) == [(0.0, 0, 1, False), (1.0, 1, 1, True)]  # an image left out: nothing is shown
+    assert shares([no], [yes]) == [(0.0, 1, 0, False), (0.5, 2, 0, False)]  # wrong
 
 
 def test_rules_name_what_breaks_them():
