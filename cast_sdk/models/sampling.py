@@ -45,17 +45,12 @@ def farthest_points(points: Tensor, count: int, sampler: Sampler = "float64") ->
 
 
 def squared_distances(points: Tensor) -> Tensor:
-    """Pairwise squared distances [N,P,P] in float32 from mean-centred points (|a|^2 + |b|^2 - 2 a.b).
-
-    What is below the rounding error of that difference is zero, so that equal points (empty superpixels, moved onto the
-    mean) are never told apart by noise.
-    """
+    """Pairwise squared distances [N,P,P] in float32 from mean-centred points (|a|^2 + |b|^2 - 2 a.b)."""
     with torch.autocast(points.device.type, enabled=False):
         centred = points.float() - points.float().mean(1, keepdim=True)
         norms = centred.square().sum(-1)
         gram = centred @ centred.transpose(1, 2)
-        distances = norms[:, :, None] + norms[:, None, :] - 2 * gram
-        return distances.masked_fill(distances < 1e-6 * norms.amax(1)[:, None, None], 0.0)
+        return norms[:, :, None] + norms[:, None, :] - 2 * gram
 
 
 @functools.cache

@@ -90,7 +90,7 @@ def test_signals_end_it_cleanly_and_finish_the_recording(tiny_onnx, tmp_path, nu
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.jsonl", "out.mp4"]
     header, records = read_records(tmp_path / "out.jsonl")
     records = list(records)
-    assert header["level"] == 3 and len(records) > 1 and records[0]["size"] == [120, 160]
+    assert header["level"] == 3 and len(records) >= 1 and records[0]["size"] == [120, 160]
     capture = cv2.VideoCapture(str(film))
     assert capture.read()[0]
 
