@@ -62,11 +62,14 @@ def with_sampler(model: torch.nn.Module, sampler: str) -> torch.nn.Module:
     return model
 
 
-def interleave(variants: dict[str, Run], rounds: int, clock: Callable[[], float]) -> dict[str, list[float]]:
-    """Milliseconds per variant and round, after two rounds that are not counted."""
+def interleave(
+    variants: dict[str, Run], rounds: int, clock: Callable[[], float], pause: float
+) -> dict[str, list[float]]:
+    """Milliseconds per variant and round, after two rounds that are not counted, `pause` seconds before each run."""
     times: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(rounds + 2):
         for name, run in variants.items():
+            time.sleep(pause)
             start = clock()
             run(number)
             if number >= 2:
@@ -94,6 +97,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
+    parser.add_argument("--pause", type=float, default=0.02, help="seconds before each run")
     parser.add_argument("--int8", action="store_true", help="also an INT8 graph, calibrated on 64 of the photographs")
     arguments = parser.parse_args()
     if arguments.clock == "cpu" and arguments.threads != 1:
@@ -119,6 +123,11 @@ def main() -> None:
                 verify=False,
             )
         runtimes = {name: Runtime(path, threads=arguments.threads) for name, path in files.items()}
+        if arguments.threads > 1:
+            runtimes |= {
+                f"{name}, spinning": Runtime(path, threads=arguments.threads, spinning=True)
+                for name, path in files.items()
+            }
     runtime = runtimes["ONNX Runtime float32"]
     frames = [
         frame for frame in (cv2.imread(str(path)) for path in photos[: arguments.rounds + 2]) if frame is not None
@@ -142,7 +151,7 @@ def main() -> None:
 
     table(
         f"network, {runtime.spec.name}",
-        interleave({k: on_inputs(v) for k, v in networks.items()}, arguments.rounds, clock),
+        interleave({k: on_inputs(v) for k, v in networks.items()}, arguments.rounds, clock, arguments.pause),
     )
 
     settings, size = runtime.spec.superpixels, runtime.info.height
@@ -161,7 +170,7 @@ def main() -> None:
 
     variants = {f"{kernel.__name__} and eager torch": reference_frame}
     variants |= {f"Runtime, {name}": segment(item) for name, item in runtimes.items()}
-    table(f"frame to result, {runtime.spec.name}", interleave(variants, arguments.rounds, clock))
+    table(f"frame to result, {runtime.spec.name}", interleave(variants, arguments.rounds, clock, arguments.pause))
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ class LoweredStem(nn.Module):
     ) -> None:
         super().__init__()
         self.dtype, self.squeeze, self.padding = dtype, squeeze, padding
-        self.register_buffer("offset", 255 * torch.tensor(mean))
+        self.register_buffer("offset", 255 * torch.tensor(mean).view(3, 1, 1))
         self.projection: tuple[Tensor, Tensor] | None = None
         if isinstance(stem, PatchEmbed):
             layers: list[tuple[tuple[Tensor, Tensor], nn.Conv2d, bool]] = [
@@ -153,7 +153,7 @@ class LoweredStem(nn.Module):
             self.convolutions.append(_Convolution(weight, bias, conv, relu, dtype))
 
     def forward(self, image: Tensor) -> Tensor:
-        x = (image.float() - self.offset).permute(0, 3, 1, 2)
+        x = image.float().permute(0, 3, 1, 2) - self.offset  # a channel at a time: fast on a CPU
         down, right = self.padding  # the padding of the reference is zero after the normalisation
         if down:
             x = torch.cat([x, x[:, :, :down] * 0], 2)

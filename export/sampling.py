@@ -7,6 +7,10 @@ from torch import Tensor
 
 from cast_sdk.export.ranks import rows
 
+# Chosen tokens move through a row of fixed length, a few at a time. TensorRT-RTX keeps the source of a kernel once for
+# every set of buffers it works on, so steps that each leave a result of their own would come as 130 kB each.
+_STEPS = 4
+
 
 def sample_tokens(tokens: Tensor, count: int, present: Tensor | None = None) -> Tensor:
     """The tokens that seed the segments of the next level: int64 [..., count].
@@ -31,9 +35,14 @@ def sample_tokens(tokens: Tensor, count: int, present: Tensor | None = None) -> 
     across = norms.transpose(-2, -1)
     distances = norms + (across - (2 * centred) @ centred.transpose(-2, -1))
 
-    nearest = across
-    chosen = [nearest.argmax(-1)]
-    while len(chosen) < count:
-        nearest = torch.minimum(nearest, rows(distances, chosen[-1]))
-        chosen.append(nearest.argmax(-1))
-    return torch.cat(chosen, -1)
+    nearest = across if across.ndim == 3 else across.unsqueeze(0)
+    farthest = nearest.argmax(-1)
+    chosen = farthest + torch.zeros(count, dtype=farthest.dtype)
+    for step in range(1, count, _STEPS):
+        latest: list[Tensor] = []
+        for _ in range(step, min(step + _STEPS, count)):
+            nearest = torch.minimum(nearest, rows(distances, farthest))
+            farthest = nearest.argmax(-1)
+            latest.append(farthest)
+        chosen = torch.cat([chosen.index_select(1, torch.arange(len(latest), count)), *latest], -1)
+    return chosen if across.ndim == 3 else chosen[0]

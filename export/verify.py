@@ -3,7 +3,7 @@
 Labels come from arg-maxima, and sampling from the farthest of many points, so a difference in the last bit decides
 where two candidates are equal. Differences in such near ties are counted apart, by the reference alone: a superpixel
 whose two best segments differ by less than `TIE_GAP` in pooling logits (5 x cosine) at this or a finer level, and an
-image whose sampler had two points within `TIE_MARGIN` (relative, squared distance). The bars apply to all others.
+image whose sampler had two points within `TIE_MARGIN` of each other (`sampling_margin`). The bars apply to all others.
 """
 
 from __future__ import annotations
@@ -214,7 +214,11 @@ def _clear_superpixels(level: Level, before: Level | None, clear: npt.NDArray[np
 
 
 def sampling_margin(level: Level, empty: Tensor | None) -> float:
-    """Smallest (best - second best) / best over the steps of the sampler that chose `level.sampled`, in float64.
+    """How clearly the sampler that chose `level.sampled` preferred the best point to the second, over its worst step.
+
+    In float64: the smallest (best - second) / (best + norm / 10), of squared distances to the nearest chosen point,
+    with the larger squared norm of the two points. Rounding moves a distance by a share of itself, because the tokens
+    are rounded, and by a tenth of that share of the norms, because it is computed as norms less products.
 
     Args:
         level: one image's (or the first image's) level.
@@ -223,7 +227,9 @@ def sampling_margin(level: Level, empty: Tensor | None) -> float:
     x = level.tokens[0].double()
     present = torch.ones(len(x), 1, dtype=x.dtype) if empty is None else (~empty)[:, None].to(x.dtype)
     x = (x - (x * present).sum(0) / present.sum().clamp(min=1)) * present
+    norms = x.square().sum(1)
     distances = torch.cdist(x, x[level.sampled[0]]).square_()
-    nearest = torch.cat([x.square().sum(1, keepdim=True), distances], 1)[:, :-1].cummin(1).values
-    best = nearest.topk(2, dim=0).values
-    return float(((best[0] - best[1]) / best[0].clamp(min=1e-300)).min())
+    nearest = torch.cat([norms[:, None], distances], 1)[:, :-1].cummin(1).values
+    best = nearest.topk(2, dim=0)
+    scale = best.values[0] + norms[best.indices].amax(0) / 10
+    return float(((best.values[0] - best.values[1]) / scale.clamp(min=1e-300)).min())

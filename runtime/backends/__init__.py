@@ -77,7 +77,7 @@ def open_backend(
         backend: "auto" or one of `BACKENDS`.
         device: "auto" (CUDA where the backend finds it), "cpu" or "cuda". Never replaced by another one in silence.
         threads: CPU threads of the network; None: the cores this process may use, at most 8.
-        spinning: let idle threads spin (ONNX Runtime): faster on an idle machine, slower on a busy one.
+        spinning: let idle threads spin during a run (ONNX Runtime): faster on an idle machine, slower on a busy one.
         options: what only one backend knows, such as `precision="bf16"` for OpenVINO.
 
     Raises:

@@ -22,7 +22,7 @@ class OnnxRuntimeBackend:
         path: the file.
         device: "auto" takes CUDA when this onnxruntime has it and it starts; "cuda" insists on it.
         threads: threads of one run on the CPU.
-        spinning: let idle threads spin for the next run.
+        spinning: let idle threads spin between the operators of a run; they sleep between runs either way.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class OnnxRuntimeBackend:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = 3
         providers = ["CPUExecutionProvider"]
         if device != "cpu" and _CUDA in ort.get_available_providers():
