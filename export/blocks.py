@@ -94,8 +94,9 @@ class LoweredMlp(nn.Module):
 class LoweredBlock(nn.Module):
     """Transformer block. `forward` is the plain one; token merging runs between `attend` and `mix`."""
 
-    def __init__(self, block: Block, dtype: torch.dtype) -> None:
+    def __init__(self, block: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
+        assert isinstance(block, Block)
         self.norm1, self.norm2 = LoweredNorm(block.norm1), LoweredNorm(block.norm2)
         self.attn = LoweredAttention(block.attn, dtype)
         self.mlp = LoweredMlp(block.mlp.fc1, block.mlp.fc2, dtype)

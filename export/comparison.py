@@ -64,11 +64,11 @@ def sensitivities(
 ) -> list[Sensitivity]:
     """What quantising each layer alone does, the most sensitive first."""
     from cast_sdk.export import graph, reduced
-    from cast_sdk.export.lowering import graph_options, lower
+    from cast_sdk.export.lowering import graph_options, lower, spec_of
     from cast_sdk.export.onnx_export import convert
 
     files = reduced.calibration_paths(find_images(calibrate))
-    spec, options = graph_options(model.spec, image_size=image_size)
+    spec, options = graph_options(spec_of(model), image_size=image_size)
     lowered = lower(model, options, spec)
     full = convert(lowered)
     shipped = graph.with_outputs(full, [name for name in lowered.output_names if not name.startswith("sampled")])

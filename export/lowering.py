@@ -270,6 +270,22 @@ def graph_options(
     return spec, GraphOptions(batch, height, width, count, **options)
 
 
+def spec_of(model: nn.Module) -> ModelSpec:
+    """The description a model of this package carries; ExportError for any other module."""
+    spec = getattr(model, "spec", None)
+    if not isinstance(spec, ModelSpec):
+        raise _foreign(model)
+    return spec
+
+
+def _foreign(model: nn.Module) -> ExportError:
+    return ExportError(
+        "A model of cast_sdk.models is exported.",
+        found=type(model).__name__,
+        remedy="cast_sdk.load_model(CHECKPOINT) or cast_sdk.create_model(NAME)",
+    )
+
+
 def lower(model: nn.Module, options: GraphOptions, spec: ModelSpec | None = None) -> Lowered:
     """The inference module of a trained model.
 
@@ -278,7 +294,7 @@ def lower(model: nn.Module, options: GraphOptions, spec: ModelSpec | None = None
         options: see `graph_options`.
         spec: the description to carry, when it differs from the model's own.
     """
-    own: ModelSpec = model.spec  # type: ignore[assignment]
+    own = spec_of(model)
     body: nn.Module
     if isinstance(model, Vit):
         body = LoweredVit(model, options)
@@ -292,9 +308,5 @@ def lower(model: nn.Module, options: GraphOptions, spec: ModelSpec | None = None
     elif isinstance(model, Cast):
         body = LoweredCast(model, own, options)
     else:
-        raise ExportError(
-            "A model of cast_sdk.models is exported.",
-            found=type(model).__name__,
-            remedy="cast_sdk.load_model(CHECKPOINT) or cast_sdk.create_model(NAME)",
-        )
+        raise _foreign(model)
     return Lowered(body, spec or own, options)

@@ -19,7 +19,7 @@ from cast_sdk.errors import ExportError, MissingDependencyError
 from cast_sdk.export import graph as graphs
 from cast_sdk.export import reduced
 from cast_sdk.export.compact import compact as compact_weights
-from cast_sdk.export.lowering import GraphOptions, Lowered, graph_options, lower
+from cast_sdk.export.lowering import GraphOptions, Lowered, graph_options, lower, spec_of
 from cast_sdk.export.photos import find_images, read_inputs
 from cast_sdk.export.quality import THRESHOLDS, Thresholds
 from cast_sdk.export.quantize import Target
@@ -166,14 +166,7 @@ def request(
     check_target(path)
     if precision not in PRECISIONS:
         raise ExportError(f"A precision is one of {', '.join(PRECISIONS)}.", found=repr(precision))
-    spec = getattr(model, "spec", None)
-    if not isinstance(spec, ModelSpec):
-        raise ExportError(
-            "A model of cast_sdk.models is exported.",
-            found=type(model).__name__,
-            remedy="cast_sdk.load_model(CHECKPOINT) or cast_sdk.create_model(NAME)",
-        )
-    return graph_options(spec, precision="fp16" if precision == "fp16" else "fp32", **options)
+    return graph_options(spec_of(model), precision="fp16" if precision == "fp16" else "fp32", **options)
 
 
 def check_target(path: str | os.PathLike[str], suffix: str = ".onnx") -> None:

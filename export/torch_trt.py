@@ -16,7 +16,7 @@ from torch import nn
 from cast_sdk._version import __version__
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY, ExportInfo, atomic_write
 from cast_sdk.errors import ExportError, MissingDependencyError
-from cast_sdk.export.lowering import GraphOptions, Lowered, graph_options, lower
+from cast_sdk.export.lowering import GraphOptions, Lowered, graph_options, lower, spec_of
 from cast_sdk.spec import ModelSpec
 
 SUFFIX = ".ep"
@@ -54,7 +54,7 @@ def export_torch_trt(
             remedy="for INT8 build an engine: cast-export --ckpt CHECKPOINT --precision int8 --calibrate FOLDER --trt",
         )
     spec, options = graph_options(
-        model.spec,
+        spec_of(model),
         batch=batch,
         image_size=image_size,
         superpixels=superpixels,

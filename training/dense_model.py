@@ -175,18 +175,21 @@ def _version(image: Pixels, config: Dense, ratio: float, flip: bool) -> Pixels:
         image = eval_resize(image, config)
     else:
         long, short = int(config.short_side * config.aspect * ratio), int(config.short_side * ratio)
-        image = resize_image(image, scaled_size(*image.shape[:2], long, short))
+        height, width = image.shape[:2]
+        image = resize_image(image, scaled_size(height, width, long, short))
     if flip:
         image = np.ascontiguousarray(image[:, ::-1])
-    size = windows.enlarged_size(*image.shape[:2], config.window)
-    return image if size == image.shape[:2] else resize_image(image, size)
+    height, width = image.shape[:2]
+    size = windows.enlarged_size(height, width, config.window)
+    return image if size == (height, width) else resize_image(image, size)
 
 
 @torch.inference_mode()
 def window_scores(model: Segmenter, image: Pixels, how: Inference) -> Tensor:
     """Mean class scores [classes,h,w] of all windows of an RGB image of at least the window's size."""
     side = how.config.window
-    places = windows.positions(*image.shape[:2], side, how.stride)
+    height, width = image.shape[:2]
+    places = windows.positions(height, width, side, how.stride)
     settings = model.spec.superpixels
     count = seeds_count(side, side, settings.count)
     device = next(model.parameters()).device
@@ -201,7 +204,7 @@ def window_scores(model: Segmenter, image: Pixels, how: Inference) -> Tensor:
             maps = torch.from_numpy(np.stack([superpixels_for(crop, settings) for crop in group])).to(device)
             yield from model.masks(transforms.normalise(pixels), maps, count)
 
-    return windows.merge(crops(), places, *image.shape[:2])
+    return windows.merge(crops(), places, height, width)
 
 
 def evaluate(
@@ -218,6 +221,6 @@ def evaluate(
     model.train(mode)
     sums = torch.tensor([*confusion.matrix.ravel().tolist(), confusion.images], dtype=torch.float64)
     sums = world.sum(sums.to(world.device)).cpu()
-    confusion.matrix = sums[:-1].long().numpy().reshape(confusion.matrix.shape)
+    confusion.matrix[:] = sums[:-1].long().numpy().reshape(confusion.matrix.shape)
     confusion.images = int(sums[-1])
     return confusion

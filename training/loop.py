@@ -36,8 +36,11 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class Task(Protocol):
     """What a program adds to the loop."""
 
-    model: nn.Module  # as saved
     wrapped: nn.Module  # as called: the model itself, or DDP around it
+
+    @property
+    def model(self) -> nn.Module:
+        """As saved."""
 
     def loss(self, batch: Any) -> Tensor:
         """Mean loss of one batch of this process; runs under autocast."""
@@ -177,7 +180,7 @@ class Loop:
                 log.say("interrupted; the same command resumes")
             else:
                 log.say(f"finished after {duration(self.at.seconds)}: {_text(self.best)}")
-            log.record("end", finished=not self.stop, seconds=self.at.seconds, **self.best)
+            log.record("end", None, finished=not self.stop, seconds=self.at.seconds, **self.best)
         return self.best
 
     def _epoch(self, log: RunLog) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -81,7 +81,7 @@ class ConfusionMatrix:
         present = support > 0
         return float((np.diag(self.matrix)[present] / support[present]).mean()) if present.any() else float("nan")
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         """Scores in percent with two decimals, per class too (None for classes that never occur)."""
         return {
             "images": self.images,

@@ -141,16 +141,16 @@ def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
 
     with errors_for_people():
         chosen = load_recipe(recipe, (), "segment")
-        splits = [open_split(chosen.dense.data, data, name) for name in ("train", "val")]
-        height, width = splits[1].read(0)[0].shape[:2]
+        train, val = (open_split(chosen.dense.data, data, name) for name in ("train", "val"))
+        height, width = val.read(0)[0].shape[:2]
         # As dense as the model's: its count belongs to one crop.
         count = chosen.superpixels.count * height * width // chosen.dense.crop**2
         superpixels = dataclasses.replace(settings(chosen.superpixels), count=count)
         results = {
-            "majority class": majority_class(*splits, every),
-            "superpixel colour": superpixel_colour(*splits, superpixels, False, every),
-            "superpixel colour and position": superpixel_colour(*splits, superpixels, True, every),
-            "true class of every superpixel": superpixel_oracle(splits[1], superpixels),
+            "majority class": majority_class(train, val, every),
+            "superpixel colour": superpixel_colour(train, val, superpixels, False, every),
+            "superpixel colour and position": superpixel_colour(train, val, superpixels, True, every),
+            "true class of every superpixel": superpixel_oracle(val, superpixels),
         }
         out.mkdir(parents=True, exist_ok=True)
         with atomic_write(out / "baselines.json") as temporary:
@@ -205,10 +205,11 @@ def train(
     settings = recipe.train
     batch = world.per_process(settings.batch, settings.accumulation)
     views = DenseViews(splits["train"], recipe)
-    place: dict[str, Any] = {"rank": world.rank, "world": world.size}
     # Several processes cannot share an incomplete batch, so there the last images of an epoch wait for the next.
     drop_last = settings.drop_last or world.size > 1
-    sampler = EpochSampler(len(views), batch, seed=settings.seed, drop_last=drop_last, **place)
+    sampler = EpochSampler(
+        len(views), batch, seed=settings.seed, drop_last=drop_last, rank=world.rank, world=world.size
+    )
     model = build_segmenter(recipe, splits["train"]).to(world.device)
     lr = scaled_lr(recipe.optimizer.lr, settings.batch, recipe.optimizer.reference_batch)
     optimizer = build_optimizer(model, recipe.optimizer, lr)

@@ -73,8 +73,9 @@ def train(
     settings = recipe.train
     batch = world.per_process(settings.batch, settings.accumulation)
     views = LabelledViews(images["train"], recipe, train=True)
-    place = {"rank": world.rank, "world": world.size}
-    sampler = EpochSampler(len(views), batch, seed=settings.seed, repeats=recipe.augment.repeats, **place)
+    sampler = EpochSampler(
+        len(views), batch, seed=settings.seed, repeats=recipe.augment.repeats, rank=world.rank, world=world.size
+    )
     model = create(recipe, images["train"].source.classes).to(world.device)
     lr = scaled_lr(recipe.optimizer.lr, settings.batch, recipe.optimizer.reference_batch)
     optimizer = build_optimizer(model, recipe.optimizer, lr)
@@ -144,13 +145,15 @@ class Supervised:
         from cast_sdk.training.evaluate import accuracy
 
         batch = max(1, self.recipe.train.batch // self.world.size)
-        options = {"precision": self.recipe.train.precision, "workers": self.workers}
-        metrics = accuracy(self.model, self.validation, self.world, batch, **options)
+
+        def measured(model: nn.Module) -> dict[str, float]:
+            return accuracy(
+                model, self.validation, self.world, batch, precision=self.recipe.train.precision, workers=self.workers
+            )
+
+        metrics = measured(self.model)
         if self.ema is not None:
-            metrics |= {
-                f"ema_{name}": value
-                for name, value in accuracy(self.ema.model, self.validation, self.world, batch, **options).items()
-            }
+            metrics |= {f"ema_{name}": value for name, value in measured(self.ema.model).items()}
         return metrics
 
     def better(self, new: dict[str, float], best: dict[str, float]) -> bool:

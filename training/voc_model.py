@@ -267,7 +267,7 @@ class VocViews(Dataset[tuple[Tensor, Tensor, Tensor]]):
         index, epoch, position = key
         generator = np.random.default_rng((self.seed, epoch, position))
         pixels, label = self.split.read(index)
-        image = pixels.astype(np.float32) / 255
+        image = pixels.astype(np.float32) / np.float32(255)
         if generator.random() < self.flip:
             image, label = image[:, ::-1], label[:, ::-1]
         image, label = self._crop(np.ascontiguousarray(image), np.ascontiguousarray(label), generator)

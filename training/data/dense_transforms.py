@@ -5,7 +5,7 @@ Images are uint8 [h, w, 3] RGB, class maps uint8 [h, w] with 255 for pixels that
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -43,7 +43,8 @@ def resize_label(label: Pixels, size: tuple[int, int]) -> Pixels:
 
 def eval_resize(image: Pixels, config: Dense) -> Pixels:
     """The image at the size that windows move over."""
-    size = scaled_size(*image.shape[:2], config.short_side * config.aspect, config.short_side)
+    height, width = image.shape[:2]
+    size = scaled_size(height, width, config.short_side * config.aspect, config.short_side)
     return resize_image(image, size)
 
 
@@ -51,7 +52,8 @@ def random_scale(image: Pixels, label: Pixels, config: Dense, generator: np.rand
     """Both resized to the configured size times a random factor."""
     factor = generator.uniform(*config.scale)
     long, short = int(config.short_side * config.aspect * factor), int(config.short_side * factor)
-    size = scaled_size(*image.shape[:2], long, short)
+    height, width = image.shape[:2]
+    size = scaled_size(height, width, long, short)
     return resize_image(image, size), resize_label(label, size)
 
 
@@ -78,7 +80,7 @@ def random_crop(
 def photometric(image: Pixels, generator: np.random.Generator) -> Pixels:
     """Brightness, contrast (before or after the colour steps), saturation and hue, each with probability 1/2."""
 
-    def linear(values: Pixels, gain: float, offset: float) -> Pixels:
+    def linear(values: npt.NDArray[Any], gain: float, offset: float) -> Pixels:
         return np.clip(values.astype(np.float32) * gain + offset, 0, 255).astype(np.uint8)
 
     def chance() -> bool:
