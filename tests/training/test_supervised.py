@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cast_sdk.export.onnx_export import export_onnx
 from cast_sdk.models import load_model
 from cast_sdk.training.runlog import read_log
 
@@ -115,6 +116,13 @@ def test_evaluate_gives_the_accuracy_of_the_log(whole_run, folders):
         assert metrics["images"] == 16
         for name in ("top1", "top5", "loss"):
             assert metrics[name] == pytest.approx(last[prefix + name], rel=1e-4)
+    exported = out / "model.onnx"
+    export_onnx(load_model(out / "checkpoint.pth"), exported, verify=False)
+    result = CliRunner().invoke(main, ["--model", str(exported), "--data", str(folders), "--json"])
+    metrics = json.loads(result.stdout.splitlines()[-1])
+    assert metrics["images"] == 16
+    for name in ("top1", "top5"):
+        assert metrics[name] == pytest.approx(last[name], abs=100 / 16)  # a near tie may move one image
     missing = CliRunner().invoke(main, ["--model", str(out / "nothing.pth"), "--data", str(folders)])
     assert missing.exit_code == 1 and "does not exist" in missing.output
 
@@ -181,6 +189,35 @@ def test_two_processes_train_one_model(folders, micro, tmp_path):
     assert "2 in the checkpoint, 1 now" in refused.output and "--nproc-per-node 2" in refused.output
     accepted = here(micro, folders, tmp_path, *once, "--allow-world-size")
     assert accepted.exit_code == 0 and "finished" in accepted.output
+
+
+def test_accumulated_steps_are_one_step_of_the_whole_batch(folders, micro, tmp_path):
+    """A ViT has no batch statistics, so halves of a batch give the gradient of the whole."""
+    vit = ("model.name=vit_small", "model.options={embed_dim: 32, depths: [2], num_heads: 2}")
+    plain = (*vit, "optimizer.name=sgd", "optimizer.lr=0.05", "schedule.epochs=1", "augment.image_size=32")
+    settings = [argument for setting in plain for argument in ("--set", setting)]
+    found = []
+    for parts in (1, 2):
+        out = tmp_path / str(parts)
+        result = here(micro, folders, out, *settings, "--set", f"train.accumulation={parts}", "--log-every", 1)
+        assert result.exit_code == 0, result.output
+        assert [entry["step"] for entry in read_log(out, "step")] == list(range(1, 7))
+        found.append(weights(out)["model"])
+    start = load_model(tmp_path / "1" / "checkpoint.pth").spec
+    assert start.family == "vit"
+    for name, value in found[0].items():
+        assert torch.allclose(value, found[1][name], atol=1e-5), name
+
+
+def test_mixed_images_train_reproducibly_and_differently(folders, micro, tmp_path):
+    mixed = ("--set", "augment.mixup=0.8", "--set", "augment.cutmix=1.0")
+    runs = []
+    for name, extra in (("one", mixed), ("two", mixed), ("plain", ())):
+        result = here(micro, folders, tmp_path / name, "--set", "schedule.epochs=1", *extra)
+        assert result.exit_code == 0, result.output
+        runs.append(weights(tmp_path / name))
+    assert_same(runs[0], runs[1])
+    assert any(not torch.equal(value, runs[2]["model"][name]) for name, value in runs[0]["model"].items())
 
 
 def test_help_is_quick_to_import_and_the_module_is_the_same_program():
