@@ -131,7 +131,7 @@ class LoweredStem(nn.Module):
     ) -> None:
         super().__init__()
         self.dtype, self.squeeze, self.padding = dtype, squeeze, padding
-        self.register_buffer("offset", 255 * torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("offset", 255 * torch.tensor(mean))
         self.projection: tuple[Tensor, Tensor] | None = None
         if isinstance(stem, PatchEmbed):
             layers: list[tuple[tuple[Tensor, Tensor], nn.Conv2d, bool]] = [
@@ -154,7 +154,10 @@ class LoweredStem(nn.Module):
             self.convolutions.append(_Convolution(weight, bias, conv, relu, dtype))
 
     def forward(self, image: Tensor) -> Tensor:
-        x = image.float().permute(0, 3, 1, 2) - self.offset  # a channel at a time: fast on a CPU
+        height, width = int(image.shape[1]), int(image.shape[2])
+        # Whole rows of pixels at once: on a CPU three channels at a time take ten times as long.
+        x = image.float().reshape(-1, 3 * width) - self.offset.repeat(width)
+        x = x.reshape(-1, height, width, 3).permute(0, 3, 1, 2)
         down, right = self.padding  # the padding of the reference is zero after the normalisation
         if down:
             x = torch.cat([x, x[:, :, :down] * 0], 2)
