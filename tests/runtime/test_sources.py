@@ -272,7 +272,7 @@ for folder in sys.argv[1:]:
     site.addsitedir(folder)
 from cast_sdk.errors import CastError
 from cast_sdk.runtime.sources import open_source
-source = open_source("gst://videotestsrc num-buffers=40 pattern=ball ! video/x-raw,width=62,height=48,framerate=200/1")
+source = open_source("gst://videotestsrc is-live=true pattern=ball ! video/x-raw,width=62,height=48,framerate=50/1")
 frames = []
 for frame in source:
     frames.append(frame)
