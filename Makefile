@@ -45,7 +45,7 @@ types: $(VENV)/.dev
 	ln -s $(abspath export) $(abspath runtime) $(abspath training) build/types/cast_sdk/
 	cd build/types && $(abspath $(BIN))/mypy --config-file $(abspath pyproject.toml) -p cast_sdk
 
-# What test-full leaves out for its time: the export of the base sizes.
+# What test-full leaves out for its time: every registered model in full size, on all bundled photographs.
 test-exhaustive: $(VENV)/.dev
 	$(BIN)/python -m pytest -m exhaustive $(PYTEST)
 

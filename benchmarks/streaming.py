@@ -104,9 +104,11 @@ def waiting(frames: list[np.ndarray], wait: float, rounds: int, workers: int) ->
     print(f"  stream reaches {statistics.median(shares):.1%} of the slowest stage alone (worst {min(shares):.1%})")
 
 
-def real(model: str | None, threads: int | None, frames: list[np.ndarray], rounds: int, workers: int) -> None:
+def real(
+    model: str | None, threads: int | None, spinning: bool, frames: list[np.ndarray], rounds: int, workers: int
+) -> None:
     try:
-        rt = cast_sdk.Runtime(model, threads=threads)
+        rt = cast_sdk.Runtime(model, threads=threads, spinning=spinning)
     except ArtifactError as error:
         print(f"\nno model: {error}")
         return
@@ -125,6 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?")
     parser.add_argument("--threads", type=int, help="of the network")
+    parser.add_argument("--spinning", action="store_true", help="ONNX Runtime: let idle threads spin during a run")
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--workers", type=int, default=1)
@@ -133,7 +136,7 @@ def main() -> None:
     scene = Scene(640, 480)
     frames = [scene.draw(5 * index) for index in range(options.frames)]
     waiting(frames, options.wait / 1e3, options.rounds, options.workers)
-    real(options.model, options.threads, frames, options.rounds, options.workers)
+    real(options.model, options.threads, options.spinning, frames, options.rounds, options.workers)
 
 
 if __name__ == "__main__":

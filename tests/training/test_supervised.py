@@ -203,8 +203,7 @@ def test_accumulated_steps_are_one_step_of_the_whole_batch(folders, micro, tmp_p
         assert result.exit_code == 0, result.output
         assert [entry["step"] for entry in read_log(out, "step")] == list(range(1, 7))
         found.append(weights(out)["model"])
-    start = load_model(tmp_path / "1" / "checkpoint.pth").spec
-    assert start.family == "vit"
+    assert load_model(tmp_path / "1" / "checkpoint.pth").spec.family == "vit"
     for name, value in found[0].items():
         assert torch.allclose(value, found[1][name], atol=1e-5), name
 
