@@ -7,12 +7,18 @@ mean = world.mean(tensor); world.main  # True on rank 0
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# Torch imports this module sooner or later, and its functions take the process group of that moment as their default
+# argument. Here there is none yet. A group kept by it would keep Gloo's threads beyond the end of the interpreter,
+# and one that then asks for the GIL aborts the process.
+import torch.distributed.nn
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -76,7 +82,9 @@ class World:
             dist.barrier()
 
     def finish(self) -> None:
+        """Leave the process group and end its threads. Models of `wrap` must be out of use."""
         if self.size > 1 and dist.is_initialized():
+            gc.collect()  # DDP holds the group in reference cycles
             dist.destroy_process_group()
 
 
@@ -113,6 +121,22 @@ def synchronise_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     return model
 
 
+class _AllReduce(torch.autograd.Function):
+    """Sum over all processes; so is its gradient, as every process uses the sum."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
 class _SyncForward:
     """Forward of a BatchNorm over all processes for CPUs, where torch's SyncBatchNorm does not run."""
 
@@ -120,8 +144,6 @@ class _SyncForward:
         self.module = module
 
     def __call__(self, x: Tensor) -> Tensor:
-        from torch.distributed.nn.functional import all_reduce
-
         bn = self.module
         if not bn.training:
             return type(bn).forward(bn, x)
@@ -129,11 +151,11 @@ class _SyncForward:
         axes = [0, *range(2, x.ndim)]
         shape = [1, -1] + [1] * (x.ndim - 2)
         ones = torch.full((1,), x.numel() / x.shape[1], device=x.device)
-        sums = all_reduce(torch.cat([values.sum(axes), ones]))
+        sums = _AllReduce.apply(torch.cat([values.sum(axes), ones]))
         count = sums[-1]
         mean = sums[:-1] / count
         centred = values - mean.view(shape)
-        variance = all_reduce(centred.square().sum(axes)) / count
+        variance = _AllReduce.apply(centred.square().sum(axes)) / count
         if bn.track_running_stats:
             with torch.no_grad():
                 momentum = bn.momentum if bn.momentum is not None else 0.1

@@ -48,10 +48,20 @@ def worker(rank: int, recipe: str, data: str, out: str) -> None:
 
     world = start("cpu")
     torch.save(one_step(world, recipe, data), Path(out) / f"{rank}.pt")
+    assert not TASKS.exists() or any("gloo" in name for name in thread_names())
     world.finish()
+    assert not TASKS.exists() or not any("gloo" in name for name in thread_names()), thread_names()
+
+
+TASKS = Path("/proc/self/task")  # Linux's list of the threads of this process
+
+
+def thread_names() -> list[str]:
+    return [(thread / "comm").read_text().strip() for thread in TASKS.iterdir()]
 
 
 def test_two_processes_give_the_loss_and_gradients_of_one(folders, micro, tmp_path):
+    """And leave no thread of Gloo behind: one that is still at work when the interpreter ends aborts the process."""
     mp.spawn(worker, (str(micro), str(folders), str(tmp_path)), nprocs=2)
     alone = one_step(World(), str(micro), str(folders))
     for rank in range(2):
