@@ -42,7 +42,15 @@ SPML_NAMES = {
     "vit_backbone.": "embedding_model.vit_backbone.",
     "semantic_classifier.": "prediction_model.semantic_classifier.",
 }
+# Between float32 and float64 the squared distances of near tokens differ by up to so much of the largest (measured on
+# the tiny models), and so do the margins that the fixtures state, which are those of float32 tokens. Which of two
+# tokens is the farther one then depends on the CPU.
+ROUNDING = 5e-5
 CASES = sorted(path.stem for path in GOLDEN.glob("case_*.npz") if "case_grad" not in path.stem)
+
+
+class NearTie(AssertionError):
+    """Other tokens sampled than the fixture's, by a margin within float32 rounding."""
 
 
 def make(builder: str, salt: str):
@@ -86,7 +94,12 @@ def test_case(name):
     for part in batches:
         check = CHECKS.get(model.spec.family, check_class)
         with torch.no_grad():
-            row = check(model, images[part], labels[part], case, row)
+            try:
+                after = check(model, images[part], labels[part], case, row)
+            except NearTie:  # rounding settled it on this CPU: without rounding the picks must be the fixture's
+                after = check(model.double(), images[part].double(), labels[part], case, row)
+                model.float()
+            row = after
     assert row == len(images)
 
 
@@ -202,7 +215,10 @@ def check_levels(out, i, case, row):
     for n, level in enumerate(out.levels, 1):
         expected = case[f"inds{n}"][row]
         if not np.array_equal(level.sampled[i].numpy(), expected):
-            assert case["fps_margin_min"][row, n - 1] < 5e-6, f"level {n}: other tokens sampled"
+            margin = case["fps_margin_min"][row, n - 1]
+            if level.tokens.dtype == torch.float32 and 5e-6 <= margin < ROUNDING:
+                raise NearTie(f"level {n}: other tokens sampled by a margin of {margin:.1e}")
+            assert margin < 5e-6, f"level {n}: other tokens sampled"
             swapped = True
         if swapped:
             continue  # a swapped pick renumbers every later cluster
