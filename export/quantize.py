@@ -51,8 +51,6 @@ def quantize(
     ranges: Mapping[str, Range],
     chosen: Collection[str],
     target: Target = "onnxruntime",
-    *,
-    weight_bits: int = 8,
 ) -> onnx.ModelProto:
     """A copy of a float32 graph with the chosen layers in 8-bit integers.
 
@@ -61,7 +59,6 @@ def quantize(
         ranges: smallest and largest value of each of `activations(model, chosen)`.
         chosen: names out of `layers(model)`.
         target: who will run it.
-        weight_bits: 7 avoids saturated sums on processors without VNNI or dot-product instructions.
 
     Raises:
         ExportError: for a layer the graph does not have, or when nothing is chosen.
@@ -73,16 +70,13 @@ def quantize(
             found=", ".join(sorted(unknown)) or "no layer",
             remedy="cast-export sensitivity lists them",
         )
-    return _Quantizer(model, ranges, set(chosen), target, weight_bits).run()
+    return _Quantizer(model, ranges, set(chosen), target).run()
 
 
 class _Quantizer:
-    def __init__(
-        self, model: onnx.ModelProto, ranges: Mapping[str, Range], chosen: set[str], target: Target, weight_bits: int
-    ) -> None:
+    def __init__(self, model: onnx.ModelProto, ranges: Mapping[str, Range], chosen: set[str], target: Target) -> None:
         self.model = copy.deepcopy(model)
         self.ranges, self.chosen, self.target = ranges, chosen, target
-        self.limit = 2 ** (weight_bits - 1) - 1
         self.weights = {tensor.name: tensor for tensor in self.model.graph.initializer}
         self.nodes: list[onnx.NodeProto] = []
         self.scales: dict[str, np.float32] = {}
@@ -149,7 +143,7 @@ class _Quantizer:
         name = node.input[1]
         weight = numpy_helper.to_array(self.weights[name])
         axis = 0 if node.op_type == "Conv" or _transposed(node) else 1
-        scales, values = weight_scales(weight, axis, self.limit)
+        scales, values = weight_scales(weight, axis)
         self._constant(f"{name}/int8", values)
         self._constant(f"{name}/scale", scales)
         self._constant(f"{name}/zero", np.zeros(len(scales), np.int8))
@@ -198,15 +192,13 @@ def activation_scale(values: Range, target: Target) -> tuple[np.float32, int, ty
     return scale, int(np.clip(np.rint(-low / scale), 0, 255)), np.uint8
 
 
-def weight_scales(
-    weight: npt.NDArray[np.float32], axis: int, limit: int = 127
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
+def weight_scales(weight: npt.NDArray[np.float32], axis: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int8]]:
     """Symmetric scales per channel of `axis` and the rounded weights. A channel of zeros gets scale 1."""
     others = tuple(other for other in range(weight.ndim) if other != axis)
     largest = np.abs(weight).max(axis=others)
-    scales = np.where(largest > 0, largest / limit, 1.0).astype(np.float32)
+    scales = np.where(largest > 0, largest / 127, 1.0).astype(np.float32)
     shape = [-1 if other == axis else 1 for other in range(weight.ndim)]
-    return scales, np.clip(np.rint(weight / scales.reshape(shape)), -limit, limit).astype(np.int8)
+    return scales, np.clip(np.rint(weight / scales.reshape(shape)), -127, 127).astype(np.int8)
 
 
 def _transposed(node: onnx.NodeProto) -> bool:

@@ -21,6 +21,7 @@ from cast_sdk.errors import ExportError, MissingDependencyError
 from cast_sdk.export.photos import Inputs, Progress
 from cast_sdk.export.report import Check, Report
 from cast_sdk.models.cast import CastOutput, Level
+from cast_sdk.runtime.backends.onnxruntime import session_options
 from cast_sdk.spec import ModelSpec
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -61,10 +62,7 @@ def open_session(model: bytes, threads: int = 0) -> Any:
             found=str(error),
             remedy="pip install onnxruntime, or skip it with --no-verify",
         ) from error
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options = session_options(onnxruntime, threads)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
 from cast_sdk.runtime.backends import check_batch
 
 PRECISIONS = ("f32", "bf16")
+_WIDE_SUMS = ("avx512_vnni", "avx_vnni", "amx_int8")  # as Linux names them: INT8 products with sums of 32 bits
 
 
 class OpenVINOBackend:
@@ -60,6 +63,12 @@ class OpenVINOBackend:
             keys = [key for key in (SPEC_KEY, INFO_KEY) if model.has_rt_info(["framework", key])]
             metadata = {key: str(model.get_rt_info(["framework", key]).astype(str)) for key in keys}
             self.spec, self.info = from_metadata(metadata, path)
+            if self.info.precision == "int8" and int8_saturates():
+                raise InputError(
+                    "On x86 processors without VNNI OpenVINO gives wrong results for INT8 graphs: sums saturate.",
+                    found=str(core.get_property("CPU", "FULL_DEVICE_NAME")),
+                    remedy="use backend='onnxruntime', which is exact everywhere, or the float32 file",
+                )
             compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             raise ArtifactError(
@@ -85,3 +94,14 @@ class OpenVINOBackend:
     def close(self) -> None:
         with self._lock:
             self._request = None
+
+
+def int8_saturates(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether this processor adds pairs of INT8 products in 16 bits: x86 without VNNI; unknown counts as without."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    try:
+        text = cpuinfo.read_text()
+    except OSError:
+        return True
+    return not any(name in text.split() for name in _WIDE_SUMS)

@@ -142,5 +142,44 @@ def test_openvino_precisions(tiny_onnx):
         assert able and model.run(*batch())["level1"].shape == (1, 64)
 
 
+def test_openvino_refuses_int8_where_it_saturates(tiny_onnx, tmp_path, monkeypatch):
+    pytest.importorskip("openvino", reason="the optional OpenVINO package is not installed")
+    from cast_sdk.runtime.backends import openvino
+
+    model = onnx.load(tiny_onnx)
+    for entry in model.metadata_props:
+        entry.value = entry.value.replace('"precision": "fp32"', '"precision": "int8"')
+    onnx.save(model, tmp_path / "int8.onnx")
+    monkeypatch.setattr(openvino, "int8_saturates", lambda: True)
+    with pytest.raises(InputError, match=r"(?s)without VNNI.*backend='onnxruntime'"):
+        open_backend(tmp_path / "int8.onnx", "openvino")
+    assert open_backend(tiny_onnx, "openvino").info.precision == "fp32"
+    monkeypatch.setattr(openvino, "int8_saturates", lambda: False)
+    assert open_backend(tmp_path / "int8.onnx", "openvino").info.precision == "int8"
+
+
+def test_processors_whose_int8_saturates(tmp_path, monkeypatch):
+    from cast_sdk.runtime.backends import openvino
+
+    flags = tmp_path / "cpuinfo"
+    for machine, text, saturates in (
+        ("x86_64", "flags : fpu avx2 bmi2", True),
+        ("x86_64", "flags : avx2 avx512f avx512bw", True),
+        ("x86_64", "flags : avx2 avx_vnni", False),
+        ("AMD64", "flags : avx512f avx512_vnni", False),
+        ("aarch64", "Features : asimd asimddp", False),
+    ):
+        monkeypatch.setattr(openvino.platform, "machine", lambda machine=machine: machine)
+        flags.write_text(text)
+        assert openvino.int8_saturates(flags) is saturates, text
+    monkeypatch.setattr(openvino.platform, "machine", lambda: "x86_64")
+    assert openvino.int8_saturates(tmp_path / "none")
+
+
+def test_onnxruntime_never_saturates(tiny_onnx):
+    options = open_backend(tiny_onnx)._session.get_session_options()
+    assert options.get_session_config_entry("session.x64quantprecision") == "1"
+
+
 def test_threads_by_default():
     assert 1 <= default_threads() <= 8
