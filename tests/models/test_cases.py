@@ -192,7 +192,8 @@ def check_tensor(value, case, row, name, tolerance=1e-4):
     scale = np.abs(value).max()
     error = np.abs(fixture_slice(value) - case[f"{name}_slice"][row]).max() / scale
     assert error <= tolerance, f"{name}: {error:.1e}"
-    stats = np.array([value.mean(dtype=np.float64), value.std(dtype=np.float64), np.linalg.norm(value.ravel())])
+    exact = value.astype(np.float64).ravel()  # a float32 sum over 39 million values is off by 5e-4 on some CPUs
+    stats = np.array([exact.mean(), exact.std(), np.linalg.norm(exact)])
     assert_close(stats, case[f"{name}_stats"][row], tolerance, f"{name} statistics")
     if f"{name}_head" in case:
         assert_close(value[:8], case[f"{name}_head"][row], tolerance, f"{name}, first tokens")
