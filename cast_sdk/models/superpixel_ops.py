@@ -43,13 +43,14 @@ def segment_mean(features: Tensor, labels: Tensor, count: int) -> Tensor:
         count: number of segments S.
 
     Returns:
-        [N,S,C] in the dtype of the features (sums in float32).
+        [N,S,C] in the dtype of the features (sums in float32 or better).
     """
     n, h, w = labels.shape
     channels = features.shape[-1]
     flat = labels.flatten(1).long() + count * torch.arange(n, device=labels.device)[:, None]
-    values = features.reshape(features.shape[0], h * w, channels).expand(n, -1, -1).float()
-    sums = torch.zeros(n * count, channels, device=features.device)
+    values = features.reshape(features.shape[0], h * w, channels).expand(n, -1, -1)
+    values = values.to(torch.promote_types(features.dtype, torch.float32))
+    sums = torch.zeros(n * count, channels, dtype=values.dtype, device=features.device)
     sums = sums.index_add(0, flat.flatten(), values.reshape(-1, channels))
     sizes = segment_sizes(labels, count).clamp_(min=1)
     return (sums.view(n, count, channels) / sizes[..., None]).to(features.dtype)

@@ -18,7 +18,16 @@ from cast_sdk.export import graph as graphs
 from cast_sdk.export.onnx_export import export_onnx
 from cast_sdk.export.photos import bundled_photos
 from cast_sdk.export.report import Report
-from cast_sdk.export.verify import TIE_MARGIN, Bars, label_checks, open_session, run_session, sampling_margin
+from cast_sdk.export.verify import (
+    TIE_MARGIN,
+    Bars,
+    Difference,
+    clearly_sampled,
+    label_checks,
+    open_session,
+    run_session,
+    sampling_margin,
+)
 from cast_sdk.hierarchy import Hierarchy
 from cast_sdk.models import create_model, list_models
 from cast_sdk.models.cast import Level
@@ -258,6 +267,28 @@ def test_sampling_is_a_near_tie_where_rounding_of_the_norms_decides(shift, clear
     margin = sampling_margin(Level(tokens, none, torch.tensor([[0, 1, 4, 3]]), none, none, none), None)
     assert margin == pytest.approx((0.2 * shift + shift**2) / (0.1**2 + 11.9**2 / 10), rel=0.02)
     assert (margin >= TIE_MARGIN) == clear
+
+
+@pytest.mark.parametrize(("noise", "clear"), [(0.0, True), (1e-6, True), (1e-4, False)])
+def test_sampling_is_clear_where_float32_keeps_its_distances(noise, clear):
+    """The last two points lie 0.1 and 0.101 from chosen ones, and 12 from the mean: a margin of 1.4e-5."""
+    values = torch.tensor([12.0, -11.0, 11.9, -10.899, -2.001], dtype=torch.float64)
+    none, picks = torch.empty(0), torch.tensor([[0, 1, 4, 3]])
+    exact = Level(values[None, :, None], none, picks, none, none, none)
+    moved = values + noise * 12 * torch.tensor([0.0, 0.0, 0.0, 1.0, -1.0])
+    assert clearly_sampled(dataclasses.replace(exact, tokens=moved[None, :, None]), exact, None) is clear
+    assert not clearly_sampled(dataclasses.replace(exact, sampled=picks.flip(1)), exact, None)
+
+
+def test_verification_leaves_gradients_on(tmp_path):
+    export_onnx(small_model("cast_small"), tmp_path / "x.onnx", images=bundled_photos()[:2])
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+
+
+def test_an_error_is_a_near_tie_only_where_float32_itself_moves_the_output():
+    assert Difference(found=2e-3, rounding=2e-3, magnitude=10).tied(1e-4)
+    assert not Difference(found=2e-3, rounding=2e-6, magnitude=10).tied(1e-4)
+    assert not Difference(found=2e-6, rounding=2e-3, magnitude=10).tied(1e-4)
 
 
 def test_rules_name_what_breaks_them():
