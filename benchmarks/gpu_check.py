@@ -31,14 +31,14 @@ from typing import Any
 import numpy as np
 
 from cast_sdk.errors import CastError
-from cast_sdk.export.engine_parity import compare
-from cast_sdk.export.photos import Inputs, bundled_photos, read_inputs
-from cast_sdk.export.tensorrt import build_engine
-from cast_sdk.runtime.backends import Backend
+from cast_sdk.export.engines.tensorrt import build_engine
+from cast_sdk.export.verification.engine_parity import compare
+from cast_sdk.export.verification.photos import Inputs, bundled_photos, read_inputs
+from cast_sdk.runtime.backends.base import Backend
 from cast_sdk.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from cast_sdk.runtime.backends.tensorrt import TensorRTBackend
-from cast_sdk.runtime.onnx_metadata import read_description
-from cast_sdk.runtime.tensorrt_api import FLAVORS, installed_flavors, load_tensorrt
+from cast_sdk.runtime.engine.api import FLAVORS, installed_flavors, load_tensorrt
+from cast_sdk.runtime.engine.onnx_metadata import read_description
 
 GROWTH_MB = 16.0  # of GPU and of process memory over all frames; an allocation per frame would be gigabytes
 Arrays = dict[str, np.ndarray]
@@ -217,7 +217,7 @@ def describe_machine() -> str:
     """Card, driver and versions. Raises MissingDependencyError without a GPU."""
     import torch
 
-    from cast_sdk.runtime.backends.cuda_memory import open_cuda
+    from cast_sdk.runtime.engine.cuda import open_cuda
 
     cuda = open_cuda()
     driver, runtime = cuda.versions()

@@ -30,7 +30,7 @@ import onnxruntime
 import torch
 
 from cast_sdk.export.onnx_export import export_onnx
-from cast_sdk.export.photos import find_images
+from cast_sdk.export.verification.photos import find_images
 from cast_sdk.models import create_model, load_model
 from cast_sdk.models.pooling import GraphPooling
 from cast_sdk.runtime import Runtime

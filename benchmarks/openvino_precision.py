@@ -17,7 +17,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from cast_sdk.runtime import Runtime, Segmentation
-from cast_sdk.runtime.sources import IMAGE_SUFFIXES
+from cast_sdk.runtime.sources.base import IMAGE_SUFFIXES
 
 
 def matched_iou(first: np.ndarray, second: np.ndarray) -> float:

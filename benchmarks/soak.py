@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import cast_sdk
-from cast_sdk.runtime.web.server import WebView
+from cast_sdk.runtime.camera.server import WebView
 
 
 def resident() -> float:

@@ -25,12 +25,12 @@ loaded = time.time()
 if sys.argv[3]:
     frame = sys.argv[3]
 else:
-    from cast_sdk.runtime.benchmark import scene_frames
+    from cast_sdk.runtime.commands.benchmark import scene_frames
     frame = scene_frames(640, 480, 1)[0]
 result = runtime.segment(frame)
 labels = result.labels(2)
 done = time.time()
-from cast_sdk.runtime.benchmark import peak_memory_mb
+from cast_sdk.runtime.commands.benchmark import peak_memory_mb
 cpu, first_peak = time.process_time(), peak_memory_mb()
 for _ in range(20):
     runtime.segment(frame)

@@ -18,7 +18,7 @@ import numpy as np
 import cast_sdk
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError
-from cast_sdk.runtime.scene import Scene
+from cast_sdk.runtime.sources.scene import Scene
 from cast_sdk.spec import ModelSpec
 
 SIDE, COUNT = 224, 196

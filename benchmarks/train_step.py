@@ -36,8 +36,8 @@ from cast_sdk.superpixels.kernels import NativeKernel, OpenCVKernel
 from cast_sdk.training.data.dataset import Images, LabelledViews
 from cast_sdk.training.data.sources import ImageSource
 from cast_sdk.training.data.transforms import denormalised_uint8
-from cast_sdk.training.optim import decay_groups, trainable
-from cast_sdk.training.recipe import load_recipe
+from cast_sdk.training.engine.optim import decay_groups, trainable
+from cast_sdk.training.engine.recipe import load_recipe
 
 PARTS = ("images", "superpixels", "forward", "backward", "optimizer")
 

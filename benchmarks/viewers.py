@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import cast_sdk
-from cast_sdk.runtime.web.server import WebView
+from cast_sdk.runtime.camera.server import WebView
 
 
 def main() -> None:

@@ -6,10 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cast_sdk.export.engines.tensorrt import build_engine
     from cast_sdk.export.onnx_export import export_onnx
-    from cast_sdk.export.tensorrt import build_engine
 
-_WHERE = {"export_onnx": "cast_sdk.export.onnx_export", "build_engine": "cast_sdk.export.tensorrt"}
+_WHERE = {"export_onnx": "cast_sdk.export.onnx_export", "build_engine": "cast_sdk.export.engines.tensorrt"}
 
 __all__ = ["build_engine", "export_onnx"]
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from cast_sdk.export.trt_cli import trt_options
-from cast_sdk.runtime.cli_common import clean_exit
+from cast_sdk.export.engines.options import trt_options
+from cast_sdk.runtime.commands.common import clean_exit
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cast_sdk.export.quality import Thresholds
+    from cast_sdk.export.verification.quality import Thresholds
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -92,7 +92,7 @@ def export(options: dict[str, Any]) -> None:
     """Run `cast-export` without a subcommand."""
     from pathlib import Path
 
-    from cast_sdk.export import trt_cli
+    from cast_sdk.export.engines import options as trt_cli
 
     source = _one_source(options)
     out = Path(options["out"] or f"{_stem(source)}{'.engine' if options['trt'] else '.onnx'}")
@@ -148,7 +148,7 @@ def _thresholds(precision: str, options: dict[str, Any]) -> Thresholds | None:
     """The bars of a precision with those given on the command line in their place."""
     import dataclasses
 
-    from cast_sdk.export.quality import THRESHOLDS
+    from cast_sdk.export.verification.quality import THRESHOLDS
 
     if precision == "fp32":
         return None
@@ -204,8 +204,8 @@ def compare(reference: str, reduced: str, images: tuple[str, ...], **options: An
     Class, class scores and segments are compared; segments are matched first, since numbers mean nothing. Ends with
     exit code 1 below the bars, which default to those of REDUCED's precision.
     """
-    from cast_sdk.export.comparison import compare_artifacts
     from cast_sdk.export.onnx_export import refuse_shortfall
+    from cast_sdk.export.verification.comparison import compare_artifacts
 
     def bars(precision: str) -> Thresholds:
         found = _thresholds(precision if precision in ("fp16", "int8") else "fp16", options)
@@ -226,8 +226,8 @@ def compare(reference: str, reduced: str, images: tuple[str, ...], **options: An
 @clean_exit
 def sensitivity(ckpt: str, calibrate: tuple[str, ...], target: Any, stage: Any, image_size: int | None) -> None:
     """Quantise each layer of CKPT alone and list what that does, the most sensitive layer first."""
-    from cast_sdk.export.comparison import sensitivities
-    from cast_sdk.export.sensitivity import text
+    from cast_sdk.export.precision.sensitivity import text
+    from cast_sdk.export.verification.comparison import sensitivities
 
     say = Steps()
     say(f"reading {ckpt}")

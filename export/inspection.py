@@ -9,7 +9,7 @@ from typing import Any
 
 from cast_sdk.artifact import from_metadata
 from cast_sdk.errors import ArtifactError
-from cast_sdk.runtime.backends import check_file
+from cast_sdk.runtime.backends.base import check_file
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -120,6 +120,6 @@ def _operators(counts: dict[str, int]) -> str:
 def _verification(record: dict[str, Any]) -> list[str]:
     if not record:
         return ["  not verified"]
-    from cast_sdk.export.report import Report
+    from cast_sdk.export.verification.report import Report
 
     return ["  " + line for line in Report.from_dict(record).table().splitlines()]

@@ -17,14 +17,15 @@ from cast_sdk._version import __version__
 from cast_sdk.artifact import ExportInfo, atomic_write
 from cast_sdk.errors import ExportError, MissingDependencyError
 from cast_sdk.export import graph as graphs
-from cast_sdk.export import reduced
 from cast_sdk.export.compact import compact as compact_weights
-from cast_sdk.export.lowering import GraphOptions, Lowered, graph_options, lower, spec_of
-from cast_sdk.export.photos import find_images, read_inputs
-from cast_sdk.export.quality import THRESHOLDS, Thresholds
-from cast_sdk.export.quantize import Target
-from cast_sdk.export.report import Report
-from cast_sdk.export.verify import verify as verify_graph
+from cast_sdk.export.lowering.lower import Lowered, lower
+from cast_sdk.export.lowering.options import GraphOptions, graph_options, spec_of
+from cast_sdk.export.precision import reduced
+from cast_sdk.export.precision.quantize import Target
+from cast_sdk.export.verification.photos import find_images, read_inputs
+from cast_sdk.export.verification.quality import THRESHOLDS, Thresholds
+from cast_sdk.export.verification.report import Report
+from cast_sdk.export.verification.verify import verify as verify_graph
 from cast_sdk.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -72,13 +73,13 @@ def export_onnx(
         precision: "fp32"; "fp16": half-precision products between float32 islands; "int8": convolutions and linear
             layers in integers, calibrated on real images.
         verify: run the graph beside the model on real images and fail on a shortfall: of the bars of
-            `cast_sdk.export.verify` for fp32, of `thresholds` for the others.
+            `cast_sdk.export.verification.verify` for fp32, of `thresholds` for the others.
         images: files or folders for the verification. Default: the photographs that come with the package, for int8 up
             to 64 of the calibration images too.
         calibrate: files or folders of at least 64 images, for int8.
         target: who will run an int8 graph: "onnxruntime" (unsigned activations) or "tensorrt" (symmetric).
         keep_float: patterns of node names that int8 leaves alone. Default: decided by measuring each layer.
-        thresholds: bars of the quality report of fp16 and int8; default `cast_sdk.export.quality.THRESHOLDS`.
+        thresholds: bars of the quality report of fp16 and int8; default `verification.quality.THRESHOLDS`.
         compact: store fp32 weights that are exact in float16 in half the space (checkpoints in half precision).
         checkpoint_sha256: digest of the checkpoint, for the record.
         say: called with a line for each step, and the verification table.

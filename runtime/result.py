@@ -119,9 +119,9 @@ class Segmentation:
         Args:
             level: one level: an overlay of the frame's size. Several: side by side. None: the frame and all levels
                 side by side, or the class map of a model with a dense head.
-            options: see `cast_sdk.runtime.drawing.draw`: alpha, boundaries, caption.
+            options: see `cast_sdk.runtime.output.drawing.draw`: alpha, boundaries, caption.
         """
-        from cast_sdk.runtime.drawing import draw
+        from cast_sdk.runtime.output.drawing import draw
 
         return draw(self, level, **options)
 
@@ -136,19 +136,19 @@ class Segmentation:
         if file.suffix.lower() == ".json":
             data = self.to_json().encode()
         else:
-            from cast_sdk.runtime.drawing import encode
+            from cast_sdk.runtime.output.drawing import encode
 
             data = encode(self.plot(level, **options), file.suffix)
         with atomic_write(file) as temporary:
             temporary.write_bytes(data)
 
     def to_dict(self, *, masks: bool = True) -> dict[str, Any]:
-        """Plain data for JSON; `cast_sdk.runtime.serialise.to_dict` lists the fields.
+        """Plain data for JSON; `cast_sdk.runtime.output.serialise.to_dict` lists the fields.
 
         Args:
             masks: include the run-length mask of each segment (COCO's uncompressed form).
         """
-        from cast_sdk.runtime.serialise import to_dict
+        from cast_sdk.runtime.output.serialise import to_dict
 
         return to_dict(self, masks=masks)
 

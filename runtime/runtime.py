@@ -15,7 +15,8 @@ from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.hierarchy import Hierarchy
 from cast_sdk.runtime import preprocess
-from cast_sdk.runtime.backends import Backend, open_backend
+from cast_sdk.runtime.backends.base import Backend
+from cast_sdk.runtime.backends.opening import open_backend
 from cast_sdk.runtime.preprocess import FITS, Fit, Frame, Prepared
 from cast_sdk.runtime.result import Segmentation
 from cast_sdk.spec import ModelSpec

@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from cast_sdk.runtime.backends import default_threads
+from cast_sdk.runtime.backends.base import default_threads
 from cast_sdk.runtime.pipeline import Item, Pipeline, Stage
 from cast_sdk.runtime.preprocess import Frame
-from cast_sdk.runtime.sources import Source, Status, open_source
+from cast_sdk.runtime.sources.base import Source, Status
+from cast_sdk.runtime.sources.opening import open_source
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.result import Segmentation

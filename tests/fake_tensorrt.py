@@ -174,8 +174,8 @@ def make_module(version: str, cudart: FakeCudart, behaviour: Behaviour) -> types
 
 def install(monkeypatch, *versions: str, cudart: FakeCudart | None = None, behaviour: Behaviour | None = None):
     """Put stand-ins in place of the installed packages; every TensorRT that is not named is gone."""
-    from cast_sdk.runtime import tensorrt_api
-    from cast_sdk.runtime.backends import cuda_memory
+    from cast_sdk.runtime.engine import api as tensorrt_api
+    from cast_sdk.runtime.engine import cuda as cuda_memory
 
     cudart, behaviour = cudart or FakeCudart(), behaviour or Behaviour()
     modules = {m.__name__: m for m in (make_module(version, cudart, behaviour) for version in versions)}

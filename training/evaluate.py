@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from cast_sdk.spec import ModelSpec
     from cast_sdk.training.data.dataset import Images, LabelledViews
-    from cast_sdk.training.distributed import World
+    from cast_sdk.training.engine.distributed import World
 
 ARTIFACTS = (".onnx", ".engine")
 
@@ -53,8 +53,8 @@ def main(
     on_bad_image: Any,
     as_json: bool,
 ) -> None:
-    from cast_sdk.training.distributed import start
-    from cast_sdk.training.launch import errors_for_people, load_images
+    from cast_sdk.training.engine.distributed import start
+    from cast_sdk.training.engine.launch import errors_for_people, load_images
 
     with errors_for_people():
         world = start(device)
@@ -102,7 +102,7 @@ def evaluation_views(spec: ModelSpec, images: Images, fit: str = "auto") -> Labe
     """
     from cast_sdk.errors import InputError
     from cast_sdk.training.data.dataset import LabelledViews
-    from cast_sdk.training.recipe import recipe_from_dict
+    from cast_sdk.training.engine.recipe import recipe_from_dict
 
     classes = int(images.source.labels.max()) + 1
     if not spec.num_classes or spec.dense or classes > spec.num_classes:
@@ -141,7 +141,7 @@ def accuracy(
 
     from cast_sdk.training.data.dataset import loader
     from cast_sdk.training.data.sampler import EpochSampler
-    from cast_sdk.training.loop import DTYPES
+    from cast_sdk.training.engine.loop import DTYPES
 
     sampler = EpochSampler(len(views), batch, rank=world.rank, world=world.size, shuffle=False, drop_last=False)
     device = world.device

@@ -28,9 +28,9 @@ import click
 from cast_sdk.errors import InputError
 
 if TYPE_CHECKING:
-    from cast_sdk.training.data.bsds import AnnotatedImage
-    from cast_sdk.training.metrics_partition import HierarchyScores
-    from cast_sdk.training.segments import Grouping, Levels
+    from cast_sdk.training.data.dense.bsds import AnnotatedImage
+    from cast_sdk.training.metrics.groupings import Grouping, Levels
+    from cast_sdk.training.metrics.partition import HierarchyScores
 
 METHODS = (
     "a checkpoint or artifact, bundled, random:NAME[:{field: value}], superpixels or merge[:{size: N, superpixels: N}]"
@@ -74,8 +74,8 @@ def main(
     pictures: int,
     seed: int,
 ) -> None:
-    from cast_sdk.training.data.bsds import bsds500, label_folder
-    from cast_sdk.training.launch import errors_for_people
+    from cast_sdk.training.data.dense.bsds import bsds500, label_folder
+    from cast_sdk.training.engine.launch import errors_for_people
 
     with errors_for_people():
         if data is not None:
@@ -107,7 +107,7 @@ def main(
 
 def stored_results(file: Path, where: dict[str, Any], methods: Sequence[Method]) -> dict[str, HierarchyScores]:
     """Results of an earlier run on the same images with the same settings, of methods that have not changed."""
-    from cast_sdk.training.metrics_partition import HierarchyScores
+    from cast_sdk.training.metrics.partition import HierarchyScores
 
     if not file.is_file():
         return {}
@@ -133,7 +133,7 @@ def open_methods(
         CheckpointError, ArtifactError: for a file that cannot be opened.
     """
     from cast_sdk.spec import SuperpixelSettings
-    from cast_sdk.training.segments import Grouping
+    from cast_sdk.training.metrics.groupings import Grouping
 
     counts = tuple(int(part) for part in segments.split(",")) if segments else None
     grouping: Grouping | None = None
@@ -156,7 +156,7 @@ def open_methods(
 
 def _baseline(name: str, grouping: Grouping) -> Method:
     """ "superpixels" or "merge", with sizes of their own after a colon."""
-    from cast_sdk.training.segments import merge_levels, seeds_levels
+    from cast_sdk.training.metrics.groupings import merge_levels, seeds_levels
 
     kind, _, text = name.partition(":")
     fields = _fields(text)
@@ -195,7 +195,7 @@ def _open_network(
     from cast_sdk.models import create_model, save_native
     from cast_sdk.runtime.runtime import bundled_model
     from cast_sdk.spec import SuperpixelSettings
-    from cast_sdk.training.segments import Grouping, open_levels
+    from cast_sdk.training.metrics.groupings import Grouping, open_levels
 
     if grouping is None and counts is not None:
         grouping = Grouping(224, SuperpixelSettings(), counts)
@@ -243,8 +243,8 @@ def evaluate(
 
     from cast_sdk.artifact import atomic_write
     from cast_sdk.runtime.preprocess import read_image
-    from cast_sdk.training.metrics_partition import PartitionScores, partition_scores, summarise_hierarchy
-    from cast_sdk.training.progress import progress
+    from cast_sdk.training.engine.progress import progress
+    from cast_sdk.training.metrics.partition import PartitionScores, partition_scores, summarise_hierarchy
 
     if len({method.name for method in methods}) != len(methods):
         raise InputError("Methods have different names.", found=", ".join(method.name for method in methods))
@@ -309,7 +309,7 @@ def segment_means(image: Any, labels: Any) -> Any:
     """Every segment filled with its mean colour: uint8 [h, w, 3]."""
     import numpy as np
 
-    from cast_sdk.training.metrics_partition import compact
+    from cast_sdk.training.metrics.partition import compact
 
     index, _ = compact(labels)
     counts = np.bincount(index)

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cast_sdk.errors import CheckpointError, RecipeError
-from cast_sdk.training.options import run_options
+from cast_sdk.training.engine.options import run_options
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from cast_sdk.training.data.dataset import Images
-    from cast_sdk.training.distributed import World
-    from cast_sdk.training.loop import Options
-    from cast_sdk.training.recipe import Phase, Recipe
+    from cast_sdk.training.engine.distributed import World
+    from cast_sdk.training.engine.loop import Options
+    from cast_sdk.training.engine.recipe import Phase, Recipe
 
 RANDOM = "random"
 
@@ -48,10 +48,10 @@ def main(
     save_minutes: float,
     allow_world_size: bool,
 ) -> None:
-    from cast_sdk.training.distributed import start
-    from cast_sdk.training.launch import check_same_classes, errors_for_people, load_images
-    from cast_sdk.training.loop import Options
-    from cast_sdk.training.recipe import load_recipe
+    from cast_sdk.training.engine.distributed import start
+    from cast_sdk.training.engine.launch import check_same_classes, errors_for_people, load_images
+    from cast_sdk.training.engine.loop import Options
+    from cast_sdk.training.engine.recipe import load_recipe
 
     with errors_for_people():
         settings = load_recipe(recipe, overrides, "linear_probe")
@@ -75,7 +75,7 @@ def create(recipe: Recipe, checkpoint: str, classes: list[str]) -> nn.Module:
     import torch
 
     from cast_sdk.models import load_model, model_spec
-    from cast_sdk.training import models
+    from cast_sdk.training.engine import models
 
     random_model = models.create(recipe, classes)
     spec: Any = random_model.spec
@@ -113,9 +113,9 @@ def train(
     """Run a probe on the splits "train" and "val"; returns the best validation metrics (the published number)."""
     from cast_sdk.training.data.dataset import LabelledViews, loader
     from cast_sdk.training.data.sampler import EpochSampler
-    from cast_sdk.training.loop import Loop
-    from cast_sdk.training.optim import build_optimizer
-    from cast_sdk.training.schedules import scaled_lr
+    from cast_sdk.training.engine.loop import Loop
+    from cast_sdk.training.engine.optim import build_optimizer
+    from cast_sdk.training.engine.schedules import scaled_lr
 
     settings = recipe.train
     model = create(recipe, checkpoint, images["train"].source.classes).to(world.device)

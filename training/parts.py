@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from cast_sdk.training.data.partimagenet import PartImageNet
-    from cast_sdk.training.parts_model import TextImageEncoder
+    from cast_sdk.training.data.dense.partimagenet import PartImageNet
+    from cast_sdk.training.tasks.parts_model import TextImageEncoder
 
 _DATA = click.option("--data", required=True, type=click.Path(path_type=Path), help="PartImageNet folder.")
 _SPLIT = click.option("--split", default="val", show_default=True)
@@ -46,9 +46,9 @@ def main() -> None:
 def segments_command(
     model: Path, sam: str | None, data: Path, out: Path, split: str, device: str, seed: int, reference: bool
 ) -> None:
-    from cast_sdk.training.data.partimagenet import PartImageNet
-    from cast_sdk.training.distributed import start
-    from cast_sdk.training.launch import errors_for_people
+    from cast_sdk.training.data.dense.partimagenet import PartImageNet
+    from cast_sdk.training.engine.distributed import start
+    from cast_sdk.training.engine.launch import errors_for_people
 
     with errors_for_people():
         images = PartImageNet.open(data, split)
@@ -71,10 +71,10 @@ def evaluate_command(
     folder: Path, data: Path, out: Path, split: str, device: str, clip: str, pretrained: str, reference: bool
 ) -> None:
     from cast_sdk.artifact import atomic_write
-    from cast_sdk.training.data.partimagenet import PartImageNet
-    from cast_sdk.training.distributed import start
-    from cast_sdk.training.launch import errors_for_people
-    from cast_sdk.training.parts_model import OpenClip
+    from cast_sdk.training.data.dense.partimagenet import PartImageNet
+    from cast_sdk.training.engine.distributed import start
+    from cast_sdk.training.engine.launch import errors_for_people
+    from cast_sdk.training.tasks.parts_model import OpenClip
 
     with errors_for_people():
         images = PartImageNet.open(data, split)
@@ -93,7 +93,7 @@ def _network(path: Path, device: Any, seed: int, reference: bool) -> Any:
     from cast_sdk.errors import InputError
     from cast_sdk.models import load_model
     from cast_sdk.models.baselines import Vit
-    from cast_sdk.training.parts_model import cast_segments, crop, vit_segments
+    from cast_sdk.training.tasks.parts_model import cast_segments, crop, vit_segments
 
     model: Any = load_model(path).to(device)
     if isinstance(model, Vit):
@@ -109,7 +109,7 @@ def _network(path: Path, device: Any, seed: int, reference: bool) -> Any:
 
 def _sam(path: Path, kind: str, device: Any) -> Any:
     from cast_sdk.errors import MissingDependencyError
-    from cast_sdk.training.parts_model import sam_masks
+    from cast_sdk.training.tasks.parts_model import sam_masks
 
     try:
         from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
@@ -129,8 +129,8 @@ def write_segments(data: PartImageNet, segment: Any, out: Path) -> int:
     from PIL import Image
 
     from cast_sdk.artifact import atomic_write
-    from cast_sdk.training.data.dense import read_rgb
-    from cast_sdk.training.progress import progress
+    from cast_sdk.training.data.dense.base import read_rgb
+    from cast_sdk.training.engine.progress import progress
 
     made = 0
     for record in progress(data.images, "segmenting"):
@@ -156,9 +156,9 @@ def evaluate(data: PartImageNet, folder: Path, encoder: TextImageEncoder, refere
     import numpy as np
     from PIL import Image
 
-    from cast_sdk.training.data.dense import read_rgb
-    from cast_sdk.training.parts_model import MissingSegment, Vocabulary, crop, load_segments, score_image
-    from cast_sdk.training.progress import progress
+    from cast_sdk.training.data.dense.base import read_rgb
+    from cast_sdk.training.engine.progress import progress
+    from cast_sdk.training.tasks.parts_model import MissingSegment, Vocabulary, crop, load_segments, score_image
 
     words = Vocabulary.encode(data, encoder)
     scores: list[tuple[float, float]] = []

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import click
 
-from cast_sdk.training import prepare_dense, prepare_imagenet
+from cast_sdk.training.data.prepare import dense as prepare_dense
+from cast_sdk.training.data.prepare import imagenet as prepare_imagenet
 
 
 @click.group(help=(__doc__ or "").partition("\n")[0])

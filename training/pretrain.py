@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cast_sdk.errors import RecipeError
-from cast_sdk.training.options import run_options
+from cast_sdk.training.engine.options import run_options
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from cast_sdk.models.moco import MoCo
     from cast_sdk.training.data.dataset import Images
-    from cast_sdk.training.distributed import World
-    from cast_sdk.training.loop import Options
-    from cast_sdk.training.recipe import Phase, Recipe
+    from cast_sdk.training.engine.distributed import World
+    from cast_sdk.training.engine.loop import Options
+    from cast_sdk.training.engine.recipe import Phase, Recipe
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
@@ -48,10 +48,10 @@ def main(
     save_minutes: float,
     allow_world_size: bool,
 ) -> None:
-    from cast_sdk.training.distributed import start
-    from cast_sdk.training.launch import errors_for_people, load_images
-    from cast_sdk.training.loop import Options
-    from cast_sdk.training.recipe import load_recipe
+    from cast_sdk.training.engine.distributed import start
+    from cast_sdk.training.engine.launch import errors_for_people, load_images
+    from cast_sdk.training.engine.loop import Options
+    from cast_sdk.training.engine.recipe import load_recipe
 
     with errors_for_people():
         settings = load_recipe(recipe, overrides, "pretrain")
@@ -72,7 +72,7 @@ def create(recipe: Recipe) -> MoCo:
 
     from cast_sdk.models import MoCo, model_spec
     from cast_sdk.training.data.transforms import settings
-    from cast_sdk.training.models import set_dropout
+    from cast_sdk.training.engine.models import set_dropout
 
     if recipe.model.init:
         raise RecipeError(
@@ -111,9 +111,9 @@ def train(
     from cast_sdk.training.data.dataset import loader
     from cast_sdk.training.data.sampler import EpochSampler
     from cast_sdk.training.data.views import TwoViews
-    from cast_sdk.training.loop import Loop
-    from cast_sdk.training.optim import build_optimizer
-    from cast_sdk.training.schedules import scaled_lr
+    from cast_sdk.training.engine.loop import Loop
+    from cast_sdk.training.engine.optim import build_optimizer
+    from cast_sdk.training.engine.schedules import scaled_lr
 
     settings = recipe.train
     if settings.accumulation != 1:
@@ -150,7 +150,7 @@ class Pretraining:
         import torch
 
         from cast_sdk.training.data.transforms import normalise
-        from cast_sdk.training.schedules import moco_momentum
+        from cast_sdk.training.engine.schedules import moco_momentum
 
         device, settings = self.world.device, self.recipe.train
         images = [normalise(view.to(device, non_blocking=True)) for view in batch[0]]

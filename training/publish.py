@@ -30,9 +30,9 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("--curve", required=True, type=FILE, help="Picture of the training curve to write (PNG).")
 @click.option("--batch", default=64, show_default=True, help="Images per validation step.")
 def main(run: Path, checkpoint: Path | None, data: Path, weights: Path, card: Path, curve: Path, batch: int) -> None:
-    from cast_sdk.training.distributed import start
+    from cast_sdk.training.engine.distributed import start
+    from cast_sdk.training.engine.launch import errors_for_people, load_images
     from cast_sdk.training.evaluate import accuracy, evaluation_views
-    from cast_sdk.training.launch import errors_for_people, load_images
 
     with errors_for_people():
         world = start("cpu")
@@ -110,7 +110,7 @@ def draw(run: Path, curve: Path, name: str) -> None:
     from matplotlib import pyplot
 
     from cast_sdk.artifact import atomic_write
-    from cast_sdk.training.runlog import read_log
+    from cast_sdk.training.engine.runlog import read_log
 
     batch = read_log(run, "start")[-1]["recipe"]["train"]["batch"]
     steps, validations = read_log(run, "step"), read_log(run, "validation")

@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cast_sdk.training import options
+from cast_sdk.training.engine import options
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from cast_sdk.models.dense import Segmenter
-    from cast_sdk.training.data.dense import DenseSplit
-    from cast_sdk.training.data.dense_transforms import DenseViews, Pixels
-    from cast_sdk.training.distributed import World
-    from cast_sdk.training.loop import Options
-    from cast_sdk.training.recipe import Phase, Recipe
+    from cast_sdk.training.data.dense.base import DenseSplit
+    from cast_sdk.training.data.dense.transforms import DenseViews, Pixels
+    from cast_sdk.training.engine.distributed import World
+    from cast_sdk.training.engine.loop import Options
+    from cast_sdk.training.engine.recipe import Phase, Recipe
 
 _SPLIT_HELP = "The data set's folder in its official layout (prepare_data.py checks it)."
 
@@ -54,11 +54,11 @@ def train_command(
     save_minutes: float,
     allow_world_size: bool,
 ) -> None:
-    from cast_sdk.training.data.dense import open_split
-    from cast_sdk.training.distributed import start
-    from cast_sdk.training.launch import errors_for_people
-    from cast_sdk.training.loop import Options
-    from cast_sdk.training.recipe import load_recipe
+    from cast_sdk.training.data.dense.opening import open_split
+    from cast_sdk.training.engine.distributed import start
+    from cast_sdk.training.engine.launch import errors_for_people
+    from cast_sdk.training.engine.loop import Options
+    from cast_sdk.training.engine.recipe import load_recipe
 
     with errors_for_people():
         settings = load_recipe(recipe, overrides, "segment")
@@ -97,11 +97,11 @@ def evaluate_command(
 ) -> None:
     from cast_sdk.artifact import atomic_write
     from cast_sdk.models import load_model
-    from cast_sdk.training.data.dense import open_split
-    from cast_sdk.training.dense_model import MULTI_SCALE, Inference, evaluate
-    from cast_sdk.training.distributed import start
-    from cast_sdk.training.launch import errors_for_people
-    from cast_sdk.training.recipe import load_recipe
+    from cast_sdk.training.data.dense.opening import open_split
+    from cast_sdk.training.engine.distributed import start
+    from cast_sdk.training.engine.launch import errors_for_people
+    from cast_sdk.training.engine.recipe import load_recipe
+    from cast_sdk.training.tasks.dense import MULTI_SCALE, Inference, evaluate
 
     with errors_for_people():
         settings = load_recipe(recipe, overrides, "segment")
@@ -133,11 +133,11 @@ def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
     import dataclasses
 
     from cast_sdk.artifact import atomic_write
-    from cast_sdk.training.data.dense import open_split
+    from cast_sdk.training.data.dense.opening import open_split
     from cast_sdk.training.data.transforms import settings
-    from cast_sdk.training.dense_baselines import majority_class, superpixel_colour, superpixel_oracle
-    from cast_sdk.training.launch import errors_for_people
-    from cast_sdk.training.recipe import load_recipe
+    from cast_sdk.training.engine.launch import errors_for_people
+    from cast_sdk.training.engine.recipe import load_recipe
+    from cast_sdk.training.metrics.dense_baselines import majority_class, superpixel_colour, superpixel_oracle
 
     with errors_for_people():
         chosen = load_recipe(recipe, (), "segment")
@@ -170,11 +170,11 @@ def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
 @click.option("--images", default=3, show_default=True, help="Validation images, evenly spaced.")
 def pictures_command(recipe: str, data: Path, run: Path, baselines: Path | None, out: Path, images: int) -> None:
     from cast_sdk.models import load_model
-    from cast_sdk.training.data.dense import open_split
-    from cast_sdk.training.dense_model import Inference, predict
-    from cast_sdk.training.dense_pictures import draw_curve, draw_examples
-    from cast_sdk.training.launch import errors_for_people
-    from cast_sdk.training.recipe import load_recipe
+    from cast_sdk.training.data.dense.opening import open_split
+    from cast_sdk.training.engine.launch import errors_for_people
+    from cast_sdk.training.engine.recipe import load_recipe
+    from cast_sdk.training.metrics.dense_pictures import draw_curve, draw_examples
+    from cast_sdk.training.tasks.dense import Inference, predict
 
     with errors_for_people():
         settings = load_recipe(recipe, (), "segment")
@@ -195,12 +195,12 @@ def train(
 ) -> dict[str, float]:
     """Run a segmentation recipe on the splits "train" and "val"; returns the best validation metrics."""
     from cast_sdk.training.data.dataset import loader
-    from cast_sdk.training.data.dense_transforms import DenseViews
+    from cast_sdk.training.data.dense.transforms import DenseViews
     from cast_sdk.training.data.sampler import EpochSampler
-    from cast_sdk.training.dense_model import build_segmenter
-    from cast_sdk.training.loop import Loop
-    from cast_sdk.training.optim import build_optimizer
-    from cast_sdk.training.schedules import scaled_lr
+    from cast_sdk.training.engine.loop import Loop
+    from cast_sdk.training.engine.optim import build_optimizer
+    from cast_sdk.training.engine.schedules import scaled_lr
+    from cast_sdk.training.tasks.dense import build_segmenter
 
     settings = recipe.train
     batch = world.per_process(settings.batch, settings.accumulation)
@@ -228,15 +228,15 @@ class Segmentation:
         self.wrapped = world.wrap(model, recipe.train.sync_bn)
         self.weights: Tensor | None = None
         if recipe.dense.class_balance:
-            from cast_sdk.training.dense_baselines import class_pixels
-            from cast_sdk.training.dense_model import class_weights
+            from cast_sdk.training.metrics.dense_baselines import class_pixels
+            from cast_sdk.training.tasks.dense import class_weights
 
             pixels = class_pixels(views.split, range(len(views)))
             self.weights = class_weights(pixels, recipe.dense.class_balance).to(world.device)
 
     def loss(self, batch: Any) -> Tensor:
         from cast_sdk.training.data.transforms import normalise
-        from cast_sdk.training.dense_model import superpixel_cross_entropy
+        from cast_sdk.training.tasks.dense import superpixel_cross_entropy
 
         images, superpixels, target = (part.to(self.world.device, non_blocking=True) for part in batch)
         scores = self.wrapped(normalise(images), superpixels, self.views.count()).dense
@@ -249,7 +249,7 @@ class Segmentation:
         pass
 
     def validate(self) -> dict[str, float]:
-        from cast_sdk.training.dense_model import Inference, evaluate
+        from cast_sdk.training.tasks.dense import Inference, evaluate
 
         config = self.recipe.dense
         confusion = evaluate(self.model, self.validation, Inference(config, config.train_stride), self.world)
@@ -297,8 +297,8 @@ def write_images(model: Any, split: DenseSplit, how: Any, folder: Path) -> None:
     from PIL import Image
 
     from cast_sdk.artifact import atomic_write
-    from cast_sdk.training.dense_model import predict
-    from cast_sdk.training.progress import progress
+    from cast_sdk.training.engine.progress import progress
+    from cast_sdk.training.tasks.dense import predict
 
     for name in ("pred", "overlay"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -319,7 +319,7 @@ def palette(split: DenseSplit) -> Pixels:
     """RGB per class value 0..255; black for 255."""
     import numpy as np
 
-    from cast_sdk.runtime.colours import class_colours
+    from cast_sdk.runtime.output.colours import class_colours
 
     colours = np.zeros((256, 3), np.uint8)
     count = len(split.class_names)

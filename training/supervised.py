@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cast_sdk.training.options import run_options
+from cast_sdk.training.engine.options import run_options
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from cast_sdk.training.data.dataset import Images
-    from cast_sdk.training.distributed import World
-    from cast_sdk.training.loop import Options
-    from cast_sdk.training.recipe import Phase, Recipe
+    from cast_sdk.training.engine.distributed import World
+    from cast_sdk.training.engine.loop import Options
+    from cast_sdk.training.engine.recipe import Phase, Recipe
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
@@ -44,10 +44,10 @@ def main(
     save_minutes: float,
     allow_world_size: bool,
 ) -> None:
-    from cast_sdk.training.distributed import start
-    from cast_sdk.training.launch import check_same_classes, errors_for_people, load_images
-    from cast_sdk.training.loop import Options
-    from cast_sdk.training.recipe import load_recipe
+    from cast_sdk.training.engine.distributed import start
+    from cast_sdk.training.engine.launch import check_same_classes, errors_for_people, load_images
+    from cast_sdk.training.engine.loop import Options
+    from cast_sdk.training.engine.recipe import load_recipe
 
     with errors_for_people():
         settings = load_recipe(recipe, overrides, "supervised")
@@ -65,10 +65,10 @@ def train(
     """Run a supervised recipe on the splits "train" and "val"; returns the best validation metrics."""
     from cast_sdk.training.data.dataset import LabelledViews, loader
     from cast_sdk.training.data.sampler import EpochSampler
-    from cast_sdk.training.loop import Loop
-    from cast_sdk.training.models import create
-    from cast_sdk.training.optim import build_optimizer
-    from cast_sdk.training.schedules import scaled_lr
+    from cast_sdk.training.engine.loop import Loop
+    from cast_sdk.training.engine.models import create
+    from cast_sdk.training.engine.optim import build_optimizer
+    from cast_sdk.training.engine.schedules import scaled_lr
 
     settings = recipe.train
     batch = world.per_process(settings.batch, settings.accumulation)
@@ -92,7 +92,7 @@ class Supervised:
     ) -> None:
         import torch
 
-        from cast_sdk.training.ema import Ema
+        from cast_sdk.training.engine.ema import Ema
 
         self.recipe, self.model, self.world, self.workers = recipe, model, world, workers
         self.views, self.validation = views, validation
@@ -132,7 +132,7 @@ class Supervised:
             self.ema.update()
 
     def enter_phase(self, phase: Phase) -> None:
-        from cast_sdk.training.models import set_clusters
+        from cast_sdk.training.engine.models import set_clusters
 
         if phase.clusters:
             for model in (self.model, *([self.ema.model] if self.ema else [])):

@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cast_sdk.training import options
+from cast_sdk.training.engine import options
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from cast_sdk.models.cast import Cast
     from cast_sdk.models.dense import Spml
-    from cast_sdk.training.data.dense import DenseSplit
-    from cast_sdk.training.distributed import World
-    from cast_sdk.training.loop import Options
-    from cast_sdk.training.metrics_semantic import ConfusionMatrix
-    from cast_sdk.training.recipe import Phase, Recipe
-    from cast_sdk.training.voc_model import Pixels, VocViews
+    from cast_sdk.training.data.dense.base import DenseSplit
+    from cast_sdk.training.engine.distributed import World
+    from cast_sdk.training.engine.loop import Options
+    from cast_sdk.training.engine.recipe import Phase, Recipe
+    from cast_sdk.training.metrics.semantic import ConfusionMatrix
+    from cast_sdk.training.tasks.voc_model import Pixels, VocViews
 
 _DATA_HELP = "VOCdevkit with VOC2012, sbd and lists (prepare_data.py voc)."
 
@@ -54,10 +54,10 @@ def main() -> None:
 def retrieve_command(
     ckpt: Path, data: Path, out: Path, neighbours: int, block: int, device: str, on_bad_image: Any
 ) -> None:
-    from cast_sdk.training.data.dense import open_split
-    from cast_sdk.training.distributed import start
-    from cast_sdk.training.launch import errors_for_people
-    from cast_sdk.training.voc_model import load_backbone
+    from cast_sdk.training.data.dense.opening import open_split
+    from cast_sdk.training.engine.distributed import start
+    from cast_sdk.training.engine.launch import errors_for_people
+    from cast_sdk.training.tasks.voc_model import load_backbone
 
     with errors_for_people():
         splits = {name: open_split("voc", data, name, on_bad_image) for name in ("train", "val")}
@@ -81,11 +81,11 @@ def finetune_command(
     save_minutes: float,
     allow_world_size: bool,
 ) -> None:
-    from cast_sdk.training.data.dense import open_split
-    from cast_sdk.training.distributed import start
-    from cast_sdk.training.launch import errors_for_people
-    from cast_sdk.training.loop import Options
-    from cast_sdk.training.recipe import load_recipe
+    from cast_sdk.training.data.dense.opening import open_split
+    from cast_sdk.training.engine.distributed import start
+    from cast_sdk.training.engine.launch import errors_for_people
+    from cast_sdk.training.engine.loop import Options
+    from cast_sdk.training.engine.recipe import load_recipe
 
     with errors_for_people():
         settings = load_recipe(recipe, overrides, "voc")
@@ -105,9 +105,9 @@ def finetune_command(
 def evaluate_command(ckpt: Path, data: Path, out: Path, device: str, on_bad_image: Any) -> None:
     from cast_sdk.errors import CheckpointError
     from cast_sdk.models import load_model
-    from cast_sdk.training.data.dense import open_split
-    from cast_sdk.training.distributed import start
-    from cast_sdk.training.launch import errors_for_people
+    from cast_sdk.training.data.dense.opening import open_split
+    from cast_sdk.training.engine.distributed import start
+    from cast_sdk.training.engine.launch import errors_for_people
 
     with errors_for_people():
         val = open_split("voc", data, "val", on_bad_image)
@@ -124,7 +124,7 @@ def retrieve(
     backbone: Cast, splits: dict[str, DenseSplit], out: Path, neighbours: int = 20, block: int = 65536
 ) -> ConfusionMatrix:
     """Prototypes of "train" as files, then the votes on "val"."""
-    from cast_sdk.training.voc_model import NEIGHBOURS, nearest_classes, nearest_resize, prepare, prototypes
+    from cast_sdk.training.tasks.voc_model import NEIGHBOURS, nearest_classes, nearest_resize, prepare, prototypes
 
     settings = voc_superpixels()
     memory, labels = build_memory(backbone, splits["train"], out / "results" / "train+" / "semantic_prototype")
@@ -144,8 +144,8 @@ def build_memory(backbone: Cast, split: DenseSplit, folder: Path) -> tuple[Tenso
     import torch
 
     from cast_sdk.artifact import atomic_write
-    from cast_sdk.training.progress import progress
-    from cast_sdk.training.voc_model import prepare, prototypes
+    from cast_sdk.training.engine.progress import progress
+    from cast_sdk.training.tasks.voc_model import prepare, prototypes
 
     folder.mkdir(parents=True, exist_ok=True)
     settings = voc_superpixels()
@@ -167,7 +167,7 @@ def build_memory(backbone: Cast, split: DenseSplit, folder: Path) -> tuple[Tenso
 
 def score(model: Any, split: DenseSplit, out: Path | None = None) -> ConfusionMatrix:
     """Confusion matrix of a fine-tuned model; class maps are written when `out` is given."""
-    from cast_sdk.training.voc_model import predict
+    from cast_sdk.training.tasks.voc_model import predict
 
     mode = model.training
     model.eval()
@@ -181,8 +181,8 @@ def predict_split(predict: Callable[[Pixels], Pixels], split: DenseSplit, out: P
     from PIL import Image
 
     from cast_sdk.artifact import atomic_write
-    from cast_sdk.training.metrics_semantic import ConfusionMatrix
-    from cast_sdk.training.progress import progress
+    from cast_sdk.training.engine.progress import progress
+    from cast_sdk.training.metrics.semantic import ConfusionMatrix
 
     confusion = ConfusionMatrix(len(split.class_names))
     folders = {name: out / "results" / "val" / name for name in ("semantic_gray", "semantic_color")} if out else {}
@@ -226,8 +226,8 @@ def finetune(
     """Run a VOC recipe on "train" and "val"; returns the best validation metrics."""
     from cast_sdk.training.data.dataset import loader
     from cast_sdk.training.data.sampler import EpochSampler
-    from cast_sdk.training.loop import Loop
-    from cast_sdk.training.voc_model import RateInBufferSGD, VocViews, build_spml, parameter_groups
+    from cast_sdk.training.engine.loop import Loop
+    from cast_sdk.training.tasks.voc_model import RateInBufferSGD, VocViews, build_spml, parameter_groups
 
     settings, config = recipe.train, recipe.optimizer
     batch = world.per_process(settings.batch, settings.accumulation)
@@ -245,7 +245,7 @@ class Finetuning:
     """Task of the loop: pixel cross entropy, mean IoU over VOC val."""
 
     def __init__(self, recipe: Recipe, model: Spml, views: VocViews, validation: DenseSplit, world: World) -> None:
-        from cast_sdk.training.voc_model import PixelLoss
+        from cast_sdk.training.tasks.voc_model import PixelLoss
 
         self.recipe, self.model, self.views, self.validation, self.world = recipe, model, views, validation, world
         self.finished = False

@@ -10,7 +10,8 @@ import numpy as np
 
 from cast_sdk.artifact import from_metadata
 from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
-from cast_sdk.runtime.backends import check_batch
+from cast_sdk.processor import int8_saturates
+from cast_sdk.runtime.backends.base import check_batch
 
 _CUDA = "CUDAExecutionProvider"
 
@@ -81,9 +82,10 @@ def session_options(ort: Any, threads: int, spinning: bool = False) -> Any:
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # The fast INT8 products of x86 processors without VNNI add pairs in 16 bits, which saturate and make the result
-    # wrong without a word. This chooses slower, exact products there and changes nothing elsewhere.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    # Without VNNI the fast INT8 products add pairs in 16 bits, which saturate and make the result wrong without a word.
+    # This chooses slower, exact products. With VNNI results are exact anyway and it would cost two fifths of the speed.
+    if int8_saturates():
+        options.add_session_config_entry("session.x64quantprecision", "1")
     options.log_severity_level = 3
     return options
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import platform
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY, from_metadata
 from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
-from cast_sdk.runtime.backends import check_batch
+from cast_sdk.processor import int8_saturates
+from cast_sdk.runtime.backends.base import check_batch
 
 PRECISIONS = ("f32", "bf16")
-_WIDE_SUMS = ("avx512_vnni", "avx_vnni", "amx_int8")  # as Linux names them: INT8 products with sums of 32 bits
 
 
 class OpenVINOBackend:
@@ -94,14 +92,3 @@ class OpenVINOBackend:
     def close(self) -> None:
         with self._lock:
             self._request = None
-
-
-def int8_saturates(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this processor adds pairs of INT8 products in 16 bits: x86 without VNNI; unknown counts as without."""
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return False
-    try:
-        text = cpuinfo.read_text()
-    except OSError:
-        return True
-    return not any(name in text.split() for name in _WIDE_SUMS)

@@ -12,12 +12,12 @@ import numpy as np
 
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError, InputError
-from cast_sdk.runtime.backends import check_batch
-from cast_sdk.runtime.backends.cuda_memory import Cuda, Gpu, open_cuda
-from cast_sdk.runtime.backends.engine_execution import Execution
-from cast_sdk.runtime.engine_cache import cached_engine, kernel_cache_file
-from cast_sdk.runtime.engine_record import EngineInfo, check_device, check_package, check_plan, read_sidecar
-from cast_sdk.runtime.tensorrt_api import EngineError, Log, TensorRT, load_tensorrt
+from cast_sdk.runtime.backends.base import check_batch
+from cast_sdk.runtime.engine.api import EngineError, Log, TensorRT, load_tensorrt
+from cast_sdk.runtime.engine.cache import cached_engine, kernel_cache_file
+from cast_sdk.runtime.engine.cuda import Cuda, Gpu, open_cuda
+from cast_sdk.runtime.engine.execution import Execution
+from cast_sdk.runtime.engine.record import EngineInfo, check_device, check_package, check_plan, read_sidecar
 
 
 class TensorRTBackend:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import InputError, MissingDependencyError
-from cast_sdk.runtime.backends import check_batch
+from cast_sdk.runtime.backends.base import check_batch
 from cast_sdk.spec import ModelSpec, Stage
 
 

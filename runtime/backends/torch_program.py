@@ -9,7 +9,7 @@ import numpy as np
 
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY, from_metadata
 from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
-from cast_sdk.runtime.backends import check_batch
+from cast_sdk.runtime.backends.base import check_batch
 
 
 class TorchProgramBackend:

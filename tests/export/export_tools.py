@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from golden_tools import draw_weights
 
-from cast_sdk.export.lowering import GraphOptions, graph_options, lower
-from cast_sdk.export.photos import Inputs, bundled_photos, read_inputs
+from cast_sdk.export.lowering.lower import lower
+from cast_sdk.export.lowering.options import GraphOptions, graph_options
+from cast_sdk.export.verification.photos import Inputs, bundled_photos, read_inputs
 from cast_sdk.models import create_model
 from cast_sdk.spec import ModelSpec, SuperpixelSettings
 

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from export_tools import assert_near, seeded
 from torch import nn
 
-from cast_sdk.export import folding
+from cast_sdk.export.lowering import folding
 from cast_sdk.models.layers import resize_positions, sincos_positions
 
 

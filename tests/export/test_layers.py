@@ -4,10 +4,10 @@ import pytest
 import torch
 from export_tools import assert_near, seeded
 
-from cast_sdk.export import blocks
-from cast_sdk.export.baselines import merge
-from cast_sdk.export.lowering import LoweredDecoder
-from cast_sdk.export.sampling import sample_tokens
+from cast_sdk.export.lowering import blocks
+from cast_sdk.export.lowering.baselines import merge
+from cast_sdk.export.lowering.cast import LoweredDecoder
+from cast_sdk.export.lowering.sampling import sample_tokens
 from cast_sdk.models.baselines import merge_tokens
 from cast_sdk.models.cast import projector
 from cast_sdk.models.dense import MaskTransformer

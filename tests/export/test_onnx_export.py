@@ -16,9 +16,9 @@ from cast_sdk.artifact import INFO_KEY, SPEC_KEY, from_metadata
 from cast_sdk.errors import CastError, ExportError
 from cast_sdk.export import graph as graphs
 from cast_sdk.export.onnx_export import export_onnx
-from cast_sdk.export.photos import bundled_photos
-from cast_sdk.export.report import Report
-from cast_sdk.export.verify import (
+from cast_sdk.export.verification.photos import bundled_photos
+from cast_sdk.export.verification.report import Report
+from cast_sdk.export.verification.verify import (
     TIE_MARGIN,
     Bars,
     Difference,
@@ -174,7 +174,7 @@ def test_a_segmentation_model_exports_at_other_sizes(tmp_path):
 
 
 def photo_inputs_paths(count):
-    from cast_sdk.export.photos import bundled_photos
+    from cast_sdk.export.verification.photos import bundled_photos
 
     return bundled_photos()[:count]
 

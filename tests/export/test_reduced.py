@@ -8,14 +8,17 @@ from onnx import TensorProto, numpy_helper
 
 from cast_sdk.artifact import from_metadata
 from cast_sdk.errors import ExportError
-from cast_sdk.export import calibrate, graph, quality, reduced, sensitivity
-from cast_sdk.export.calibrate import Range
-from cast_sdk.export.lowering import graph_options, lower
+from cast_sdk.export import graph
+from cast_sdk.export.lowering.lower import lower
+from cast_sdk.export.lowering.options import graph_options
 from cast_sdk.export.onnx_export import convert, export_onnx
-from cast_sdk.export.photos import bundled_photos
-from cast_sdk.export.quantize import activation_scale, activations, layers, quantize, weight_scales
-from cast_sdk.export.report import Check, Report
-from cast_sdk.export.verify import open_session, run_session
+from cast_sdk.export.precision import calibrate, reduced, sensitivity
+from cast_sdk.export.precision.calibrate import Range
+from cast_sdk.export.precision.quantize import activation_scale, activations, layers, quantize, weight_scales
+from cast_sdk.export.verification import quality
+from cast_sdk.export.verification.photos import bundled_photos
+from cast_sdk.export.verification.report import Check, Report
+from cast_sdk.export.verification.verify import open_session, run_session
 
 
 @pytest.fixture(scope="module")

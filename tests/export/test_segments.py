@@ -2,7 +2,13 @@ import pytest
 import torch
 from export_tools import assert_near, seeded
 
-from cast_sdk.export.segments import GridAssignment, GridPositions, ResizedAssignment, ResizedPositions, WindowedCounts
+from cast_sdk.export.lowering.segments import (
+    GridAssignment,
+    GridPositions,
+    ResizedAssignment,
+    ResizedPositions,
+    WindowedCounts,
+)
 from cast_sdk.models.layers import sincos_positions
 from cast_sdk.models.superpixel_ops import nearest_labels, resized_segment_mean, segment_mean
 

@@ -13,14 +13,14 @@ from onnx import TensorProto, helper
 import cast_sdk
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY, ExportInfo, sha256
 from cast_sdk.errors import ArtifactError, ExportError, InputError, MissingDependencyError
-from cast_sdk.export import quantize
-from cast_sdk.export.calibrate import Range
-from cast_sdk.export.tensorrt import build_engine
-from cast_sdk.runtime.backends.cuda_memory import find_gpu
+from cast_sdk.export.engines.tensorrt import build_engine
+from cast_sdk.export.precision import quantize
+from cast_sdk.export.precision.calibrate import Range
 from cast_sdk.runtime.backends.tensorrt import load_plan
-from cast_sdk.runtime.engine_record import read_sidecar, sidecar_path
-from cast_sdk.runtime.onnx_metadata import read_description, read_metadata
-from cast_sdk.runtime.tensorrt_api import EngineError, Log, load_tensorrt
+from cast_sdk.runtime.engine.api import EngineError, Log, load_tensorrt
+from cast_sdk.runtime.engine.cuda import find_gpu
+from cast_sdk.runtime.engine.onnx_metadata import read_description, read_metadata
+from cast_sdk.runtime.engine.record import read_sidecar, sidecar_path
 
 rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'cast-sdk[trt-rtx]'")
 CARDS = ("sm86", "sm89")

@@ -12,11 +12,11 @@ from click.testing import CliRunner
 from fake_tensorrt import install
 
 import cast_sdk
-import cast_sdk.runtime.engine_build as engine_build
+import cast_sdk.runtime.engine.build as engine_build
 from cast_sdk.export.cli import main
 from cast_sdk.models import save_official
-from cast_sdk.runtime.backends import cuda_memory
-from cast_sdk.runtime.engine_record import read_sidecar
+from cast_sdk.runtime.engine import cuda as cuda_memory
+from cast_sdk.runtime.engine.record import read_sidecar
 
 
 @pytest.fixture(scope="module")

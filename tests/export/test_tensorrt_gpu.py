@@ -7,13 +7,13 @@ import pytest
 
 import cast_sdk
 from cast_sdk.errors import InputError
-from cast_sdk.export.photos import bundled_photos, read_inputs
-from cast_sdk.export.tensorrt import build_engine
-from cast_sdk.runtime.backends.cuda_memory import find_gpu
+from cast_sdk.export.engines.tensorrt import build_engine
+from cast_sdk.export.verification.photos import bundled_photos, read_inputs
 from cast_sdk.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from cast_sdk.runtime.backends.tensorrt import TensorRTBackend
-from cast_sdk.runtime.engine_record import read_sidecar
-from cast_sdk.runtime.tensorrt_api import installed_flavors, load_tensorrt
+from cast_sdk.runtime.engine.api import installed_flavors, load_tensorrt
+from cast_sdk.runtime.engine.cuda import find_gpu
+from cast_sdk.runtime.engine.record import read_sidecar
 
 pytestmark = pytest.mark.gpu
 

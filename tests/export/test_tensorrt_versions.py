@@ -17,16 +17,16 @@ import pytest
 from fake_tensorrt import API, LAST_CONFIG, Behaviour, FakeCudart, install
 from onnx import TensorProto, helper, numpy_helper
 
-import cast_sdk.runtime.engine_build as engine_build
-import cast_sdk.runtime.tensorrt_api as tensorrt_api
+import cast_sdk.runtime.engine.api as tensorrt_api
+import cast_sdk.runtime.engine.build as engine_build
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY, ExportInfo
 from cast_sdk.errors import ExportError, InputError, MissingDependencyError
-from cast_sdk.export import tensorrt as export_tensorrt
-from cast_sdk.export.engine_parity import compare, matched_share
-from cast_sdk.export.tensorrt import build_engine
-from cast_sdk.runtime.backends import cuda_memory
-from cast_sdk.runtime.engine_progress import BuildProgress, Fraction
-from cast_sdk.runtime.tensorrt_api import load_tensorrt
+from cast_sdk.export.engines import tensorrt as export_tensorrt
+from cast_sdk.export.engines.tensorrt import build_engine
+from cast_sdk.export.verification.engine_parity import compare, matched_share
+from cast_sdk.runtime.engine import cuda as cuda_memory
+from cast_sdk.runtime.engine.api import load_tensorrt
+from cast_sdk.runtime.engine.progress import BuildProgress, Fraction
 from cast_sdk.spec import ModelSpec
 
 ENTERPRISE = ("tensorrt 10.3", "tensorrt 10.13", "tensorrt 10.16", "tensorrt 11.4")
@@ -307,7 +307,8 @@ def test_the_bar_is_on_stderr(monkeypatch, capsys):
 
 
 def test_importing_the_builder_needs_neither_torch_nor_onnx():
-    code = "import sys, cast_sdk.export.tensorrt, cast_sdk.export.engine_parity, cast_sdk.runtime.backends.tensorrt\n"
+    code = "import sys, cast_sdk.export.engines.tensorrt, cast_sdk.export.verification.engine_parity\n"
+    code += "import cast_sdk.runtime.backends.tensorrt\n"
     code += "print([m for m in ('torch', 'onnx', 'onnxruntime', 'tensorrt', 'tensorrt_rtx') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, timeout=60)
     assert done.stdout.strip() == "[]", done.stderr

@@ -13,8 +13,9 @@ import torch
 import cast_sdk
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY
 from cast_sdk.errors import ArtifactError, ExportError, InputError, MissingDependencyError
-from cast_sdk.export import torch_trt
-from cast_sdk.export.lowering import graph_options, lower
+from cast_sdk.export.engines import torch_trt
+from cast_sdk.export.lowering.lower import lower
+from cast_sdk.export.lowering.options import graph_options
 from cast_sdk.runtime.backends.torch_program import TorchProgramBackend
 
 

@@ -221,7 +221,7 @@ def test_without_huggingface_hub_the_extra_is_named(monkeypatch):
 
 def test_the_published_table_is_listed_without_loading_torch():
     code = (
-        "import sys; from cast_sdk.runtime.cli_doctor import main\n"
+        "import sys; from cast_sdk.runtime.commands.doctor import main\n"
         "try: main(['models', '--json'])\nexcept SystemExit as end: assert end.code == 0\n"
         "assert 'torch' not in sys.modules and 'huggingface_hub' not in sys.modules"
     )

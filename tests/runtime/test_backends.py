@@ -7,7 +7,8 @@ import onnx
 import pytest
 
 from cast_sdk.errors import ArtifactError, CastError, InputError, MissingDependencyError
-from cast_sdk.runtime.backends import Backend, choose_backend, default_threads, open_backend
+from cast_sdk.runtime.backends.base import Backend, default_threads
+from cast_sdk.runtime.backends.opening import choose_backend, open_backend
 
 
 def test_suffixes(tmp_path):
@@ -158,27 +159,15 @@ def test_openvino_refuses_int8_where_it_saturates(tiny_onnx, tmp_path, monkeypat
     assert open_backend(tmp_path / "int8.onnx", "openvino").info.precision == "int8"
 
 
-def test_processors_whose_int8_saturates(tmp_path, monkeypatch):
-    from cast_sdk.runtime.backends import openvino
-
-    flags = tmp_path / "cpuinfo"
-    for machine, text, saturates in (
-        ("x86_64", "flags : fpu avx2 bmi2", True),
-        ("x86_64", "flags : avx2 avx512f avx512bw", True),
-        ("x86_64", "flags : avx2 avx_vnni", False),
-        ("AMD64", "flags : avx512f avx512_vnni", False),
-        ("aarch64", "Features : asimd asimddp", False),
-    ):
-        monkeypatch.setattr(openvino.platform, "machine", lambda machine=machine: machine)
-        flags.write_text(text)
-        assert openvino.int8_saturates(flags) is saturates, text
-    monkeypatch.setattr(openvino.platform, "machine", lambda: "x86_64")
-    assert openvino.int8_saturates(tmp_path / "none")
-
-
-def test_onnxruntime_never_saturates(tiny_onnx):
+@pytest.mark.parametrize("saturates", [True, False])
+def test_onnxruntime_takes_exact_products_only_where_the_fast_ones_saturate(tiny_onnx, monkeypatch, saturates: bool):
+    monkeypatch.setattr("cast_sdk.runtime.backends.onnxruntime.int8_saturates", lambda: saturates)
     options = open_backend(tiny_onnx)._session.get_session_options()
-    assert options.get_session_config_entry("session.x64quantprecision") == "1"
+    if saturates:
+        assert options.get_session_config_entry("session.x64quantprecision") == "1"
+    else:
+        with pytest.raises(RuntimeError, match="x64quantprecision"):
+            options.get_session_config_entry("session.x64quantprecision")
 
 
 def test_threads_by_default():

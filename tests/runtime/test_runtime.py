@@ -12,7 +12,8 @@ import pytest
 
 import cast_sdk
 from cast_sdk.errors import ArtifactError, CastError, ExportError, InputError
-from cast_sdk.runtime import Runtime, Segmentation, rle
+from cast_sdk.runtime import Runtime, Segmentation
+from cast_sdk.runtime.output import rle
 
 
 @pytest.fixture(scope="module")

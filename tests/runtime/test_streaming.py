@@ -18,7 +18,8 @@ from standin import StandIn
 
 from cast_sdk.errors import InputError
 from cast_sdk.runtime.pipeline import StreamError
-from cast_sdk.runtime.sources import Status, open_source
+from cast_sdk.runtime.sources.base import Status
+from cast_sdk.runtime.sources.opening import open_source
 
 HERE = Path(__file__).parent
 

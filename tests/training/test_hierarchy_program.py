@@ -14,8 +14,8 @@ from cast_sdk.errors import InputError, RecipeError
 from cast_sdk.models import create_model, save_native
 from cast_sdk.spec import SuperpixelSettings
 from cast_sdk.training import hierarchy
-from cast_sdk.training.data.bsds import bsds500, label_folder, read_annotations
-from cast_sdk.training.segments import (
+from cast_sdk.training.data.dense.bsds import bsds500, label_folder, read_annotations
+from cast_sdk.training.metrics.groupings import (
     Grouping,
     kmeans_hierarchy,
     merge_by_colour,
@@ -95,7 +95,7 @@ def test_levels_of_a_checkpoint(name, photos, tmp_path):
 
 
 def test_program_on_bsds(bsds, tmp_path, monkeypatch):
-    from cast_sdk.training.metrics_partition import partition_scores as original
+    from cast_sdk.training.metrics.partition import partition_scores as original
 
     methods = ["random:cast_tiny", "superpixels", "merge:{size: 64, superpixels: 49}"]
     methods += ["random:vit_conv_small:{embed_dim: 48, depths: [1], num_heads: 4, image_size: 96}"]
@@ -116,7 +116,7 @@ def test_program_on_bsds(bsds, tmp_path, monkeypatch):
 
     measured = []
     monkeypatch.setattr(
-        "cast_sdk.training.metrics_partition.partition_scores", lambda *a: measured.append(1) or original(*a)
+        "cast_sdk.training.metrics.partition.partition_scores", lambda *a: measured.append(1) or original(*a)
     )
     options = [*options, "--method", "merge"]
     result = run("--data", bsds, "--split", "val", *options, "--out", tmp_path / "out", "--pictures", 0)

@@ -10,8 +10,8 @@ from skimage import metrics as skmetrics
 from sklearn.metrics import rand_score
 
 from cast_sdk.errors import InputError
-from cast_sdk.training.data.bsds import read_annotations
-from cast_sdk.training.metrics_partition import (
+from cast_sdk.training.data.dense.bsds import read_annotations
+from cast_sdk.training.metrics.partition import (
     BoundaryCounts,
     PartitionScores,
     boundary_counts,
@@ -25,7 +25,7 @@ from cast_sdk.training.metrics_partition import (
     summarise_hierarchy,
     variation_of_information,
 )
-from cast_sdk.training.metrics_semantic import ConfusionMatrix, image_jaccard
+from cast_sdk.training.metrics.semantic import ConfusionMatrix, image_jaccard
 
 maps = hnp.arrays(np.int64, (7, 9), elements=st.integers(0, 5))
 

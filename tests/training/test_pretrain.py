@@ -24,11 +24,11 @@ from cast_sdk.training.data.dataset import Images, LabelledViews, loader
 from cast_sdk.training.data.sampler import EpochSampler
 from cast_sdk.training.data.sources import open_source
 from cast_sdk.training.data.views import TwoViews, view_geometry
-from cast_sdk.training.distributed import World
-from cast_sdk.training.optim import build_optimizer
-from cast_sdk.training.recipe import Augment, Moco, list_recipes, load_recipe
-from cast_sdk.training.runlog import read_log
-from cast_sdk.training.schedules import scaled_lr
+from cast_sdk.training.engine.distributed import World
+from cast_sdk.training.engine.optim import build_optimizer
+from cast_sdk.training.engine.recipe import Augment, Moco, list_recipes, load_recipe
+from cast_sdk.training.engine.runlog import read_log
+from cast_sdk.training.engine.schedules import scaled_lr
 
 ROOT = Path(__file__).parents[2]
 MICRO = """
@@ -197,7 +197,7 @@ def worker(rank: int, recipe: str, data: str, out: str) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     from torch import distributed
 
-    from cast_sdk.training.distributed import start
+    from cast_sdk.training.engine.distributed import start
 
     distributed.init_process_group("gloo", init_method=f"file://{out}/meeting", rank=rank, world_size=2)
     world = start("cpu")
@@ -293,7 +293,7 @@ def test_kill_and_resume_gives_the_same_weights_bit_for_bit(run, folders, recipe
 
 def test_momentum_follows_its_schedule_within_epochs(folders, recipes, tmp_path, monkeypatch):
     from cast_sdk.models import MoCo
-    from cast_sdk.training.schedules import moco_momentum
+    from cast_sdk.training.engine.schedules import moco_momentum
 
     seen = []
     original = MoCo.update_momentum

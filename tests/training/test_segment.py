@@ -15,11 +15,12 @@ from cast_sdk.errors import InputError, RecipeError
 from cast_sdk.models import create_model, load_model, save_native, save_official
 from cast_sdk.models.checkpoints import read_file
 from cast_sdk.models.dense import spread
-from cast_sdk.training import segment, windows
-from cast_sdk.training.data.dense import open_split
-from cast_sdk.training.data.dense_transforms import DenseViews, pad, photometric, random_crop, scaled_size
-from cast_sdk.training.dense_model import build_segmenter, class_histogram, class_weights, superpixel_cross_entropy
-from cast_sdk.training.recipe import list_recipes, load_recipe
+from cast_sdk.training import segment
+from cast_sdk.training.data.dense.opening import open_split
+from cast_sdk.training.data.dense.transforms import DenseViews, pad, photometric, random_crop, scaled_size
+from cast_sdk.training.engine.recipe import list_recipes, load_recipe
+from cast_sdk.training.tasks import windows
+from cast_sdk.training.tasks.dense import build_segmenter, class_histogram, class_weights, superpixel_cross_entropy
 
 TINY = {"embed_dim": 48, "depths": [1, 1, 1, 1], "num_heads": 4, "clusters": [16, 8, 4, 2], "decoder_layers": 1}
 SETTINGS = [
@@ -181,7 +182,7 @@ def test_training_resumes_bit_for_bit_and_evaluates(camvid, tmp_path):
     validations = [line for line in log if line["kind"] == "validation"]
     assert len(validations) == 2 and 0 <= validations[-1]["mean_iou"] <= 100
 
-    import cast_sdk.training.loop as loop
+    import cast_sdk.training.engine.loop as loop
 
     step = loop.Loop._step
     calls = []

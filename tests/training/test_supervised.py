@@ -15,7 +15,7 @@ import torch
 
 from cast_sdk.export.onnx_export import export_onnx
 from cast_sdk.models import load_model
-from cast_sdk.training.runlog import read_log
+from cast_sdk.training.engine.runlog import read_log
 
 ROOT = Path(__file__).parents[2]
 

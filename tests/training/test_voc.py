@@ -14,10 +14,11 @@ from cast_sdk.errors import InputError, RecipeError
 from cast_sdk.models import MoCo, create_model, load_model, model_spec, save_official
 from cast_sdk.models.checkpoints import read_file
 from cast_sdk.models.dense import pixel_classifier
-from cast_sdk.training import prepare_dense, voc
-from cast_sdk.training.data.dense import open_split
-from cast_sdk.training.recipe import load_recipe
-from cast_sdk.training.voc_model import (
+from cast_sdk.training import voc
+from cast_sdk.training.data.dense.opening import open_split
+from cast_sdk.training.data.prepare import dense as prepare_dense
+from cast_sdk.training.engine.recipe import load_recipe
+from cast_sdk.training.tasks.voc_model import (
     RateInBufferSGD,
     VocViews,
     build_spml,
@@ -104,7 +105,7 @@ def test_pascal_context_from_both_kinds_of_annotation(data_dir, tmp_path):
 
 
 def _context_names():
-    from cast_sdk.training.data.pcontext import CLASSES
+    from cast_sdk.training.data.dense.pcontext import CLASSES
 
     return list(enumerate(CLASSES))[1:]
 
@@ -126,7 +127,7 @@ def test_votes_are_exact_in_blocks():
 def test_prototypes_are_area_weighted(home, checkpoint):
     """Against the definition on pixels: gather, normalise, add up per segment, normalise."""
     from cast_sdk.models.dense import spread
-    from cast_sdk.training.voc_model import load_backbone
+    from cast_sdk.training.tasks.voc_model import load_backbone
 
     backbone = load_backbone(checkpoint)
     assert backbone.spec.clusters == (320, 160, 80, 40) and backbone.spec.position_grid == 64

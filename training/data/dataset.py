@@ -21,7 +21,7 @@ from cast_sdk.superpixels import seeds_count, superpixels_for
 from cast_sdk.training.data import transforms
 from cast_sdk.training.data.sampler import EpochSampler, Key
 from cast_sdk.training.data.sources import ImageSource
-from cast_sdk.training.recipe import Recipe
+from cast_sdk.training.engine.recipe import Recipe
 
 log = logging.getLogger(__name__)
 OnBadImage = Literal["error", "skip"]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD, SuperpixelSettings
-from cast_sdk.training.recipe import Augment, Superpixels
+from cast_sdk.training.engine.recipe import Augment, Superpixels
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -20,7 +20,7 @@ from cast_sdk.superpixels import seeds_count, superpixels_for
 from cast_sdk.training.data import transforms
 from cast_sdk.training.data.dataset import Images
 from cast_sdk.training.data.sampler import Key
-from cast_sdk.training.recipe import Augment, Moco, Recipe
+from cast_sdk.training.engine.recipe import Augment, Moco, Recipe
 
 Pair = tuple[Tensor, Tensor]
 

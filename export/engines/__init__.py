@@ -1,0 +1,1 @@
+"""Engines and ahead-of-time programs from a lowered model."""

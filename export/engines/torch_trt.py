@@ -1,0 +1,155 @@
+"""Torch-TensorRT: the lowered model compiled ahead of time and kept as a torch program that Runtime runs.
+
+For machines with a GPU and torch that want TensorRT's kernels without leaving torch. The package needs TensorRT's
+libraries and a CUDA device even to be imported, so this has not been run on a machine without them (docs/tensorrt.md).
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from cast_sdk._version import __version__
+from cast_sdk.artifact import INFO_KEY, SPEC_KEY, ExportInfo, atomic_write
+from cast_sdk.errors import ExportError, MissingDependencyError
+from cast_sdk.export.lowering.lower import Lowered, lower
+from cast_sdk.export.lowering.options import GraphOptions, graph_options, spec_of
+from cast_sdk.spec import ModelSpec
+
+SUFFIX = ".ep"
+
+
+def export_torch_trt(
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    *,
+    batch: int = 1,
+    image_size: int | tuple[int, int] | None = None,
+    superpixels: int | None = None,
+    precision: Literal["fp32", "fp16"] = "fp32",
+    checkpoint_sha256: str = "",
+) -> ExportInfo:
+    """Compile a model with Torch-TensorRT and save it as one torch program.
+
+    Args:
+        model: from `create_model` or `load_model`.
+        path: ends in .ep; `Runtime(path)` runs it through torch on this kind of GPU.
+        batch, image_size, superpixels: as for `export_onnx`.
+        precision: "fp32" (without TF32) or "fp16" with half-precision products between float32 islands.
+        checkpoint_sha256: digest of the checkpoint, for the record.
+
+    Raises:
+        ExportError: for a request that the model cannot meet, or when the compilation fails.
+        MissingDependencyError: when Torch-TensorRT cannot be imported here, with its own reason.
+    """
+    if not os.fspath(path).endswith(SUFFIX):
+        raise ExportError(f"A Torch-TensorRT program ends in {SUFFIX}.", found=os.fspath(path))
+    if precision not in ("fp32", "fp16"):
+        raise ExportError(
+            "Torch-TensorRT programs are fp32 or fp16.",
+            found=precision,
+            remedy="for INT8 build an engine: cast-export --ckpt CHECKPOINT --precision int8 --calibrate FOLDER --trt",
+        )
+    spec, options = graph_options(
+        spec_of(model),
+        batch=batch,
+        image_size=image_size,
+        superpixels=superpixels,
+        precision=precision,
+    )
+    torch_tensorrt = import_torch_tensorrt()
+    lowered = Shipped(lower(model, options, spec)).cuda()
+    inputs = tuple(value.cuda() for value in example_inputs(options, len(lowered.input_names)))
+    program = torch.export.export(lowered, inputs)
+    try:
+        compiled = torch_tensorrt.dynamo.compile(program, inputs, disable_tf32=True)
+    except Exception as error:  # it raises whatever its converters raise
+        raise ExportError(
+            "Torch-TensorRT must be able to compile the lowered model.",
+            found=f"{type(error).__name__}: {error}",
+            remedy="build an engine instead: cast-export --ckpt CHECKPOINT --trt",
+        ) from error
+    created_by = f"torch {torch.__version__}, torch-tensorrt {torch_tensorrt.__version__}"
+    info = program_info(lowered, created_by, checkpoint_sha256)
+    with atomic_write(path) as temporary:
+        torch_tensorrt.save(
+            compiled,
+            os.fspath(temporary),
+            output_format="exported_program",
+            arg_inputs=list(inputs),
+            extra_files=metadata(spec, info),
+        )
+    return info
+
+
+class Shipped(nn.Module):
+    """A lowered module without the outputs that only its verification needs."""
+
+    def __init__(self, lowered: Lowered) -> None:
+        super().__init__()
+        self.lowered, self.options, self.input_names = lowered, lowered.options, lowered.input_names
+        self.output_names = [name for name in lowered.output_names if not name.startswith("sampled")]
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(self.lowered(*inputs)[: len(self.output_names)])
+
+
+def import_torch_tensorrt() -> Any:
+    """The torch_tensorrt module.
+
+    Raises:
+        MissingDependencyError: not installed, no CUDA device, no TensorRT library, or too old to keep our record.
+    """
+    if not torch.cuda.is_available():
+        raise MissingDependencyError(
+            "Torch-TensorRT needs an NVIDIA GPU, even to be imported.",
+            found=f"torch {torch.__version__} without a usable GPU",
+            remedy="build an engine: cast-export --ckpt CHECKPOINT --trt (TensorRT-RTX needs no GPU for that)",
+        )
+    try:
+        import torch_tensorrt
+    except Exception as error:  # it raises plain Exception where TensorRT's libraries are missing
+        raise MissingDependencyError(
+            "--torch-trt needs Torch-TensorRT.",
+            found=f"{type(error).__name__}: {error}",
+            remedy="pip install 'cast-sdk[torch-trt]', of the version that belongs to this torch",
+        ) from error
+    if "extra_files" not in inspect.signature(torch_tensorrt.save).parameters:
+        raise MissingDependencyError(
+            "--torch-trt needs a Torch-TensorRT that saves extra files.",
+            found=f"torch-tensorrt {torch_tensorrt.__version__}",
+            remedy="pip install -U torch-tensorrt, with the torch that it belongs to",
+        )
+    return torch_tensorrt
+
+
+def example_inputs(options: GraphOptions, count: int) -> tuple[torch.Tensor, ...]:
+    """Inputs of the right shapes for tracing: the first `count` of image and superpixels."""
+    shape = (options.batch or 1, options.height, options.width)
+    image = torch.zeros((*shape, 3), dtype=torch.uint8)
+    return (image, torch.zeros(shape, dtype=torch.int32))[:count]
+
+
+def program_info(shipped: Shipped, created_by: str, checkpoint_sha256: str = "") -> ExportInfo:
+    """The record of a torch program."""
+    options = shipped.options
+    return ExportInfo(
+        precision=options.precision,
+        batch=options.batch,
+        height=options.height,
+        width=options.width,
+        num_superpixels=options.num_superpixels,
+        outputs=tuple(shipped.output_names),
+        created_by=f"cast_sdk {__version__}, {created_by}",
+        checkpoint_sha256=checkpoint_sha256,
+        target="torch",
+    )
+
+
+def metadata(spec: ModelSpec, info: ExportInfo) -> dict[str, str]:
+    """What travels in the program as extra files."""
+    return {SPEC_KEY: spec.to_json(), INFO_KEY: info.to_json()}

@@ -1,0 +1,134 @@
+"""What a graph is specialised for, checked against the model before anything is built."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from cast_sdk.errors import ExportError
+from cast_sdk.spec import ModelSpec
+from cast_sdk.superpixels import seeds_count
+
+Precision = Literal["fp32", "fp16"]
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """What a graph is specialised for.
+
+    Attributes:
+        batch: images per call; None: any number.
+        height, width: input size in pixels.
+        num_superpixels: S, the number of superpixel tokens (0 for models without).
+        soft_assignments: also give `assignment1..4`, float32 [B, S_l, K_l].
+        tokens: also give `tokens1..4`, float32 [B, S_l, C], and `dense` of fused models, float32 [B, S, n].
+        precision: "fp32", or "fp16" with half-precision products between float32 islands.
+    """
+
+    batch: int | None
+    height: int
+    width: int
+    num_superpixels: int
+    soft_assignments: bool = False
+    tokens: bool = False
+    precision: Precision = "fp32"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.float16 if self.precision == "fp16" else torch.float32
+
+    @property
+    def squeeze(self) -> bool:
+        """Batch 1 is folded away."""
+        return self.batch == 1
+
+
+def output_names(spec: ModelSpec, options: GraphOptions) -> list[str]:
+    """Outputs of a graph in order."""
+    levels = range(1, len(spec.clusters) + 1)
+    names = ["embedding"]
+    if has_logits(spec):
+        names.append("logits")
+    names += [f"level{level}" for level in levels]
+    if spec.dense:
+        names.append("semantic")
+    if options.soft_assignments:
+        names += [f"assignment{level}" for level in levels]
+    if options.tokens:
+        names += [f"tokens{level}" for level in levels]
+        names += ["dense"] if spec.fused and spec.stage != "pretrain" else []
+    return names + [f"sampled{level}" for level in levels]
+
+
+def has_logits(spec: ModelSpec) -> bool:
+    """True when the model gives class scores for the whole image."""
+    if spec.dense or spec.family in ("cast_seg_deit", "spml") or spec.stage == "segmentation":
+        return False
+    return spec.head == "projector" or spec.num_classes > 0
+
+
+def graph_options(
+    spec: ModelSpec,
+    *,
+    batch: int | None = 1,
+    image_size: int | tuple[int, int] | None = None,
+    superpixels: int | None = None,
+    **options: Any,
+) -> tuple[ModelSpec, GraphOptions]:
+    """Check a request and fill in the defaults: the spec at this input size, and the options of its graph.
+
+    Raises:
+        ExportError: for a size the model cannot take, fewer than one image, or options the model has no use for.
+    """
+    size = image_size or spec.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    if batch is not None and batch < 1:
+        raise ExportError("A graph takes at least one image.", found=f"batch={batch}", remedy="batch=1, N or None")
+    free = spec.fused and spec.stage != "pretrain"
+    side = spec.patch_size * spec.position_grid
+    if not free and (height, width) != (side, side):
+        raise ExportError(
+            f"{spec.name} works on images of {side} x {side} pixels.",
+            found=f"image_size={height}x{width}" if height != width else f"image_size={height}",
+            remedy="leave image_size out, or train or create the model with image_size=N",
+        )
+    if not spec.uses_superpixels:
+        if superpixels is not None:
+            raise ExportError(f"{spec.name} takes no superpixels.", found=f"superpixels={superpixels}")
+        asked = count = 0
+    else:
+        asked = superpixels or (height * width // 256 if spec.family == "segmenter" else spec.superpixels.count)
+        count = seeds_count(height, width, asked)
+        if spec.hierarchical and count < spec.clusters[0]:
+            raise ExportError(
+                f"{spec.name} groups its superpixels into {spec.clusters[0]} segments, so it needs at least as many.",
+                found=f"{count} superpixels at {height} x {width} pixels",
+                remedy=f"ask for superpixels={spec.clusters[0]} or more",
+            )
+    for name in ("soft_assignments", "tokens"):
+        if options.get(name) and not spec.hierarchical:
+            raise ExportError(f"{spec.name} has no levels.", found=f"{name}=True", remedy=f"leave {name} out")
+    settings = dataclasses.replace(spec.superpixels, count=asked or spec.superpixels.count)
+    # Runtimes prepare square images by this number; rectangles by the record of the export.
+    spec = dataclasses.replace(spec, image_size=max(height, width), superpixels=settings)
+    return spec, GraphOptions(batch, height, width, count, **options)
+
+
+def spec_of(model: nn.Module) -> ModelSpec:
+    """The description a model of this package carries; ExportError for any other module."""
+    spec = getattr(model, "spec", None)
+    if not isinstance(spec, ModelSpec):
+        raise foreign_model(model)
+    return spec
+
+
+def foreign_model(model: nn.Module) -> ExportError:
+    return ExportError(
+        "A model of cast_sdk.models is exported.",
+        found=type(model).__name__,
+        remedy="cast_sdk.load_model(CHECKPOINT) or cast_sdk.create_model(NAME)",
+    )

@@ -1,0 +1,1 @@
+"""Half precision and INT8: calibrated, made, judged."""

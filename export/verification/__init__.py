@@ -1,0 +1,1 @@
+"""Does an artifact give what its model gives?"""

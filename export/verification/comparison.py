@@ -1,0 +1,91 @@
+"""Comparisons that commands offer: two artifacts of any kind, and the layers of a model one by one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cast_sdk.errors import InputError
+from cast_sdk.export.verification.photos import Inputs, find_images, read_inputs
+from cast_sdk.export.verification.quality import Thresholds, compare
+from cast_sdk.export.verification.report import Report
+from cast_sdk.runtime.backends.base import Backend
+from cast_sdk.runtime.backends.opening import open_backend
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from cast_sdk.export.precision.quantize import Target
+    from cast_sdk.export.precision.sensitivity import Sensitivity
+
+Paths = Sequence[str | os.PathLike[str]]
+
+
+def compare_artifacts(
+    reference: str | os.PathLike[str],
+    reduced: str | os.PathLike[str],
+    images: Paths | None,
+    thresholds: Callable[[str], Thresholds],
+) -> Report:
+    """Quality report of one artifact against another, each run by the backend of its kind.
+
+    Args:
+        reference, reduced: .onnx, .engine or checkpoint.
+        images: files or folders; None: the photographs of the package.
+        thresholds: the bars for the precision of `reduced`.
+
+    Raises:
+        InputError: when the two take inputs of different sizes.
+    """
+    with_reference, with_reduced = open_backend(reference), open_backend(reduced)
+    try:
+        one, other = with_reference.info, with_reduced.info
+        shapes = [(info.height, info.width, info.num_superpixels) for info in (one, other)]
+        if shapes[0] != shapes[1]:
+            raise InputError(
+                "Artifacts are compared at one input size.",
+                found=" and ".join("{} x {} pixels with {} superpixels".format(*shape) for shape in shapes),
+                remedy="export both with the same --image-size and --superpixels",
+            )
+        inputs = read_inputs(with_reference.spec, (one.height, one.width), find_images(images))
+        pairs = zip(_run(with_reference, inputs), _run(with_reduced, inputs), strict=True)
+        checks = compare(pairs, inputs.superpixels, thresholds(other.precision))
+    finally:
+        with_reference.close()
+        with_reduced.close()
+    return Report(len(inputs), os.fspath(reference), os.fspath(reduced), checks)
+
+
+def sensitivities(
+    model: nn.Module, calibrate: Paths, target: Target, image_size: int | None, say: Callable[[str], None]
+) -> list[Sensitivity]:
+    """What quantising each layer alone does, the most sensitive first."""
+    from cast_sdk.export import graph
+    from cast_sdk.export.lowering.lower import lower
+    from cast_sdk.export.lowering.options import graph_options, spec_of
+    from cast_sdk.export.onnx_export import convert
+    from cast_sdk.export.precision import reduced
+
+    files = reduced.calibration_paths(find_images(calibrate))
+    spec, options = graph_options(spec_of(model), image_size=image_size)
+    lowered = lower(model, options, spec)
+    full = convert(lowered)
+    shipped = graph.with_outputs(full, [name for name in lowered.output_names if not name.startswith("sampled")])
+    inputs = read_inputs(spec, (options.height, options.width), files, skip_unreadable=True)
+    reduced.enough_images(len(inputs))
+    ranges = reduced.ranges_of(shipped, options, inputs, say)
+    return reduced.sensitivity_table(shipped, options, ranges, inputs, target, say)
+
+
+def _run(backend: Backend, inputs: Inputs) -> Iterator[dict[str, npt.NDArray[Any]]]:
+    """Outputs per image, with a static batch filled up."""
+    step = backend.info.batch or 1
+    for begin in range(0, len(inputs), step):
+        chosen = np.minimum(np.arange(begin, begin + step), len(inputs) - 1)
+        values = backend.run(inputs.image[chosen], inputs.superpixels[chosen])
+        for row in range(min(step, len(inputs) - begin)):
+            yield {name: value[row] for name, value in values.items()}

@@ -1,0 +1,113 @@
+"""How much a reduced artifact differs from the float32 model, in terms that survive a renumbering of segments.
+
+Reduced precision turns near ties of the sampler around, which renumbers segments and splits others, so labels are
+matched first: the assignment of segment ids that shares the most pixels (Hungarian method). Then `matched` is the share
+of pixels with the same segment, and `iou` the mean intersection over union of the matched segments of the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cast_sdk.errors import MissingDependencyError
+from cast_sdk.export.verification.report import Check
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What a reduced artifact must reach; None: stated, not judged."""
+
+    top1: float | None
+    cosine: float | None
+    matched: float | None
+    iou: float | None
+
+
+THRESHOLDS = {
+    "fp16": Thresholds(top1=0.97, cosine=0.998, matched=0.90, iou=0.80),
+    "int8": Thresholds(top1=0.80, cosine=0.97, matched=0.65, iou=0.45),
+}
+
+
+def compare(
+    pairs: Iterable[tuple[Arrays, Arrays]], superpixels: npt.NDArray[np.int32], thresholds: Thresholds
+) -> list[Check]:
+    """Checks of a reduced artifact over several images.
+
+    Args:
+        pairs: (reference, reduced) outputs of each image, without batch axis.
+        superpixels: int32 [n,H,W], the label maps both were given.
+        thresholds: the bars.
+    """
+    scores: dict[str, list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]] = {}
+    levels: dict[str, list[tuple[float, float]]] = {}
+    for (expected, found), labels in zip(pairs, superpixels, strict=True):
+        for name in ("logits", "embedding"):
+            if name in expected:
+                scores.setdefault(name, []).append((expected[name], found[name]))
+        for name in expected:
+            if name.startswith("level") or name == "semantic":
+                sizes = np.bincount(labels.ravel(), minlength=len(expected[name]))
+                measure = _same if name == "semantic" else match
+                levels.setdefault(name, []).append(measure(expected[name], found[name], sizes))
+    checks = []
+    if "logits" in scores:
+        same = [one.argmax() == other.argmax() for one, other in scores["logits"]]
+        checks.append(Check("logits", "top1", float(np.mean(same)), thresholds.top1, len(same)))
+    name = "logits" if "logits" in scores else "embedding"
+    if len(scores[name]) > 1:
+        expected_rows, found_rows = (np.stack(rows).astype(np.float64) for rows in zip(*scores[name], strict=True))
+        cosine = centred_cosine(expected_rows, found_rows)
+        checks.append(Check(name, "cosine", cosine, thresholds.cosine, len(scores[name])))
+    for name, measured in levels.items():
+        agreement, overlap = np.mean(measured, axis=0)
+        checks.append(Check(name, "matched", float(agreement), thresholds.matched, len(measured)))
+        checks.append(Check(name, "iou", float(overlap), thresholds.iou, len(measured)))
+    return checks
+
+
+def centred_cosine(expected: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> float:
+    """Mean cosine of the rows [n, classes] after taking away what all images share, the reference's mean row."""
+    mean = expected.mean(0)
+    one, other = expected - mean, found - mean
+    norms = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return float(np.mean((one * other).sum(1) / np.maximum(norms, 1e-30)))
+
+
+def match(expected: npt.NDArray[Any], found: npt.NDArray[Any], sizes: npt.NDArray[Any]) -> tuple[float, float]:
+    """Share of pixels that agree after matching, and mean IoU over the segments of the reference.
+
+    Args:
+        expected, found: segment of each superpixel, integer [S].
+        sizes: pixels of each superpixel, [S].
+    """
+    try:
+        from scipy.optimize import linear_sum_assignment
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Matching segments needs SciPy.", found=str(error), remedy="pip install 'cast-sdk[export]'"
+        ) from error
+    shared = np.zeros((int(expected.max()) + 1, int(found.max()) + 1))
+    np.add.at(shared, (expected, found), sizes)
+    rows, columns = linear_sum_assignment(shared, maximize=True)
+    common = shared[rows, columns]
+    whole, other = shared.sum(1), shared.sum(0)
+    union = whole[rows] + other[columns] - common
+    used = int((whole > 0).sum())
+    return float(common.sum() / shared.sum()), float((common / np.maximum(union, 1)).sum() / used)
+
+
+def _same(expected: npt.NDArray[Any], found: npt.NDArray[Any], sizes: npt.NDArray[Any]) -> tuple[float, float]:
+    """As `match`, for class ids, which need no matching."""
+    overlaps = []
+    for label in np.unique(expected[sizes > 0]):
+        one, other = expected == label, found == label
+        overlaps.append(sizes[one & other].sum() / sizes[one | other].sum())
+    return float(sizes[expected == found].sum() / sizes.sum()), float(np.mean(overlaps))

@@ -1,0 +1,100 @@
+"""One interface for whatever runs the network: ONNX Runtime, OpenVINO, TensorRT or torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from cast_sdk.artifact import ExportInfo
+from cast_sdk.errors import ArtifactError, InputError
+from cast_sdk.spec import ModelSpec
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """A loaded network.
+
+    Attributes:
+        spec: the model's description.
+        info: the graph's static shapes and precision; `info.batch` None means any batch.
+        device: "cpu" or "cuda", what it really runs on.
+    """
+
+    spec: ModelSpec
+    info: ExportInfo
+    device: str
+
+    def run(self, image: np.ndarray, superpixels: np.ndarray) -> dict[str, np.ndarray]:
+        """Run one batch.
+
+        Args:
+            image: uint8 [B, H, W, 3] RGB, C-contiguous.
+            superpixels: int32 [B, H, W], labels below `info.num_superpixels`; ignored by models without superpixels.
+
+        Returns:
+            Arrays by output name: `embedding` float32 [B, C]; `logits` float32 [B, classes] with a classifier;
+            `level1`.. int32 [B, S], composed fine to coarse, for hierarchical models; `semantic` int32 [B, S] for
+            dense heads; soft assignments and tokens where the export asked for them. The caller owns the arrays.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the network. Further calls of `run` are errors; closing twice is not."""
+        ...
+
+
+def check_file(path: str | os.PathLike[str]) -> Path:
+    """The path, if it is a file with content.
+
+    Raises:
+        ArtifactError: missing, a folder, empty or unreadable.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise ArtifactError("The model file must exist.", found=f"no file {file}", remedy="check the path")
+    if file.is_dir():
+        raise ArtifactError("A model is one file.", found=f"the folder {file}", remedy="name a file in it")
+    if file.stat().st_size == 0:
+        raise ArtifactError(
+            "A model file has content.", found=f"{file} is empty", remedy="copy or export the file again"
+        )
+    if not os.access(file, os.R_OK):
+        raise ArtifactError("The model file must be readable.", found=f"no permission to read {file}")
+    return file
+
+
+def check_batch(info: ExportInfo, image: np.ndarray, superpixels: np.ndarray) -> None:
+    """Check one batch against the static shapes, before a backend's own less helpful message.
+
+    Raises:
+        InputError: for another dtype or shape, naming both.
+    """
+    batch = info.batch or len(image)
+    pixels = (batch, info.height, info.width)
+    for name, array, dtype, shape in (
+        ("image", image, np.dtype(np.uint8), (*pixels, 3)),
+        ("superpixels", superpixels, np.dtype(np.int32), pixels),
+    ):
+        if array.dtype != dtype or array.shape != shape:
+            raise InputError(
+                f"The model's input {name!r} is {dtype} of shape {list(shape)}.",
+                found=f"{array.dtype} of shape {list(array.shape)}",
+                remedy="use Runtime, which prepares frames of any size, or export with --image-size and --batch",
+            )
+
+
+def default_threads() -> int:
+    """Cores this process may use (affinity and container quota), at most 8: the model is too small for more."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            cores = min(cores, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return min(cores, 8)  # no cgroup v2 here: the affinity is all there is to know
+    return min(cores, 8)

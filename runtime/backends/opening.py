@@ -1,0 +1,108 @@
+"""A model file to the backend that runs it: by its suffix, or as asked."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from cast_sdk.errors import ArtifactError, InputError
+from cast_sdk.runtime.backends.base import DEVICES, Backend, check_file, default_threads
+
+BACKENDS = ("onnxruntime", "openvino", "tensorrt", "torch")
+_BY_SUFFIX = {
+    ".onnx": ("onnxruntime", "openvino", "tensorrt"),
+    ".engine": ("tensorrt",),
+    ".plan": ("tensorrt",),
+    ".pth": ("torch",),
+    ".pt": ("torch",),
+    ".tar": ("torch",),
+    ".safetensors": ("torch",),
+    ".ep": ("torch",),
+}
+
+
+def open_backend(
+    path: str | os.PathLike[str],
+    backend: str = "auto",
+    device: str = "auto",
+    *,
+    threads: int | None = None,
+    spinning: bool = False,
+    **options: Any,
+) -> Backend:
+    """Load a model file with the backend its suffix names, or with the one asked for.
+
+    Args:
+        path: `.onnx` (ONNX Runtime, or `backend="openvino"`, or `backend="tensorrt"`, which builds an engine once and
+            keeps it), `.engine` (TensorRT), `.pth`, `.pth.tar`, `.pt` or `.safetensors` (torch), `.ep` (a compiled
+            torch program).
+        backend: "auto" or one of `BACKENDS`.
+        device: "auto" (CUDA where the backend finds it), "cpu" or "cuda". Never replaced by another one in silence.
+        threads: CPU threads of the network; None: the cores this process may use, at most 8.
+        spinning: let idle threads spin during a run (ONNX Runtime): faster on an idle machine, slower on a busy one.
+        options: what only one backend knows, such as `precision="bf16"` for OpenVINO.
+
+    Raises:
+        InputError: for an unknown backend, device or option, or a backend that cannot read this kind of file.
+        ArtifactError: for a missing, empty, damaged or foreign file.
+        MissingDependencyError: when the backend's package or device is not there.
+    """
+    file = check_file(path)
+    name = choose_backend(file, backend)
+    if device not in DEVICES:
+        raise InputError(f"A device is one of {', '.join(DEVICES)}.", found=repr(device))
+    if threads is not None and threads < 1:
+        raise InputError("A backend needs at least one thread.", found=f"threads={threads}")
+    cores = threads or default_threads()
+    try:
+        if name == "tensorrt":
+            if device == "cpu":
+                raise InputError(
+                    "An engine runs on an NVIDIA GPU.", found="device='cpu'", remedy="run the .onnx on the CPU instead"
+                )
+            from cast_sdk.runtime.backends.tensorrt import TensorRTBackend
+
+            return TensorRTBackend(file, **options)
+        if name == "onnxruntime":
+            from cast_sdk.runtime.backends.onnxruntime import OnnxRuntimeBackend
+
+            return OnnxRuntimeBackend(file, device=device, threads=cores, spinning=spinning, **options)
+        if name == "openvino":
+            from cast_sdk.runtime.backends.openvino import OpenVINOBackend
+
+            return OpenVINOBackend(file, device=device, threads=cores, **options)
+        if file.suffix.lower() == ".ep":
+            from cast_sdk.runtime.backends.torch_program import TorchProgramBackend
+
+            return TorchProgramBackend(file, device=device, **options)
+        from cast_sdk.runtime.backends.torch import TorchBackend
+
+        return TorchBackend(file, device=device, threads=threads, **options)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise InputError(f"The {name} backend knows its own options only.", found=str(error)) from error
+
+
+def choose_backend(path: Path, backend: str = "auto") -> str:
+    """Name of the backend for a file: the suffix's first choice, or the one asked for if it reads such files."""
+    readers = _BY_SUFFIX.get(path.suffix.lower())
+    if readers is None:
+        raise ArtifactError(
+            f"A model file ends in {', '.join(_BY_SUFFIX)}.",
+            found=path.name,
+            remedy="export one with: cast-export --ckpt CHECKPOINT --out MODEL.onnx",
+        )
+    if backend == "auto":
+        return readers[0]
+    if backend not in BACKENDS:
+        raise InputError(f"A backend is auto or one of {', '.join(BACKENDS)}.", found=repr(backend))
+    if backend not in readers:
+        remedy = "build an engine with: cast-export --onnx MODEL.onnx --trt" if backend == "tensorrt" else None
+        raise InputError(
+            f"The {backend} backend cannot read {path.suffix} files.",
+            found=path.name,
+            remedy=remedy or f"use backend={readers[0]!r}, or leave it to 'auto'",
+        )
+    return backend

@@ -1,0 +1,1 @@
+"""One file per console command, and what commands share."""

@@ -1,0 +1,129 @@
+"""cast-bench: how fast a model runs here."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from cast_sdk.runtime.commands.common import clean_exit
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("model", required=False)
+@click.option("--compare", nargs=2, metavar="A B", help="Two models or backends in turn in one process, with ratios.")
+@click.option("--frames", "count", type=click.IntRange(1), default=100, show_default=True, help="Timed frames.")
+@click.option("--warmup", type=click.IntRange(0), default=5, show_default=True, help="Frames before them.")
+@click.option("--streams", type=click.IntRange(0), default=3, show_default=True, help="Passes in streaming use.")
+@click.option(
+    "--images", metavar="PATH", help="An image, or a folder of them, decoded beforehand (default: a built-in scene)."
+)
+@click.option(
+    "--size", default="640x480", show_default=True, metavar="WxH", help="Size of the built-in scene's frames."
+)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--fit", type=click.Choice(["stretch", "crop"]), default="stretch", show_default=True)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads of the network (default: cores, at most 8).")
+@click.option("--spinning", is_flag=True, help="ONNX Runtime: let idle threads spin (for an idle machine).")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@clean_exit
+def main(
+    model: str | None,
+    compare: tuple[str, str] | None,
+    count: int,
+    warmup: int,
+    streams: int,
+    images: str | None,
+    size: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Time MODEL, or two of them: load, first frame, every stage, frames per second and peak memory.
+
+    MODEL, A and B are FILE[@BACKEND[:PRECISION]], for example:
+
+    \b
+      cast-bench cast_s.onnx
+      cast-bench --compare cast_s.onnx cast_s.onnx@openvino
+      cast-bench --compare cast_s.onnx@openvino cast_s.onnx@openvino:bf16
+      cast-bench --compare cast_s.pth cast_s.onnx
+    """
+    import json
+
+    from cast_sdk.runtime.commands import benchmark
+
+    if model and compare:
+        raise click.UsageError("give MODEL or --compare A B, not both")
+    names = list(compare) if compare else [model]
+    candidates = [benchmark.Candidate.parse(name) for name in names]
+    frames = _frames(images, size)
+    steps = len(candidates) * (count + warmup + streams)
+    with click.progressbar(length=steps, label="timing", file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+        reports = benchmark.measure(
+            candidates,
+            frames,
+            count=count,
+            warmup=warmup,
+            streams=streams,
+            progress=lambda: bar.update(1),
+            **options,
+        )
+    ratios = benchmark.ratios(*reports) if compare else None
+    peak = benchmark.peak_memory_mb()
+    if as_json:
+        data = {
+            "environment": benchmark.environment(),
+            "frames": {"count": count, "size": [int(n) for n in frames[0].shape[:2]], "source": images or "scene"},
+            "options": options,
+            "results": [report.to_dict() for report in reports],
+            "ratios": ratios,
+            "peak_memory_mb": round(peak, 1) if peak else None,
+        }
+        click.echo(json.dumps(data, indent=2))
+        return
+    for report in reports:
+        _print(report.to_dict())
+    if ratios:
+        click.echo(f"{reports[1].label} is times as fast as {reports[0].label}")
+        click.echo(f"  {'':<12}{'median':>9}{'min':>9}{'pairs':>9}")
+        for stage, row in ratios.items():
+            click.echo(f"  {stage:<12}{row['median']:>9.2f}{row['min']:>9.2f}{row['pairs']:>9.2f}")
+    if peak:
+        click.echo(f"peak memory of the process: {peak:.0f} MB")
+
+
+def _print(result: dict[str, Any]) -> None:
+    click.echo(f"{result['label']}: {result['runtime']}")
+    click.echo(f"  load {result['load_ms']:.0f} ms, first frame {result['first_frame_ms']:.1f} ms")
+    click.echo(f"  {'ms':<12}{'median':>9}{'p90':>9}{'min':>9}")
+    for stage, row in result["stages_ms"].items():
+        click.echo(f"  {stage:<12}{row['median']:>9.2f}{row['p90']:>9.2f}{row['min']:>9.2f}")
+    streaming = f", streaming {result['stream_fps']:.1f}" if result["stream_fps"] else ""
+    click.echo(f"  frames per second: single {result['single_fps']:.1f}{streaming}\n")
+
+
+def _frames(images: str | None, size: str) -> list[Any]:
+    from pathlib import Path
+
+    from cast_sdk.errors import InputError
+    from cast_sdk.runtime import preprocess
+    from cast_sdk.runtime.commands import benchmark
+    from cast_sdk.runtime.sources.base import IMAGE_SUFFIXES
+
+    if images is None:
+        width, _, height = size.lower().partition("x")
+        if not (width.isdigit() and height.isdigit()):
+            raise InputError("--size is WIDTHxHEIGHT.", found=repr(size), remedy="for example 1280x720")
+        return benchmark.scene_frames(int(width), int(height))
+    path = Path(images)
+    files = [path]
+    if path.is_dir():
+        files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)[:64]
+        if not files:
+            raise InputError("A folder given to --images holds images.", found=f"none in {images}")
+    return [preprocess.read_image(str(file)) for file in files]
+
+
+if __name__ == "__main__":
+    main()

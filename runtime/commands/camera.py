@@ -1,0 +1,138 @@
+"""cast-camera: a camera, its hierarchy and its frame rate, in a window, a browser, a recording or the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from cast_sdk.runtime.commands.common import clean_exit, model_options, open_runtime
+
+FLIPS = ["none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-270"]
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("source", default="0")
+@click.option("--show", is_flag=True, help="Open a window (default where there is a display).")
+@click.option("--serve", metavar="HOST:PORT", help="Serve the live page. Other addresses than 127.0.0.1 need a token.")
+@click.option("--record", metavar="FILE", help="Write an annotated video (.mp4, .avi, .mkv) and FILE's JSON lines.")
+@click.option("--headless", is_flag=True, help="Only the line in the terminal.")
+@click.option(
+    "--level", "-l", type=click.IntRange(0), default=2, show_default=True, help="0: superpixels; 4: coarsest."
+)
+@click.option("--width", type=click.IntRange(1), help="Of the frames, in pixels (asked of a camera).")
+@click.option("--height", type=click.IntRange(1), help="Of the frames, in pixels.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Frames per second.")
+@click.option("--flip", type=click.Choice(FLIPS), default="none", show_default=True, help="Mirror or turn the frames.")
+@click.option("--loop", is_flag=True, help="Play files and folders again for ever.")
+@click.option("--wait", is_flag=True, help="Keep trying when the camera is not there at the start.")
+@click.option(
+    "--max-latency", type=click.FloatRange(0, min_open=True), metavar="MS", help="Shed frames that are older."
+)
+@click.option("--workers", type=click.IntRange(1), help="Threads for superpixels (default: by device and cores).")
+@click.option(
+    "--stall", type=click.FloatRange(0), default=60.0, show_default=True, metavar="S", help="Watchdog; 0: off."
+)
+@click.option("--frames", type=click.IntRange(1), help="Stop after so many frames.")
+@click.option("--token", envvar="CAST_CAMERA_TOKEN", metavar="TOKEN", help="For --serve (default: a new random one).")
+@model_options
+@clean_exit
+def main(
+    source: str,
+    show: bool,
+    serve: str | None,
+    record: str | None,
+    headless: bool,
+    level: int | None,
+    max_latency: float | None,
+    stall: float,
+    frames: int | None,
+    token: str | None,
+    **options: Any,
+) -> None:
+    """Segment what a camera sees, live. SOURCE is one URI:
+
+    \b
+      0, v4l2:///dev/video0      USB camera (?format=MJPG asks for a pixel format)
+      csi://0                    camera of a Jetson
+      rtsp://USER:PASS@HOST/...  network camera
+      http://HOST/video.mjpg     MJPEG stream
+      clip.mp4, shots/, '*.jpg'  files
+      test://                    a moving scene, where there is no camera
+
+    \b
+    cast-camera                                 the first camera, in a window
+    cast-camera csi://0 --serve 0.0.0.0:8000    in browsers of the network
+    cast-camera test:// --serve 127.0.0.1:8000  try it without a camera
+    """
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "8")
+    from cast_sdk.errors import InputError
+    from cast_sdk.runtime.camera import sinks as camera
+    from cast_sdk.runtime.sources.base import Status
+    from cast_sdk.runtime.sources.opening import open_source
+
+    wanted = {name: options.pop(name) for name in ("width", "height", "rate", "flip", "loop", "wait")}
+    workers = options.pop("workers")
+    if headless and (show or serve or record):
+        raise InputError("--headless stands alone.", found="another output beside it", remedy="leave out --headless")
+    if not (show or serve or record or headless):
+        show = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) or not sys.platform.startswith(
+            "linux"
+        )
+        if not show:
+            click.echo("no display: results go to the terminal; add --serve 127.0.0.1:8000 for a browser", err=True)
+    opened = open_source(source, **wanted)
+    runtime = open_runtime(options)
+    sinks: list[camera.Sink] = []
+    with camera.interruptible(), contextlib.ExitStack() as stack:
+        stack.callback(runtime.close)
+
+        def add(sink: camera.Sink) -> None:
+            stack.callback(sink.close)
+            sinks.append(sink)
+
+        def tell(status: Status) -> None:
+            for sink in sinks:
+                sink.status(status)
+
+        levels = len(runtime.spec.clusters)
+        if level is None:
+            level = min(2, levels)
+        elif level > levels:
+            raise InputError(f"{runtime.spec.name} has levels 0..{levels}.", found=f"--level {level}")
+        click.echo(f"{runtime!r}\nsource {opened.uri}", err=True)
+        add(camera.Terminal())
+        add(camera.Watchdog())
+        if record:
+            from cast_sdk.runtime.output.recorder import Recorder
+
+            rate = wanted["rate"] or getattr(opened, "rate", None) or 30.0
+            recorder = Recorder(record, rate=rate, live=opened.live, level=level if levels else None, source=opened.uri)
+            add(camera.Recording(recorder))
+        if serve:
+            from cast_sdk.runtime.camera.server import WebView, parse_address
+
+            host, port = parse_address(serve)
+            view = WebView(runtime, host=host, port=port, token=token, title=opened.uri, level=level)
+            add(view)
+            click.echo(f"open {view.url}", err=True)
+        if show:
+            add(camera.Window(level=level, levels=levels))
+        stream = runtime.stream(
+            opened,
+            workers=workers,
+            max_latency=max_latency / 1e3 if max_latency else None,
+            stall_timeout=stall or None,
+            on_status=tell,
+        )
+        camera.run(stream, sinks, frames=frames or 0)
+    if record:
+        click.echo(f"wrote {record}", err=True)
+
+
+if __name__ == "__main__":
+    main()

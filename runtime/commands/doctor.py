@@ -1,0 +1,68 @@
+"""cast-doctor: what this installation has, lacks, and how to put it right."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from cast_sdk.runtime.commands.common import clean_exit
+
+_MARKS = {"ok": ("ok", "green"), "info": ("--", "blue"), "warning": ("!!", "yellow"), "problem": ("XX", "red")}
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.pass_context
+@clean_exit
+def main(context: click.Context, as_json: bool) -> None:
+    """Check this installation and name the command that fixes each trouble.
+
+    ok: works. --: optional, not there. !!: will cause trouble. XX: needed and not working (exit code 1).
+    """
+    if context.invoked_subcommand is not None:
+        return
+    import dataclasses
+    import json
+
+    from cast_sdk.runtime.commands.installation import examine
+
+    findings = examine()
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
+    else:
+        width = max(len(finding.name) for finding in findings)
+        for finding in findings:
+            mark, colour = _MARKS[finding.status]
+            click.echo(f"{click.style(mark, fg=colour, bold=True)}  {finding.name:<{width}}  {finding.found}")
+            if finding.remedy:
+                click.echo(f"{'':{width + 4}}  -> {finding.remedy}")
+    if any(finding.status == "problem" for finding in findings):
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+def models(as_json: bool) -> None:
+    """List the published weights with their numbers, by the names that commands and load_model take."""
+    import dataclasses
+    import json
+
+    from cast_sdk.published import PUBLISHED
+
+    if as_json:
+        rows = [{**dataclasses.asdict(row), "results": dict(row.results), "uri": row.uri} for row in PUBLISHED]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in PUBLISHED:
+        click.echo(f"{click.style(row.name, bold=True)}  ({row.model}; {row.trained_on})")
+        for what, value in row.results:
+            click.echo(f"    {value:>5}  {what}")
+        click.echo(f"    {row.uri}")
+    click.echo(
+        "\nUse: cast-export --ckpt hf://...   or   cast_sdk.load_model('hf://...')   (pip install 'cast-sdk[hub]')"
+    )
+
+
+if __name__ == "__main__":
+    main()

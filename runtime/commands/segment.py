@@ -1,0 +1,141 @@
+"""cast-segment: pictures and JSON for images and folders, annotated videos for videos."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cast_sdk.runtime.commands.common import clean_exit, model_options, open_runtime
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cast_sdk.errors import CastError
+    from cast_sdk.runtime.commands.segment_images import Job
+    from cast_sdk.runtime.result import Segmentation
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("images", nargs=-1, required=True)
+@click.option("--out", "-o", default="segments", show_default=True, metavar="DIR", help="Folder for the results.")
+@click.option(
+    "--level",
+    "-l",
+    "levels",
+    type=click.IntRange(0),
+    multiple=True,
+    help="0: superpixels; 1, 2, ...: fine to coarse. One: an overlay of the image's size; several: side by side. "
+    "Default: the image and all levels.",
+)
+@click.option("--json", "data", is_flag=True, help="Write the class, embedding, segments and run-length masks too.")
+@click.option("--overwrite", is_flag=True, help="Make finished results again.")
+@model_options
+@clean_exit
+def main(images: tuple[str, ...], out: str, levels: tuple[int, ...], data: bool, overwrite: bool, **model: Any) -> None:
+    """Segment IMAGES (files, folders or videos) into nested segments.
+
+    Each becomes DIR/NAME.png (and NAME.json), a video DIR/NAME.mp4 and NAME.jsonl, one line per frame. Interrupted
+    work goes on where it stopped: results that are there and not older than their image are kept. Broken files are
+    named at the end and make the exit code 1.
+    """
+    from pathlib import Path
+
+    from cast_sdk.artifact import sha256
+    from cast_sdk.runtime.commands import segment_images as bulk
+    from cast_sdk.runtime.commands.segment_video import is_video
+
+    target = Path(out)
+    videos = [path for path in images if is_video(path) and not Path(path).is_dir()]
+    stills = [path for path in images if path not in videos]
+    jobs = bulk.plan(stills, target, data=data) if stills else []
+    runtime = open_runtime(model)
+    try:
+        for level in levels:
+            _check_level(level, runtime)
+        settings = {
+            "model": runtime.spec.name,
+            "sha256": sha256(runtime.path)[:16],
+            "backend": type(runtime.backend).__name__,
+            "precision": model["precision"] or runtime.info.precision,
+            "fit": runtime.fit,
+            "levels": list(levels),
+        }
+        bulk.claim(target, settings, overwrite=overwrite)
+        todo = jobs if overwrite else [job for job in jobs if not job.done]
+        if len(todo) < len(jobs):
+            click.echo(f"{len(jobs) - len(todo)} of {len(jobs)} are finished already")
+        failures: list[tuple[Path, CastError]] = []
+        last: list[tuple[Job, Segmentation]] = []
+        with click.progressbar(
+            length=len(todo), label="segmenting", show_pos=True, file=sys.stderr, hidden=len(todo) < 2
+        ) as bar:
+
+            def step(job: Job, result: Segmentation | None, error: CastError | None) -> None:
+                if error is not None:
+                    failures.append((job.source, error))
+                if result is not None:
+                    last[:] = [(job, result)]
+                bar.update(1)
+
+            layers = None if not levels else levels[0] if len(levels) == 1 else levels
+            bulk.run(runtime, todo, level=layers, step=step)
+        for video in videos:
+            _segment_video(runtime, video, target, levels[0] if levels else 2, overwrite)
+    finally:
+        runtime.close()
+    if len(jobs) == 1 and last:
+        _describe(*last[0])
+    elif todo:
+        click.echo(f"{len(todo) - len(failures)} of {len(todo)} segmented into {target}/")
+    for source, failure in failures:
+        click.echo(f"error: {source}: {failure}", err=True)
+    if failures:
+        sys.exit(1)
+
+
+def _segment_video(runtime: Any, path: str, target: Path, level: int, overwrite: bool) -> None:
+    from pathlib import Path
+
+    from cast_sdk.errors import InputError
+    from cast_sdk.runtime.commands.segment_video import segment_video, video_outputs
+
+    if not Path(path).is_file():
+        raise InputError("The video must exist.", found=f"no file {path}", remedy="check the path")
+    film, lines = video_outputs(path, target)
+    changed = Path(path).stat().st_mtime_ns
+    if not overwrite and all(p.exists() and p.stat().st_mtime_ns >= changed for p in (film, lines)):
+        click.echo(f"{film} is finished already")
+        return
+    with click.progressbar(length=1, label=Path(path).name, show_pos=True, file=sys.stderr) as bar:
+
+        def progress(result: Segmentation, frames: int) -> None:
+            bar.length = max(frames, result.index + 1)
+            bar.update(1)
+
+        segment_video(runtime, path, target, level=level, progress=progress)
+    click.echo(f"wrote {film} and {lines}")
+
+
+def _check_level(level: int, runtime: Any) -> None:
+    from cast_sdk.errors import InputError
+
+    highest = len(runtime.spec.clusters)
+    if level > highest:
+        raise InputError(f"{runtime.spec.name} has levels 0..{highest}.", found=f"--level {level}")
+
+
+def _describe(job: Job, result: Segmentation) -> None:
+    for _, name, probability in result.top(5):
+        click.echo(f"{probability:6.1%}  {name}")
+    if result.hierarchy:
+        counts = ", ".join(str(result.num_segments(level)) for level in range(result.num_levels + 1))
+        click.echo(f"segments, fine to coarse: {counts}")
+    click.echo("milliseconds: " + ", ".join(f"{stage} {value:.1f}" for stage, value in result.timing.items()))
+    for path in job.outputs:
+        click.echo(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

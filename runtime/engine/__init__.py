@@ -1,0 +1,1 @@
+"""TensorRT: engines built, cached, described, loaded and run."""

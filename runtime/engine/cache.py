@@ -1,0 +1,91 @@
+"""Engines and compiled kernels in the user's cache folder, so that an .onnx is built once per machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from cast_sdk.artifact import sha256
+from cast_sdk.errors import ArtifactError
+from cast_sdk.runtime.engine.api import load_tensorrt
+from cast_sdk.runtime.engine.build import BuildRequest, build, check_request, choose_flavor
+from cast_sdk.runtime.engine.cuda import Gpu, open_cuda
+from cast_sdk.runtime.engine.record import EngineInfo, check_plan, read_sidecar
+
+
+def cache_folder() -> Path:
+    """`$CAST_SDK_CACHE`, else the system's folder for caches: ~/.cache/cast_sdk on Linux."""
+    if chosen := os.environ.get("CAST_SDK_CACHE"):
+        return Path(chosen)
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "cast_sdk" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "cast_sdk"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cast_sdk"
+
+
+def cached_engine(
+    onnx: Path, *, device_id: int = 0, flavor: str = "auto", batch: int | None = None, progress: bool = True
+) -> Path:
+    """The engine of an .onnx file for this machine: from the cache, or built now with a progress bar.
+
+    The file's content, the flavour and version of TensorRT, the GPU's model and compute capability, the precision and
+    the batch are in the name. A cached engine that is damaged is built again.
+
+    Raises:
+        MissingDependencyError: without TensorRT or without a GPU: an engine that cannot run here is not built.
+        Others: see `engine_build.build`.
+    """
+    folder = cache_folder() / "engines"
+    request = BuildRequest(onnx, folder / "name.engine", flavor=flavor, batch=batch, progress=progress)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtifactError(
+            "The cache folder must be writable.",
+            found=f"{folder}: {error.strerror}",
+            remedy="set CAST_SDK_CACHE to a folder that is, or build the engine yourself with cast-export",
+        ) from error
+    _, info = check_request(request)
+    gpu = open_cuda().gpu(device_id)
+    chosen = choose_flavor(request, gpu)
+    engine = folder / cache_name(
+        onnx.stem,
+        sha256(onnx),
+        chosen,
+        load_tensorrt(chosen).version,
+        gpu,
+        info.precision,
+        info.batch or batch or 1,
+    )
+    if not _usable(engine):
+        build(
+            BuildRequest(
+                onnx, engine, flavor=chosen, targets=(gpu.target,) if chosen == "rtx" else ("current",),
+                batch=batch, progress=progress,
+            )
+        )  # fmt: skip
+    return engine
+
+
+def cache_name(stem: str, digest: str, flavor: str, version: str, gpu: Gpu, precision: str, batch: int) -> str:
+    """File name of a cached engine; everything that makes another engine is in it."""
+    model = re.sub(r"\W+", "-", gpu.name).strip("-").lower()
+    return f"{stem}-{digest[:16]}-b{batch}-{precision}-{flavor}-{version}-{gpu.target}-{model}.engine"
+
+
+def _usable(engine: Path) -> bool:
+    if not engine.is_file():
+        return False
+    try:
+        check_plan(engine, read_sidecar(engine))
+    except ArtifactError:
+        return False
+    return True
+
+
+def kernel_cache_file(record: EngineInfo, gpu: Gpu) -> Path:
+    """Where TensorRT-RTX's compiled kernels of an engine are kept."""
+    return cache_folder() / "kernels" / f"{record.plan_sha256[:16]}-{record.version}-{gpu.target}.rtxcache"

@@ -1,0 +1,1 @@
+"""What becomes of a result: pictures, colours, JSON, recordings."""

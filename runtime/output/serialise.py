@@ -1,0 +1,91 @@
+"""A Segmentation as plain data for JSON."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cast_sdk.runtime.output import rle
+
+if TYPE_CHECKING:
+    from cast_sdk.runtime.result import Segmentation
+
+SCHEMA_VERSION = 1
+
+
+def to_dict(result: Segmentation, *, masks: bool = True) -> dict[str, Any]:
+    """Fields: `schema_version`, `model`, `source`, `size` [height, width], `top`, `embedding`, `timing_ms`, `levels`.
+
+    Each level has `level`, `num_segments` and `segments`; a segment has `id`, `parent` (its segment at the next level;
+    null at the last), `area` (pixels), `box` [x, y, width, height], and with `masks` its `rle` (see `runtime.rle`).
+    A dense head adds `semantic`: `class_id`, `name`, `area` and `rle` of every class in the frame.
+    """
+    data: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "model": result.spec.name,
+        "source": result.source,
+        "size": list(result.size),
+        "top": [
+            {"class_id": index, "name": name, "probability": round(probability, 6)}
+            for index, name, probability in result.top()
+        ],
+        "embedding": [float(f"{value:.6g}") for value in result.embedding],
+        "timing_ms": {stage: round(value, 3) for stage, value in result.timing.items()},
+        "levels": [],
+    }
+    if result.hierarchy is not None:
+        data["levels"] = [_level(result, level, masks) for level in range(result.num_levels + 1)]
+    if result.semantic is not None:
+        data["semantic"] = _semantic(result, result.semantic, masks)
+    return data
+
+
+def _level(result: Segmentation, level: int, masks: bool) -> dict[str, Any]:
+    count = result.num_segments(level)
+    labels = result.labels(level)
+    parents = result.parents(level).tolist() if level < result.num_levels else [None] * count
+    segments = [
+        {"id": index, "parent": parents[index], "area": area, "box": box}
+        for index, (area, box) in enumerate(zip(_areas(labels, count), _boxes(labels, count), strict=True))
+    ]
+    if masks:
+        for segment, mask in zip(segments, rle.encode_labels(labels, count), strict=True):
+            segment["rle"] = mask
+    return {"level": level, "num_segments": count, "segments": segments}
+
+
+def _semantic(result: Segmentation, classes: npt.NDArray[np.int32], masks: bool) -> list[dict[str, Any]]:
+    present = np.unique(classes[classes >= 0])
+    areas = _areas(classes, int(present.max(initial=-1)) + 1)
+    entries: list[dict[str, Any]] = [
+        {"class_id": int(index), "name": result.class_name(int(index)), "area": areas[index]} for index in present
+    ]
+    if masks:
+        encoded = rle.encode_labels(classes, len(areas))
+        for entry in entries:
+            entry["rle"] = encoded[entry["class_id"]]
+    return entries
+
+
+def _areas(labels: npt.NDArray[np.int32], count: int) -> list[int]:
+    return [int(area) for area in np.bincount(labels.ravel() + 1, minlength=count + 1)[1:]]
+
+
+def _boxes(labels: npt.NDArray[np.int32], count: int) -> list[list[int]]:
+    """Bounding box [x, y, width, height] per segment; zeros for one without a pixel (a frame smaller than the map)."""
+    height, width = labels.shape
+    boxes = np.zeros((2, count, 2), np.int64)
+    for axis, length in ((1, width), (0, height)):
+        # Which segments appear in each column (row): a [count + 1, length] table of first and last sightings.
+        seen = np.zeros((count + 1, length), bool)
+        position = np.arange(length)
+        grid = np.broadcast_to(position[None, :] if axis == 1 else position[:, None], labels.shape)
+        seen[labels + 1, grid] = True
+        found = seen[1:]
+        first = found.argmax(1)
+        last = length - found[:, ::-1].argmax(1)
+        boxes[1 - axis, :, 0] = first
+        boxes[1 - axis, :, 1] = np.where(found.any(1), last - first, 0)
+    return [[int(x), int(y), int(w), int(h)] for (x, w), (y, h) in zip(boxes[0], boxes[1], strict=True)]

@@ -1,0 +1,157 @@
+"""One URI for every source of frames: cameras, network streams, files, folders and a synthetic scene.
+
+0, /dev/video0, v4l2:///dev/video0   USB camera (add ?format=MJPG to ask for a pixel format)
+csi://0                              camera of a Jetson, through GStreamer
+gst://ELEMENT ! ELEMENT              any GStreamer pipeline
+rtsp://USER:PASSWORD@HOST/PATH       network camera; also rtmp://, udp://
+http://HOST/PATH, https://...        MJPEG and other HTTP streams
+clip.mp4, file:///path/clip.mp4      video file
+photo.jpg, folder/, 'shots/*.jpg'    images, in the order of their names
+test://?width=640&rate=30            moving synthetic scene
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import numpy as np
+
+from cast_sdk.errors import InputError
+from cast_sdk.runtime.preprocess import Frame
+from cast_sdk.runtime.sources.base import IMAGE_SUFFIXES, Source, SourceOptions
+from cast_sdk.runtime.sources.files import ImageSource, IterableSource
+
+_NETWORK = ("rtsp", "rtsps", "rtmp", "udp", "tcp", "http", "https")
+
+
+def open_source(
+    source: str | int | os.PathLike[str] | Iterable[Frame] | Source,
+    *,
+    width: int | None = None,
+    height: int | None = None,
+    rate: float | None = None,
+    flip: str = "none",
+    loop: bool = False,
+    wait: bool = False,
+) -> Source:
+    """Source of frames for a URI, a path, a camera number or any iterable of frames.
+
+    Args:
+        source: see the top of this module.
+        width, height, rate, flip, loop: see `SourceOptions`.
+        wait: also keep trying when a live source does not answer at the start (default: an error).
+
+    Raises:
+        InputError: a path, device or URI that does not exist or cannot be read.
+        MissingDependencyError: GStreamer or OpenCV is missing; it names the piece.
+    """
+    if isinstance(source, Source):
+        return source
+    options = SourceOptions(width, height, rate, flip, loop)
+    if isinstance(source, int) and not isinstance(source, bool):
+        return _camera(f"/dev/video{source}", {}, options, wait)
+    if not isinstance(source, (str, os.PathLike)):
+        if not isinstance(source, Iterable) or isinstance(source, np.ndarray):
+            raise InputError(
+                "A source is a URI, a path, a camera number or an iterable of frames.",
+                found=type(source).__name__,
+                remedy="for a single frame use segment(frame)",
+            )
+        return IterableSource(source, options)
+    uri = os.fspath(source)
+    if uri.isdecimal():
+        return _camera(f"/dev/video{uri}", {}, options, wait)
+    scheme, found, rest = uri.partition("://")
+    if not found:
+        return _camera(uri, {}, options, wait) if uri.startswith("/dev/video") else _path(uri, uri, options)
+    scheme = scheme.lower()
+    if scheme == "file":
+        return _path(uri, unquote(urlsplit(uri).path), options)
+    if scheme == "v4l2":
+        path, _, query = rest.partition("?")
+        return _camera(f"/dev/video{path}" if path.isdecimal() else path, _query(uri, query, {"format"}), options, wait)
+    if scheme in ("csi", "gst"):
+        from cast_sdk.runtime.sources.gstreamer import GStreamerSource
+
+        return GStreamerSource(uri, options, wait=wait)
+    if scheme == "test":
+        return _scene(uri, rest.partition("?")[2], options)
+    if scheme in _NETWORK:
+        from cast_sdk.runtime.sources.opencv import NetworkSource
+
+        return NetworkSource(uri, options, wait=wait)
+    raise InputError(
+        "A source URI starts with v4l2, csi, gst, rtsp, rtmp, udp, http, https, file or test.",
+        found=f"{scheme}://",
+        remedy="see cast-camera --help",
+    )
+
+
+def _path(uri: str, path: str, options: SourceOptions) -> Source:
+    if Path(path).is_dir():
+        paths = sorted(str(p) for p in Path(path).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        if not paths:
+            raise InputError(
+                "A folder of frames holds image files.",
+                found=f"none in {path}",
+                remedy="name a video or another folder",
+            )
+        return ImageSource(uri, options, paths)
+    if Path(path).exists():
+        if Path(path).suffix.lower() in IMAGE_SUFFIXES:
+            return ImageSource(uri, options, [path])
+        from cast_sdk.runtime.sources.opencv import FileSource
+
+        return FileSource(path, options)
+    if glob.has_magic(path):
+        paths = sorted(p for p in glob.iglob(path, recursive=True) if Path(p).suffix.lower() in IMAGE_SUFFIXES)  # noqa: PTH207
+        if not paths:
+            raise InputError(
+                "A pattern must match image files.", found=f"none match {path}", remedy="check it with: ls " + path
+            )
+        return ImageSource(uri, options, paths)
+    raise InputError(
+        "A source must exist.",
+        found=f"no file, folder or camera {path}",
+        remedy="check the path; cameras are 0, v4l2:///dev/video0, csi://0 or rtsp://...",
+    )
+
+
+def _camera(device: str, query: dict[str, str], options: SourceOptions, wait: bool) -> Source:
+    from cast_sdk.runtime.sources.opencv import CameraSource
+
+    return CameraSource(device, options, pixel_format=query.get("format"), wait=wait)
+
+
+def _scene(uri: str, query: str, options: SourceOptions) -> Source:
+    from cast_sdk.runtime.sources.scene import SceneSource
+
+    values = _query(uri, query, {"width", "height", "rate", "count", "light", "seed"})
+    try:
+        return SceneSource(
+            uri,
+            SourceOptions(None, None, None, options.flip),
+            width=int(values.get("width", options.width or 640)),
+            height=int(values.get("height", options.height or 480)),
+            rate=float(values.get("rate", options.rate or 30)),
+            count=int(values.get("count", 0)),
+            light=float(values.get("light", 1.0)),
+            seed=int(values.get("seed", 0)),
+        )
+    except ValueError as error:
+        raise InputError("The parameters of test:// are numbers.", found=f"{uri}: {error}") from error
+
+
+def _query(uri: str, query: str, known: set[str]) -> dict[str, str]:
+    values: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True))
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise InputError(
+            f"The parameters of this URI are {', '.join(sorted(known))}.", found=f"{', '.join(unknown)} in {uri}"
+        )
+    return values

@@ -1,0 +1,136 @@
+"""cast-segment as people run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+
+from cast_sdk.errors import InputError
+from cast_sdk.runtime.commands.segment_images import plan
+
+
+@pytest.fixture
+def folder(tmp_path, photo) -> Path:
+    images = tmp_path / "images"
+    (images / "deep").mkdir(parents=True)
+    for name in ("a.jpg", "a.png", "deep/b.jpg"):
+        cv2.imwrite(str(images / name), photo)
+    (images / "notes.txt").write_text("not an image")
+    return images
+
+
+@pytest.fixture
+def run(tiny_onnx, tmp_path):
+    def call(*arguments: object, model: Path = tiny_onnx) -> subprocess.CompletedProcess[str]:
+        command = [
+            sys.executable,
+            "-m",
+            "cast_sdk.runtime.commands.segment",
+            *map(str, arguments),
+            "--model",
+            str(model),
+        ]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+
+    return call
+
+
+def outputs(folder: Path) -> list[str]:
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def test_one_image(run, folder, tmp_path):
+    done = run(folder / "a.jpg", "--json", "--level", 2)
+    assert done.returncode == 0, done.stderr
+    assert "segments, fine to coarse:" in done.stdout and "milliseconds: decode" in done.stdout
+    assert outputs(tmp_path / "segments") == ["a.json", "a.png", "cast-segment.json"]
+    assert cv2.imread(str(tmp_path / "segments" / "a.png")).shape == (240, 320, 3)
+    assert json.loads((tmp_path / "segments" / "a.json").read_text())["source"].endswith("a.jpg")
+
+
+def test_a_folder_with_a_broken_file_then_again(run, folder, tmp_path):
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8 half a picture")
+    done = run(folder, "--out", "out")
+    assert done.returncode == 1
+    assert "3 of 4 segmented" in done.stdout
+    assert done.stderr.count("error:") == 1 and "broken.jpg" in done.stderr and "Traceback" not in done.stderr
+    expected = ["a.png", "a_png.png", "cast-segment.json", "deep/b.png"]
+    assert outputs(tmp_path / "out") == expected
+
+    times = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in expected[:2]}
+    (folder / "broken.jpg").unlink()
+    os.utime(folder / "deep" / "b.jpg", (time.time() + 5, time.time() + 5))  # changed since
+    done = run(folder, "--out", "out")
+    assert done.returncode == 0
+    assert "2 of 3 are finished already" in done.stdout and "1 of 1 segmented" in done.stdout
+    assert times == {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in times}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT as a terminal does, which Windows has not")
+def test_interrupted_work_goes_on_where_it_stopped(run, folder, tiny_onnx, tmp_path, photo):
+    for number in range(300):
+        (folder / f"n{number}.png").write_bytes((folder / "a.png").read_bytes())
+    command = [sys.executable, "-m", "cast_sdk.runtime.commands.segment", str(folder), "--model", str(tiny_onnx)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "segments").glob("n*.png"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted" in errors and "Traceback" not in errors
+    made = [name for name in outputs(tmp_path / "segments") if name.endswith(".png")]
+    assert len(made) < 300 and not list((tmp_path / "segments").glob(".*.tmp"))
+    for number in range(20, 300):
+        (folder / f"n{number}.png").unlink()
+    left = len([name for name in made if not (name[0] == "n" and int(name[1:-4]) >= 20)])
+    done = run(folder)
+    assert done.returncode == 0 and f"{left} of 23 are finished already" in done.stdout
+
+
+def test_other_settings_do_not_mix(run, folder, tmp_path):
+    assert run(folder / "a.jpg").returncode == 0
+    done = run(folder / "a.jpg", "--fit", "crop")
+    assert done.returncode == 1 and "fit 'stretch' before, 'crop' now" in done.stderr
+    assert run(folder / "a.jpg", "--fit", "crop", "--overwrite").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["missing.jpg"], "no file or folder missing.jpg"),
+        (["images/a.jpg", "--level", "7"], "levels 0..4"),
+        (["images/a.jpg", "--precision", "bf16"], "knows its own options only"),
+        (["empty"], "none in empty"),
+        (["images/a.jpg", "--out", "images/notes.txt"], "must be creatable"),
+    ],
+)
+def test_what_cannot_be_done(run, folder, tmp_path, arguments, words):
+    (tmp_path / "empty").mkdir()
+    before = outputs(tmp_path)
+    done = run(*arguments)
+    assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr
+    assert outputs(tmp_path) == before
+
+
+def test_a_model_that_is_none(run, folder):
+    done = run(folder / "a.jpg", model=folder / "a.png")
+    assert done.returncode == 1 and "A model file ends in .onnx" in done.stderr
+
+
+def test_names_never_collide(tmp_path):
+    for name in ("x/a.jpg", "x/a.jpeg", "y/a.jpg", "y/A.JPG"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    jobs = plan([tmp_path / "x", tmp_path / "y", tmp_path / "x" / "a.jpg"], tmp_path / "out", data=True)
+    written = [path for job in jobs for path in job.outputs]
+    assert len(set(written)) == len(written) == 2 * len(jobs)
+    with pytest.raises(InputError, match="something to segment"):
+        plan([], tmp_path)

@@ -1,0 +1,90 @@
+"""cast-doctor finds the troubles of real installations."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import subprocess
+import sys
+
+import pytest
+
+from cast_sdk.runtime.commands import installation as doctor
+
+
+def test_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "cast_sdk.runtime.commands.doctor", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    findings = {finding["name"]: finding for finding in json.loads(done.stdout)}
+    assert {"cast-sdk", "Python", "OpenCV", "superpixels", "ONNX Runtime", "TensorRT"} <= set(findings)
+    problems = [name for name, finding in findings.items() if finding["status"] == "problem"]
+    assert done.returncode == (1 if problems else 0)
+    for finding in findings.values():
+        assert finding["found"] and (finding["status"] == "ok") == (finding["remedy"] == "")
+    assert findings["ONNX Runtime"]["status"] == "ok" and "CPU" in findings["ONNX Runtime"]["found"]
+
+
+def test_two_opencv_wheels():
+    (finding,) = doctor.check_opencv_wheels({"opencv-python": "5.0", "opencv-contrib-python": "4.8"})
+    assert finding.status == "warning"
+    assert finding.remedy == "pip uninstall -y opencv-python opencv-contrib-python && pip install opencv-python"
+    assert not list(doctor.check_opencv_wheels({"opencv-python": "5.0"}))
+
+
+def break_import(monkeypatch, name, message):
+    original = builtins.__import__
+
+    def failing(module, *arguments, **options):
+        if module == name:
+            raise ImportError(message)
+        return original(module, *arguments, **options)
+
+    monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(builtins, "__import__", failing)
+
+
+@pytest.mark.parametrize(
+    "message, remedy",
+    [
+        ("libGL.so.1: cannot open shared object file", "pip install opencv-python-headless"),
+        ("No module named 'cv2'", "pip install opencv-python"),
+    ],
+)
+def test_opencv_that_does_not_load(monkeypatch, message, remedy):
+    break_import(monkeypatch, "cv2", message)
+    (finding,) = doctor.check_opencv()
+    assert finding.status == "problem" and message in finding.found and finding.remedy.endswith(remedy)
+
+
+def test_nothing_that_can_run_a_network(monkeypatch):
+    break_import(monkeypatch, "onnxruntime", "No module named 'onnxruntime'")
+    monkeypatch.setattr(doctor, "installed", lambda names: {})
+    monkeypatch.setattr(doctor, "find_tensorrt", lambda: None)
+    finding = next(f for f in doctor.check_engines({}) if f.name == "ONNX Runtime")
+    assert finding.status == "problem" and finding.remedy == "pip install onnxruntime"
+    monkeypatch.setattr(doctor, "find_tensorrt", lambda: sys)
+    finding = next(f for f in doctor.check_engines({}) if f.name == "ONNX Runtime")
+    assert finding.status == "info"
+
+
+def test_two_onnxruntime_wheels():
+    findings = list(doctor.check_engines({"onnxruntime": "1.2", "onnxruntime-gpu": "1.2"}))
+    assert findings[0].status == "warning" and "pip uninstall -y onnxruntime onnxruntime-gpu" in findings[0].remedy
+
+
+def test_tensorrt_outside_the_environment(monkeypatch, tmp_path):
+    (tmp_path / "python3.10" / "dist-packages" / "tensorrt").mkdir(parents=True)
+    outside = doctor.system_tensorrt(tmp_path)
+    assert outside is not None and doctor.system_tensorrt(tmp_path / "python3.10") is None
+    monkeypatch.setattr(doctor, "find_tensorrt", lambda: None)
+    monkeypatch.setattr(doctor, "system_tensorrt", lambda: outside)
+    (finding,) = doctor.check_tensorrt()
+    assert finding.status == "warning" and "--system-site-packages" in finding.remedy
+    monkeypatch.setattr(doctor, "system_tensorrt", lambda: None)
+    monkeypatch.setattr(doctor, "tegra_release", lambda: "# R36")
+    (finding,) = doctor.check_tensorrt()
+    assert finding.status == "info" and "apt install tensorrt" in finding.remedy

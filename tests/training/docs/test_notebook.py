@@ -1,0 +1,35 @@
+"""The example notebook runs from top to bottom with the bundled model."""
+
+import json
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+NOTEBOOK = Path(__file__).parents[3] / "examples" / "visualize_hierarchy.ipynb"
+
+
+def test_notebook(monkeypatch, capsys):
+    from cast_sdk.errors import ArtifactError
+    from cast_sdk.runtime.runtime import bundled_model
+
+    try:
+        bundled_model()
+    except ArtifactError:
+        pytest.skip("this checkout has no bundled model")
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figures = []
+    monkeypatch.setattr(plt, "show", lambda: figures.append(plt.gcf()))
+    monkeypatch.chdir(NOTEBOOK.parent)
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    names = {"__name__": "__main__"}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), str(NOTEBOOK), "exec"), names)
+    plt.close("all")
+    assert len(figures) == 3 and len(figures[0].axes) == 6
+    printed = capsys.readouterr().out
+    assert "level 4:" in printed and "of level 4 covers" in printed
+    assert names["result"].num_levels == 4

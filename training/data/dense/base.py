@@ -1,0 +1,197 @@
+"""Images with a class per pixel: what all dense data sets have in common.
+
+A reader (`ade20k`, `pcontext`, `voc`, `camvid`) finds the files of a split in the data set's official layout and says
+how its label files are to be read; `DenseSplit` decodes them. Label 255 means "does not count".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from cast_sdk.errors import InputError, RecipeError
+
+log = logging.getLogger(__name__)
+
+IGNORE = 255
+OnBadImage = Literal["error", "skip"]
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One photograph and its class map."""
+
+    name: str
+    image: Path
+    label: Path
+
+
+@dataclass
+class DenseSplit:
+    """A split of a dense data set.
+
+    Attributes:
+        pairs: the files, sorted as the data set lists them.
+        class_names: names of classes 0..n-1.
+        palette: RGB per class; empty: none of its own.
+        void: raw label values that do not count.
+        shift: subtracted from the raw labels that count (1 where 0 is void).
+        on_bad: an unreadable file is an error, or reported and skipped.
+    """
+
+    pairs: Sequence[Pair]
+    class_names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...] = ()
+    void: tuple[int, ...] = (IGNORE,)
+    shift: int = 0
+    on_bad: OnBadImage = "error"
+    bad: set[int] = field(default_factory=set)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def read(self, index: int) -> tuple[Pixels, Pixels]:
+        """RGB image uint8 [h, w, 3] and class map uint8 [h, w] with 255 for pixels that do not count.
+
+        With `on_bad="skip"` an unreadable pair is logged and replaced by the next good one.
+
+        Raises:
+            InputError: for an unreadable pair, sizes that differ or labels beyond the classes.
+        """
+        for offset in range(len(self)):
+            at = (index + offset) % len(self)
+            if at in self.bad:
+                continue
+            try:
+                return self._read(self.pairs[at])
+            except InputError as error:
+                if self.on_bad == "error":
+                    raise
+                log.warning("skipped: %s", error.found)
+                self.bad.add(at)
+        raise InputError("A split needs readable images.", found=f"none of {len(self)}")
+
+    def _read(self, pair: Pair) -> tuple[Pixels, Pixels]:
+        image, label = read_rgb(pair.image), self.read_label(pair.label)
+        if image.shape[:2] != label.shape:
+            raise InputError(
+                "A class map has the size of its image.",
+                found=f"{pair.label}: {list(label.shape)} for an image of {list(image.shape[:2])}",
+                remedy="convert the labels again, or run with --on-bad-image skip",
+            )
+        return image, label
+
+    def read_label(self, path: Path) -> Pixels:
+        """Class map uint8 [h, w] of a label file."""
+        raw = read_indices(path)
+        void = np.isin(raw, self.void)
+        classes = raw.astype(np.int32) - self.shift
+        highest = int(classes[~void].max(initial=0))
+        if highest >= len(self.class_names) or int(classes[~void].min(initial=0)) < 0:
+            raise InputError(
+                f"Labels are classes 0..{len(self.class_names) - 1} of this data set, or void.",
+                found=f"{path} with label {highest + self.shift}",
+                remedy="check that it is the class map of this data set, not of another one",
+            )
+        classes[void] = IGNORE
+        return classes.astype(np.uint8)
+
+
+def read_rgb(path: Path) -> Pixels:
+    """uint8 [h, w, 3], red first.
+
+    Raises:
+        InputError: missing, damaged or not an image.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return np.array(image.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _unreadable(path, error) from error
+
+
+def read_indices(path: Path) -> npt.NDArray[np.integer]:
+    """Stored values of a label image, [h, w]; of a palette image the indices.
+
+    Raises:
+        InputError: missing, damaged, or an image of colours.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            values = np.array(image)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise _unreadable(path, error) from error
+    if values.ndim != 2:
+        raise InputError(
+            "A class map stores one index per pixel.",
+            found=f"{path}: a colour image of shape {list(values.shape)}",
+            remedy="use the data set's index or palette PNG files",
+        )
+    return values
+
+
+def read_mat(path: Path) -> dict[str, Any]:
+    """Variables of a MATLAB file.
+
+    Raises:
+        InputError: missing, damaged or of version 7.3.
+    """
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        return loadmat(path)
+    except (OSError, ValueError, TypeError, KeyError, NotImplementedError, MatReadError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    return InputError(
+        "Every image and label file must be readable.",
+        found=f"{path}: {type(error).__name__}: {error}",
+        remedy="copy the file again, or run with --on-bad-image skip",
+    )
+
+
+def find_home(root: Path, below: Sequence[str], needs: Sequence[str], what: str, remedy: str) -> Path:
+    """The first of `root` and `root/<below>` that has the folders `needs`.
+
+    Raises:
+        RecipeError: naming what is missing.
+    """
+    for candidate in [root, *(root / part for part in below)]:
+        if all((candidate / need).is_dir() for need in needs):
+            return candidate
+    missing = [need for need in needs if not (root / need).is_dir()]
+    raise RecipeError(
+        f"{what} has the folders {', '.join(needs)}.",
+        found=f"{root}" + (f" without {', '.join(missing)}" if root.is_dir() else ", which does not exist"),
+        remedy=remedy,
+    )
+
+
+def paired(images: Sequence[Path], label_of: Sequence[Path], what: str) -> list[Pair]:
+    """Pairs whose files all exist.
+
+    Raises:
+        RecipeError: for an empty split or missing files, with how many and the first.
+    """
+    missing = [path for path in (*images, *label_of) if not path.is_file()]
+    if missing or not images:
+        raise RecipeError(
+            f"Every image of {what} has its label file.",
+            found=f"{len(missing)} files missing, first {missing[0]}" if missing else "no images",
+            remedy="python training/prepare_data.py says what to download and convert",
+        )
+    return [Pair(image.stem, image, label) for image, label in zip(images, label_of, strict=True)]

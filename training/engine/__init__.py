@@ -1,0 +1,1 @@
+"""What every training program runs on: the loop, recipes, distribution, checkpoints, optimizers."""

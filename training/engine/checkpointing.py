@@ -1,0 +1,109 @@
+"""Checkpoints that are written whole or not at all, and a resume that continues bit for bit.
+
+A checkpoint is the official layout of its program plus one entry, `resume`: the recipe, the position in the schedule
+and everything the official entries leave out. Random states are not stored: data items depend on (seed, epoch,
+position) and each step draws from a generator seeded by (seed, step, rank), see `seed_step`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cast_sdk.artifact import atomic_write
+from cast_sdk.errors import CheckpointError, RecipeError
+from cast_sdk.models.checkpoints import read_file
+from cast_sdk.training.engine.recipe import recipe_from_dict
+
+RESUME_KEY = "resume"
+# Parts of a recipe that may change between two starts of one run: they end or describe it, they do not undo it.
+CHANGEABLE = ("name", "notes", "schedule.minutes", "phases")
+
+
+def save(checkpoint: Mapping[str, Any], path: Path) -> None:
+    """Write atomically: a crash or a full disk leaves the previous file in place.
+
+    Raises:
+        CheckpointError: when the disk is full or the folder cannot be written.
+    """
+    try:
+        with atomic_write(path) as temporary:
+            torch.save(dict(checkpoint), temporary)
+    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
+        raise CheckpointError(
+            "A checkpoint must be written completely.",
+            found=f"{path}: {str(error).splitlines()[0]}",
+            remedy="free space and resume: the previous checkpoint is untouched",
+        ) from error
+
+
+def load(path: Path, recipe: Mapping[str, Any], world_size: int | None) -> dict[str, Any]:
+    """A checkpoint that continues this recipe on as many processes (None: on any number).
+
+    Raises:
+        CheckpointError: for a missing, damaged or foreign file.
+        RecipeError: when recipe or number of processes differ, naming how.
+    """
+    raw = read_file(path)
+    if RESUME_KEY not in raw:
+        raise CheckpointError(
+            "A run continues from its own checkpoint.",
+            found=f"{path} holds weights only",
+            remedy=f"start from these weights instead: --set model.init={path}",
+        )
+    stored = raw[RESUME_KEY]
+    changed = [
+        f"{key}: {old!r} in the checkpoint, {new!r} now"
+        for key, old, new in _differences(_complete(stored["recipe"]), dict(recipe))
+        if key not in CHANGEABLE
+    ]
+    if changed:
+        raise RecipeError(
+            "A run is resumed with the recipe it was started with.",
+            found="; ".join(changed[:4]),
+            remedy="use the same recipe and --set values, or another --out for a new run",
+        )
+    if world_size is not None and stored["world_size"] != world_size:
+        raise RecipeError(
+            "A run is resumed on as many processes as it was started with.",
+            found=f"{stored['world_size']} in the checkpoint, {world_size} now",
+            remedy=f"torchrun --nproc-per-node {stored['world_size']}, or --allow-world-size to give up exactness",
+        )
+    return raw
+
+
+def _complete(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored recipe with today's defaults for settings that did not exist when it was written."""
+    try:
+        return recipe_from_dict(stored).to_dict()
+    except RecipeError:  # a setting that no longer exists: shown as a difference
+        return dict(stored)
+
+
+def _differences(old: Any, new: Any, where: str = "") -> list[tuple[str, Any, Any]]:
+    old, new = _lists(old), _lists(new)
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new})
+        return [
+            found
+            for key in keys
+            for found in _differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+        ]
+    return [] if old == new else [(where, old, new)]
+
+
+def _lists(value: Any) -> Any:
+    return [_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Random state of one step of one process: dropout, drop path, mixup. Makes resuming independent of history."""
+    number = int(np.random.SeedSequence((seed, step, rank)).generate_state(1)[0])
+    torch.manual_seed(number)
+    np.random.seed(number)  # noqa: NPY002 (timm's mixup draws from it)
+    random.seed(number)

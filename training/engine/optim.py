@@ -1,0 +1,156 @@
+"""Parameter groups and optimizers of the recipes.
+
+optimizer = build_optimizer(model, recipe.optimizer, lr)
+set_lr(optimizer, factor * lr) or scale_lr(optimizer, factor)   # each group keeps its own `base_lr`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cast_sdk.errors import RecipeError
+from cast_sdk.training.engine.recipe import Optimizer
+
+Named = Iterable[tuple[str, nn.Parameter]]
+NO_DECAY_NAMES = ("pos_embed", "cls_token", "dist_token")
+
+
+def trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Distinct parameters with gradients, by their first name (blocks have two)."""
+    return ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+
+
+def decay_groups(named: Named, weight_decay: float, rule: str) -> list[dict[str, Any]]:
+    """Groups for weight decay.
+
+    Args:
+        named: (name, parameter) pairs.
+        rule: "all": one group, decay on every tensor (MoCo-v3); "timm": none for tensors of at most one dimension,
+            biases, `pos_embed` and `cls_token` (DeiT).
+    """
+    named = list(named)
+    if rule == "all":
+        return [{"params": [parameter for _, parameter in named], "weight_decay": weight_decay}]
+
+    def spared(name: str, parameter: nn.Parameter) -> bool:
+        return parameter.ndim <= 1 or name.endswith(".bias") or name.rpartition(".")[2] in NO_DECAY_NAMES
+
+    plain = [parameter for name, parameter in named if spared(name, parameter)]
+    decayed = [parameter for name, parameter in named if not spared(name, parameter)]
+    return [{"params": plain, "weight_decay": 0.0}, {"params": decayed, "weight_decay": weight_decay}]
+
+
+def build_optimizer(model: nn.Module, config: Optimizer, lr: float) -> torch.optim.Optimizer:
+    """The optimizer of a recipe at learning rate `lr` (after linear scaling).
+
+    "muon" updates the matrices inside blocks and poolings by orthogonalised momentum and everything else by AdamW.
+    """
+    groups = decay_groups(trainable(model), config.weight_decay, config.decay_rule)
+    optimizer: torch.optim.Optimizer
+    if config.name == "adamw":
+        fused = all(parameter.device.type in ("cpu", "cuda") for _, parameter in trainable(model))
+        optimizer = torch.optim.AdamW(groups, lr=lr, betas=config.betas, eps=config.eps, fused=fused)
+    elif config.name == "sgd":
+        optimizer = torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov)
+    elif config.name == "lars":
+        optimizer = LARS(groups, lr=lr, momentum=config.momentum)
+    elif config.name == "muon":
+        optimizer = MuonAdamW(list(trainable(model)), config, lr)
+    else:
+        raise RecipeError(
+            "The optimizer is one of adamw, sgd, lars, muon.", found=config.name, remedy="--set optimizer.name=adamw"
+        )
+    for group in optimizer.param_groups:
+        group.setdefault("base_lr", group["lr"])
+    return optimizer
+
+
+def scale_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's rate to `factor` times its own base rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = factor * group["base_lr"]
+
+
+class LARS(torch.optim.Optimizer):
+    """SGD with layer-wise rates (You et al., 2017), as MoCo-v3 uses it.
+
+    Tensors of more than one dimension: decay is added, then the gradient is scaled by `trust * |p| / |g|` (1 where
+    either is zero). Others take the plain gradient. mu = momentum * mu + g; p = p - lr * mu.
+    """
+
+    def __init__(
+        self, params: Any, lr: float, weight_decay: float = 0.0, momentum: float = 0.9, trust: float = 0.001
+    ) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "trust": trust})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                gradient = parameter.grad
+                if parameter.ndim > 1:
+                    gradient = gradient.add(parameter, alpha=group["weight_decay"])
+                    gradient = gradient * _trust_ratio(parameter, gradient, group["trust"])
+                state = self.state[parameter]
+                if "mu" not in state:
+                    state["mu"] = torch.zeros_like(parameter)
+                state["mu"].mul_(group["momentum"]).add_(gradient)
+                parameter.add_(state["mu"], alpha=-group["lr"])
+        return loss
+
+
+def _trust_ratio(parameter: Tensor, gradient: Tensor, trust: float) -> Tensor:
+    size, slope = parameter.norm(), gradient.norm()
+    ratio = trust * size / slope
+    return torch.where((size > 0) & (slope > 0), ratio, torch.ones_like(ratio))
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """torch's Muon for hidden matrices and AdamW for the rest, behind one optimizer interface."""
+
+    def __init__(self, named: list[tuple[str, nn.Parameter]], config: Optimizer, lr: float) -> None:
+        def hidden(name: str, parameter: nn.Parameter) -> bool:
+            return parameter.ndim == 2 and ("blocks" in name or "pool" in name)
+
+        matrices = [parameter for name, parameter in named if hidden(name, parameter)]
+        rest = [(name, parameter) for name, parameter in named if not hidden(name, parameter)]
+        self.muon = torch.optim.Muon(
+            matrices, lr=config.muon_lr, weight_decay=config.weight_decay, momentum=config.muon_momentum
+        )
+        groups = decay_groups(rest, config.weight_decay, config.decay_rule)
+        self.adamw = torch.optim.AdamW(groups, lr=lr, betas=config.betas, eps=config.eps)
+        super().__init__([*self.muon.param_groups, *self.adamw.param_groups], {})
+        self._link()
+
+    def _link(self) -> None:
+        self.param_groups = [*self.muon.param_groups, *self.adamw.param_groups]
+        for group in self.param_groups:
+            group.setdefault("base_lr", group["lr"])
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.muon.zero_grad(set_to_none)
+        self.adamw.zero_grad(set_to_none)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        self.muon.step()
+        self.adamw.step()
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.muon.load_state_dict(state["muon"])
+        self.adamw.load_state_dict(state["adamw"])
+        self._link()

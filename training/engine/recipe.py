@@ -1,0 +1,261 @@
+"""Recipes: YAML files in `training/recipes/`, checked against these dataclasses.
+
+    recipe = load_recipe("deit_cast_small", ["train.batch=256", "schedule.epochs=100"])
+
+A name is a file of that folder without its suffix; a path to a YAML file works too. Unknown keys are errors that name
+the nearest known one. `to_dict` goes into every checkpoint, so a run says how it was made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from cast_sdk.errors import RecipeError
+
+FOLDER = Path(__file__).parent.parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Model:
+    name: str = "cast_small"  # a registered name
+    options: dict[str, Any] = field(default_factory=dict)  # fields of ModelSpec that differ from the registered ones
+    sampler: Literal["float64", "matrix", "dgl"] = "matrix"  # float64: the reference's arithmetic, slower
+    dropout: float | None = None  # of the poolings; None keeps the reference's 0.1
+    init: str = ""  # checkpoint to start from
+
+
+@dataclass(frozen=True)
+class Superpixels:
+    count: int = 196
+    bins: int = 15
+    iterations: int = 20
+    source: Literal["crop", "denormalised"] = "crop"  # denormalised: DeiT's round trip, see data/transforms.py
+    invert: bool = False  # SEEDS on (256 - v) mod 256, as the reference's Segmenter does by an overflow
+
+
+@dataclass(frozen=True)
+class Augment:
+    image_size: int = 224
+    scale: tuple[float, float] = (0.08, 1.0)  # area of the random resized crop
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    flip: float = 0.5
+    rand_augment: str = ""  # timm's notation, e.g. "rand-m9-mstd0.5-inc1"
+    erase: float = 0.0  # probability of random erasing, after normalisation
+    repeats: int = 1  # copies of each image per epoch (repeated augmentation)
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    mix_switch: float = 0.5  # how often cutmix replaces mixup where both are on
+    eval_resize: int = 256  # short side before the centre crop; 0: stretch the whole image to image_size
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    name: Literal["adamw", "sgd", "lars", "muon"] = "adamw"
+    lr: float = 1e-3
+    reference_batch: int | None = None  # linear scaling: lr is per so many images
+    weight_decay: float = 0.05
+    decay_rule: Literal["all", "timm"] = "timm"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    momentum: float = 0.9
+    nesterov: bool = False  # sgd only
+    muon_lr: float = 0.02
+    muon_momentum: float = 0.95
+    clip: float | None = None  # gradient norm
+
+
+@dataclass(frozen=True)
+class Schedule:
+    # per iteration, per epoch, DeiT's one-epoch lag, polynomial per iteration
+    kind: Literal["cosine", "epoch_cosine", "deit", "poly"] = "cosine"
+    epochs: int = 100
+    warmup: float = 0.0  # epochs
+    warmup_lr: float = 1e-6  # deit only
+    minimum: float = 0.0
+    power: float = 0.9  # poly only
+    warmup_steps: int = 0  # poly only: from a tenth of the rate up
+    steps: int | None = None  # end after so many optimizer steps instead of `epochs`
+    minutes: float | None = None  # end after this training time instead of `epochs`
+
+
+@dataclass(frozen=True)
+class Phase:
+    """From `start` (fraction of the schedule, taken at the start of an epoch) on, these settings hold."""
+
+    start: float = 0.0
+    superpixels: int | None = None
+    clusters: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Moco:
+    feature_dim: int = 256
+    hidden_dim: int = 4096
+    temperature: float = 0.2
+    momentum: float = 0.99  # rises to 1 along a cosine
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1)  # brightness, contrast, saturation, hue
+    jitter_probability: float = 0.8
+    grey: float = 0.2
+    blur: tuple[float, float] = (1.0, 0.1)  # probability for view 1 and view 2
+    blur_radius: tuple[float, float] = (0.1, 2.0)
+    solarise: tuple[float, float] = (0.0, 0.2)  # probability for view 1 and view 2
+
+
+@dataclass(frozen=True)
+class Probe:
+    """`passes` > 0: compute the frozen encoder's features of that many augmented passes once and train on those."""
+
+    passes: int = 0
+    eval_batch: int = 256
+
+
+@dataclass(frozen=True)
+class Dense:
+    """Dense segmentation: sizes are in pixels, `superpixels.count` belongs to one crop or window."""
+
+    data: Literal["", "ade20k", "pcontext", "camvid", "voc"] = ""
+    short_side: int = 512  # images are resized to it, keeping their aspect ...
+    aspect: float = 4.0  # ... while the long side stays within short_side * aspect
+    scale: tuple[float, float] = (0.5, 2.0)  # random factor on that size in training
+    crop: int = 512  # training crop
+    category_cap: float = 0.75  # crops in which one class covers more are drawn again, up to 10 times
+    photometric: bool = True  # brightness, contrast, saturation, hue
+    class_balance: float = 0.0  # power x: a class weighs 1 / (its share of pixels)^x in the loss
+    window: int = 512  # sliding windows of validation and evaluation
+    train_stride: int = 512  # validation while training
+    stride: int = 480  # final evaluation
+    absent: Literal["skip", "zero"] = "skip"  # classes in neither map: left out of the mean, or 0 (VOC)
+
+
+@dataclass(frozen=True)
+class Train:
+    batch: int = 256  # over all processes and accumulated steps
+    accumulation: int = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    sync_bn: bool = False
+    ema: float | None = None  # decay of the averaged weights
+    ema_aliases: bool = False  # DeiT averages block tensors twice a step, once per name
+    label_smoothing: float = 0.0
+    channels_last: bool = False
+    seed: int = 0
+    drop_last: bool = True
+
+
+@dataclass(frozen=True)
+class Recipe:
+    name: str = ""
+    program: Literal["supervised", "pretrain", "linear_probe", "segment", "voc"] = "supervised"
+    notes: str = ""  # what it reproduces and every deliberate difference
+    model: Model = field(default_factory=Model)
+    superpixels: Superpixels = field(default_factory=Superpixels)
+    augment: Augment = field(default_factory=Augment)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    schedule: Schedule = field(default_factory=Schedule)
+    train: Train = field(default_factory=Train)
+    moco: Moco = field(default_factory=Moco)
+    dense: Dense = field(default_factory=Dense)
+    probe: Probe = field(default_factory=Probe)
+    phases: tuple[Phase, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def list_recipes() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_recipe(name: str, overrides: Iterable[str] = (), program: str | None = None) -> Recipe:
+    """Read a recipe and apply `section.key=value` overrides (values in YAML notation).
+
+    Raises:
+        RecipeError: for an unknown recipe, key or program, or a value of the wrong type.
+    """
+    import yaml
+
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    if not path.is_file():
+        near = difflib.get_close_matches(name, list_recipes(), 3)
+        raise RecipeError(
+            "A recipe is a name from training/recipes or a YAML file.",
+            found=name,
+            remedy="one of: " + ", ".join(near or list_recipes()),
+        )
+    data = yaml.safe_load(path.read_text()) or {}
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise RecipeError("--set takes key=value.", found=override, remedy="for example --set train.batch=64")
+        *sections, last = key.strip().split(".")
+        target = data
+        for section in sections:
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                remedy = f"--set {key.strip().rpartition('.')[0]}=VALUE"
+                raise RecipeError(f"{section} holds a value, not keys.", found=override, remedy=remedy)
+        target[last] = yaml.safe_load(value)
+    data.setdefault("name", path.stem)
+    recipe = recipe_from_dict(data)
+    if program is not None and recipe.program != program:
+        raise RecipeError(
+            f"This program runs recipes for {program}.",
+            found=f"{recipe.name} is for {recipe.program}",
+            remedy=f"python training/{recipe.program}.py --recipe {recipe.name} ...",
+        )
+    return recipe
+
+
+def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:
+    return _build(Recipe, data, "")
+
+
+def _build(kind: Any, data: Any, where: str) -> Any:
+    if not isinstance(data, Mapping):
+        raise RecipeError(f"{where or 'A recipe'} holds keys and values.", found=repr(data))
+    hints = typing.get_type_hints(kind)
+    values = {}
+    for key, value in data.items():
+        if key not in hints:
+            near = difflib.get_close_matches(str(key), hints, 1)
+            raise RecipeError(
+                f"A recipe holds only known keys{' under ' + where if where else ''}.",
+                found=f"{where + '.' if where else ''}{key}",
+                remedy=f"did you mean {near[0]!r}?" if near else "one of: " + ", ".join(hints),
+            )
+        values[key] = _convert(hints[key], value, f"{where + '.' if where else ''}{key}")
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value, where)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(next(a for a in arguments if a is not type(None)), value, where)
+    if origin is Literal and value in arguments:
+        return value
+    if origin is tuple and isinstance(value, (list, tuple)):
+        if arguments[-1] is Ellipsis:
+            return tuple(_convert(arguments[0], item, where) for item in value)
+        if len(value) == len(arguments):
+            return tuple(_convert(a, item, where) for a, item in zip(arguments, value, strict=True))
+    if origin is dict and isinstance(value, Mapping):
+        return dict(value)
+    if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-3 as text
+        except ValueError:
+            pass
+    elif isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    expected = "one of " + ", ".join(map(repr, arguments)) if origin is Literal else getattr(hint, "__name__", hint)
+    raise RecipeError(f"{where} must be {expected}.", found=repr(value), remedy=f"--set {where}=VALUE")

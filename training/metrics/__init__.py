@@ -1,0 +1,1 @@
+"""How good is it? Measures, and the baselines they are compared with."""

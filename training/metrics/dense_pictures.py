@@ -1,0 +1,83 @@
+"""Pictures of a segmentation run: its curve with the baselines, and photographs with truth and prediction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cast_sdk.training.data.dense.base import DenseSplit
+from cast_sdk.training.engine.runlog import read_log
+
+_BLUE, _GREY = "#1f5f8b", "#777777"
+
+
+def draw_curve(run: Path, file: Path, baselines: Path | None = None) -> None:
+    """Training loss and validation mean IoU over the epochs, baselines as lines: a PNG or SVG.
+
+    Args:
+        run: folder with log.jsonl.
+        file: picture to write.
+        baselines: baselines.json of `segment.py baselines`.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    steps, validations = read_log(run, "step"), read_log(run, "validation")
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained")
+    left.plot([entry["step"] for entry in steps], [entry["loss"] for entry in steps], color=_BLUE, linewidth=1)
+    left.set(xlabel="step", ylabel="training loss", ylim=(0, None))
+    scores = [entry["mean_iou"] for entry in validations]
+    right.plot([entry["step"] for entry in validations], scores, color=_BLUE, marker="o", markersize=4)
+    right.set(xlabel="step", ylabel="validation mIoU (%)", ylim=(0, 1.15 * max(scores)))
+    if baselines is not None:
+        for name, entry in json.loads(baselines.read_text()).items():
+            if entry["mean_iou"] < 1.1 * max(scores):
+                right.axhline(entry["mean_iou"], color=_GREY, linewidth=0.9, linestyle="--")
+                right.text(0.99, entry["mean_iou"] + 0.4, name, ha="right", va="bottom", fontsize=8, color=_GREY,
+                           transform=right.get_yaxis_transform())  # fmt: skip
+    for axis in (left, right):
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, dpi=110)
+    pyplot.close(figure)
+
+
+def draw_examples(
+    examples: Sequence[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]],
+    split: DenseSplit,
+    colours: npt.NDArray[np.uint8],
+    file: Path,
+) -> None:
+    """Rows of photograph, ground truth and prediction with a legend of the classes.
+
+    Args:
+        examples: (RGB image, true classes, predicted classes) each.
+        split: for the class names.
+        colours: uint8 [256, 3] RGB by class.
+        file: picture to write.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    from matplotlib.patches import Patch
+
+    height, width = examples[0][0].shape[:2]
+    size = (9.5, 9.5 / 3 * height / width * len(examples) + 0.9)
+    figure, axes = pyplot.subplots(len(examples), 3, figsize=size, layout="constrained", squeeze=False)
+    for row, (image, truth, predicted) in zip(axes, examples, strict=True):
+        for axis, picture in zip(row, (image, colours[truth], colours[predicted]), strict=True):
+            axis.imshow(picture)
+            axis.axis("off")
+    for axis, title in zip(axes[0], ("photograph", "ground truth", "prediction"), strict=True):
+        axis.set_title(title, fontsize=10)
+    handles: list[Any] = [Patch(color=colours[index] / 255, label=name) for index, name in enumerate(split.class_names)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
+    figure.savefig(file, dpi=110, pil_kwargs={"quality": 85} if file.suffix == ".jpg" else {})
+    pyplot.close(figure)

@@ -1,0 +1,1 @@
+"""What a program trains or evaluates: its model, loss and prediction."""
