@@ -9,7 +9,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from cast_sdk._version import __version__
-from cast_sdk.errors import CastError
+from cast_sdk.errors import (
+    ArtifactError,
+    CastError,
+    CheckpointError,
+    CudaError,
+    EngineError,
+    ExportError,
+    InputError,
+    MissingDependencyError,
+    RecipeError,
+    StreamError,
+    TooLargeError,
+)
 
 if TYPE_CHECKING:
     from cast_sdk.export import build_engine, export_onnx
@@ -32,11 +44,21 @@ _WHERE = {
 _MODULES = ("bundled", "errors", "export", "hierarchy", "models", "runtime", "spec", "superpixels", "training")
 
 __all__ = [
+    "ArtifactError",
     "CastError",
     "CastOutput",
+    "CheckpointError",
+    "CudaError",
+    "EngineError",
+    "ExportError",
+    "InputError",
+    "MissingDependencyError",
     "ModelSpec",
+    "RecipeError",
     "Runtime",
     "Segmentation",
+    "StreamError",
+    "TooLargeError",
     "__version__",
     "build_engine",
     "create_model",

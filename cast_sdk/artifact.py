@@ -49,7 +49,7 @@ class ExportInfo:
             return cls(**{**data, "outputs": tuple(data["outputs"])})
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise ArtifactError(
-                "The export record of an artifact must be readable.", found=str(error), remedy="export the model again"
+                "The export record in this file cannot be read.", found=str(error), remedy="export the model again"
             ) from error
 
 
@@ -59,10 +59,11 @@ def from_metadata(metadata: dict[str, str], path: str | os.PathLike[str]) -> tup
     Raises:
         ArtifactError: when the file was not written by cast_sdk.
     """
-    if SPEC_KEY not in metadata or INFO_KEY not in metadata:
+    missing = [key for key in (SPEC_KEY, INFO_KEY) if key not in metadata]
+    if missing:
         raise ArtifactError(
-            "An ONNX file must carry cast_sdk's model description.",
-            found=f"{os.fspath(path)} without metadata {SPEC_KEY!r} and {INFO_KEY!r}",
+            f"{os.fspath(path)} does not carry cast_sdk's model description.",
+            found="no metadata " + " and ".join(repr(key) for key in missing),
             remedy="export it with: cast-export --ckpt CHECKPOINT --out MODEL.onnx",
         )
     return ModelSpec.from_json(metadata[SPEC_KEY]), ExportInfo.from_json(metadata[INFO_KEY])
@@ -86,13 +87,13 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     if target.is_dir():
-        raise ExportError("The output must be a file.", found=f"the folder {target}", remedy="name a file in it")
+        raise ExportError(f"The output {target} is a folder.", remedy="name a file in it")
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
     except OSError as error:
         raise ExportError(
-            "The output folder must exist and be writable.",
-            found=f"{target.parent}: {error.strerror}",
+            f"No file can be written in the folder {target.parent}.",
+            found=error.strerror,
             remedy="create the folder, free space or choose another one",
         ) from error
     os.close(handle)

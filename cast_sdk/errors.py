@@ -1,4 +1,4 @@
-"""Errors that say the rule, what was found and what to do about it."""
+"""Every error this package raises on purpose: what is wrong, what was found and what to do about it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ class CastError(Exception):
     """Base of every error this package raises on purpose.
 
     Args:
-        rule: What must hold, as a sentence.
-        found: What was found instead.
+        problem: What is wrong here, as a sentence: "The frame is empty (0 x 640)."
+        found: What was found, where the first sentence does not say it.
         remedy: What to do, preferably a command or an argument.
     """
 
-    def __init__(self, rule: str, *, found: str | None = None, remedy: str | None = None) -> None:
-        self.rule, self.found, self.remedy = rule, found, remedy
-        parts = [rule]
+    def __init__(self, problem: str, *, found: str | None = None, remedy: str | None = None) -> None:
+        self.problem, self.found, self.remedy = problem, found, remedy
+        parts = [problem]
         if found is not None:
             parts.append(f"Found: {found}")
         if remedy is not None:
@@ -23,15 +23,19 @@ class CastError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Keyword-only arguments do not survive the default pickling (worker processes send errors back).
-        return _rebuild, (type(self), self.rule, self.found, self.remedy)
+        return _rebuild, (type(self), self.problem, self.found, self.remedy)
 
 
-def _rebuild(kind: type[CastError], rule: str, found: str | None, remedy: str | None) -> CastError:
-    return kind(rule, found=found, remedy=remedy)
+def _rebuild(kind: type[CastError], problem: str, found: str | None, remedy: str | None) -> CastError:
+    return kind(problem, found=found, remedy=remedy)
 
 
 class InputError(CastError):
     """An image, label map, source or argument that cannot be used."""
+
+
+class TooLargeError(InputError):
+    """More bytes or pixels than a server takes."""
 
 
 class CheckpointError(CastError):
@@ -52,3 +56,15 @@ class MissingDependencyError(CastError):
 
 class RecipeError(CastError):
     """A training recipe, data folder or resume request that does not fit."""
+
+
+class StreamError(CastError):
+    """A stage or the source of a running stream failed; the original exception is the cause."""
+
+
+class EngineError(CastError):
+    """TensorRT or CUDA refused something while an engine was built, loaded or run."""
+
+
+class CudaError(EngineError):
+    """A CUDA call failed."""

@@ -45,7 +45,7 @@ class Hierarchy:
         label_map = np.asarray(superpixels)
         if label_map.ndim != 2 or label_map.size == 0 or label_map.dtype.kind not in "iu":
             raise InputError(
-                "Superpixels are an integer label map [height, width].",
+                "The superpixels are not a label map of integers [height, width].",
                 found=f"{label_map.dtype} {list(label_map.shape)}",
             )
         composed = [np.asarray(level) for level in levels]
@@ -53,8 +53,7 @@ class Hierarchy:
         count = min((len(level) for level in composed), default=highest + 1)
         if lowest < 0 or highest >= count:
             raise InputError(
-                f"Superpixel labels of this model lie in 0..{count - 1}.",
-                found=f"labels {lowest}..{highest}",
+                f"The label map has labels {lowest}..{highest}, and this model takes 0..{count - 1}.",
                 remedy="make the label map with cast_sdk.superpixels and the model's own settings",
             )
         used = np.bincount(label_map.ravel(), minlength=count) > 0
@@ -66,8 +65,7 @@ class Hierarchy:
             member = inverse.reshape(-1).astype(np.int32)
             if not np.array_equal(_parents(members[-1], member)[members[-1]], member):
                 raise ArtifactError(
-                    "Levels nest: superpixels that share a segment share it at every coarser level.",
-                    found=f"level {number} splits a segment of level {number - 1}",
+                    f"The levels do not nest: level {number} splits a segment of level {number - 1}.",
                     remedy="export the model again; its level outputs must be composed fine to coarse",
                 )
             members.append(member)
@@ -83,9 +81,8 @@ class Hierarchy:
         """Return `level`; raises InputError for one that the hierarchy does not have."""
         if not 0 <= level <= self.num_levels:
             raise InputError(
-                "A level is 0 (superpixels) or one of the model's levels, fine to coarse.",
-                found=f"level {level}",
-                remedy=f"choose 0..{self.num_levels}",
+                f"There is no level {level}.",
+                remedy=f"choose 0..{self.num_levels}: the superpixels, then the model's levels, fine to coarse",
             )
         return level
 
@@ -106,22 +103,23 @@ class Hierarchy:
         """
         if self.check_level(level) == self.num_levels:
             raise InputError(
-                "The coarsest level has no parents.",
-                found=f"level {level} of {self.num_levels}",
-                remedy=f"ask for a level below {self.num_levels}",
+                f"Level {level} is the coarsest and has no parents.", remedy=f"ask for a level below {self.num_levels}"
             )
         return _parents(self.members[level], self.members[level + 1])
 
     def ancestors(self, level: int, coarser: int) -> Labels:
         """`ancestors(l, m)[i]` is the segment of the coarser level m that holds segment i of level l: int32 [n_l]."""
         if self.check_level(level) > self.check_level(coarser):
-            raise InputError("An ancestor is of a coarser level.", found=f"level {coarser} for level {level}")
+            raise InputError(
+                f"Level {coarser} is finer than level {level} and holds none of its ancestors.",
+                remedy=f"ask for a level from {level} to {self.num_levels}",
+            )
         return _parents(self.members[level], self.members[coarser])
 
     def children(self, level: int, segment: int) -> Labels:
         """Segments of level l-1 inside segment `segment` of level l: int32, ascending."""
         if self.check_level(level) == 0:
-            raise InputError("Superpixels have no children.", found="level 0", remedy="ask for a level from 1")
+            raise InputError("Level 0 holds the superpixels, which have no children.", remedy="ask for a level from 1")
         return np.flatnonzero(self.parents(level - 1) == segment).astype(np.int32)
 
     def areas(self, level: int) -> npt.NDArray[np.int64]:

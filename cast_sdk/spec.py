@@ -104,8 +104,7 @@ class ModelSpec:
         version = data.pop("schema_version", None)
         if version != SCHEMA_VERSION:
             raise ArtifactError(
-                f"This version of cast_sdk reads model descriptions of schema {SCHEMA_VERSION}.",
-                found=f"schema {version}",
+                f"The model description has schema {version}; this version of cast_sdk reads schema {SCHEMA_VERSION}.",
                 remedy="upgrade cast-sdk, or export the model again with this version",
             )
         fields = {f.name: f for f in dataclasses.fields(cls)}
@@ -113,8 +112,8 @@ class ModelSpec:
             if key not in fields:
                 near = difflib.get_close_matches(key, fields, 1)
                 raise ArtifactError(
-                    "A model description holds only known fields.",
-                    found=repr(key) + (f" (nearest: {near[0]!r})" if near else ""),
+                    f"The model description has an unknown field {key!r}.",
+                    found=f"the nearest known field is {near[0]!r}" if near else None,
                     remedy="export the model again with this version of cast_sdk",
                 )
         try:
@@ -122,7 +121,7 @@ class ModelSpec:
             return cls(**{key: _tuples(value) for key, value in data.items()})
         except TypeError as error:
             raise ArtifactError(
-                "A model description must be complete.", found=str(error), remedy="export the model again"
+                "The model description is incomplete.", found=str(error), remedy="export the model again"
             ) from error
 
     @classmethod
@@ -131,10 +130,14 @@ class ModelSpec:
             data = json.loads(text)
         except json.JSONDecodeError as error:
             raise ArtifactError(
-                "A model description is JSON.", found=str(error), remedy="export the model again"
+                "The model description is not JSON.", found=str(error), remedy="export the model again"
             ) from error
         if not isinstance(data, dict):
-            raise ArtifactError("A model description is a JSON object.", found=type(data).__name__)
+            raise ArtifactError(
+                "The model description is not a JSON object.",
+                found=f"JSON of type {type(data).__name__}",
+                remedy="export the model again",
+            )
         return cls.from_dict(data)
 
 

@@ -15,14 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cast_sdk.errors import CastError
+from cast_sdk.errors import CastError, StreamError
 
 _log = logging.getLogger(__name__)
 _TICK = 0.25  # seconds between two looks of the waiting consumer at the watchdog
-
-
-class StreamError(CastError):
-    """A stage or the source of a running stream failed; the original exception is the cause."""
 
 
 @dataclass(frozen=True)
@@ -337,13 +333,13 @@ class Pipeline(Iterator[Item]):
                         raise core.source_error  # it never began, and says why itself
                     raise StreamError(
                         f"The source failed after {core.entered + core.dropped} frames.",
-                        found=_words(core.source_error),
+                        found=_summary(core.source_error),
                     ) from core.source_error
                 self._watch()
                 core.done.wait(_TICK)
         if item.failed is not None:
             stage, error = item.failed
-            raise StreamError(f"Stage {stage!r} failed on frame {item.index}.", found=_words(error)) from error
+            raise StreamError(f"Stage {stage!r} failed on frame {item.index}.", found=_summary(error)) from error
         item.timing["latency"] = (time.monotonic() - item.captured) * 1e3
         return item
 
@@ -353,8 +349,8 @@ class Pipeline(Iterator[Item]):
         for stage, index, since in list(self._core.busy.values()):
             if time.monotonic() - since > self.stall_timeout:
                 raise StreamError(
-                    f"Every stage must answer within {self.stall_timeout:g} s.",
-                    found=f"stage {stage!r} is working on frame {index} for {time.monotonic() - since:.1f} s",
+                    f"Stage {stage!r} has been working on frame {index} for more than {self.stall_timeout:g} s.",
+                    found=f"{time.monotonic() - since:.1f} s so far",
                     remedy="check the device (driver log, temperature, memory); stall_timeout sets the limit",
                 )
 
@@ -370,5 +366,5 @@ class Pipeline(Iterator[Item]):
         self.close()
 
 
-def _words(error: Exception) -> str:
+def _summary(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"

@@ -111,7 +111,7 @@ def fit_geometry(frame: tuple[int, int], size: tuple[int, int], fit: Fit) -> Geo
     if fit == "stretch":
         return Geometry(frame, size, size)
     if fit != "crop":
-        raise InputError(f"A fit is one of {', '.join(FITS)}.", found=repr(fit))
+        raise InputError(f"There is no fit {fit!r}.", remedy=f"choose one of {', '.join(FITS)}")
     height, width = frame
     rows, columns = round(size[0] * 256 / 224), round(size[1] * 256 / 224)
     # Integer arithmetic and half-to-even rounding as torchvision's Resize and CenterCrop.
@@ -150,7 +150,9 @@ def to_bgr(frame: object) -> npt.NDArray[np.uint8]:
     if not isinstance(frame, np.ndarray):
         if type(frame).__module__.split(".")[0] == "PIL" and hasattr(frame, "convert"):
             return _from_pil(cast("Image", frame))
-        raise InputError("A frame is an array, a path or a PIL image.", found=type(frame).__name__, remedy=_BGR_REMEDY)
+        raise InputError(
+            f"The frame is of the type {type(frame).__name__}, not an array, a path or a PIL image.", remedy=_BGR_REMEDY
+        )
     shape = f"{frame.dtype} array of shape {frame.shape}"
     if frame.ndim not in (2, 3) or (frame.ndim == 3 and frame.shape[2] not in (1, 3, 4)):
         remedy = _BGR_REMEDY
@@ -158,15 +160,16 @@ def to_bgr(frame: object) -> npt.NDArray[np.uint8]:
             remedy = "channels come last: frame.transpose(1, 2, 0)"
         elif frame.ndim == 4:
             remedy = "give a list of frames to segment_batch"
-        raise InputError("A frame has the shape height x width x 3.", found=shape, remedy=remedy)
+        raise InputError(f"The frame is not of the shape height x width x 3: {shape}.", remedy=remedy)
     if frame.size == 0:
         raise InputError(
-            "A frame has pixels.",
-            found=shape,
+            f"The frame is empty ({frame.shape[0]} x {frame.shape[1]}).",
             remedy="check the crop or the camera that made it (did the read succeed?)",
         )
     if frame.dtype != np.uint8:
-        raise InputError("A frame holds uint8 values.", found=shape + _float_trouble(frame), remedy=_to_uint8(frame))
+        raise InputError(
+            f"The frame holds {frame.dtype} values, not uint8.", found=_not_finite(frame), remedy=_to_uint8(frame)
+        )
     if frame.ndim == 2:
         frame = frame[..., None]
     if frame.shape[2] == 1:
@@ -185,26 +188,26 @@ def read_image(path: str) -> npt.NDArray[np.uint8]:
     cv2 = import_cv2()
     file = Path(path)
     if file.is_dir():
-        raise InputError(
-            "An image is a file.", found=f"the folder {path}", remedy="name one file, or use stream(folder)"
-        )
+        raise InputError(f"The image {path} is a folder.", remedy="name one file, or use stream(folder)")
     try:
         data = np.fromfile(file, np.uint8)
     except FileNotFoundError as error:
-        raise InputError("The image file must exist.", found=f"no file {path}", remedy="check the path") from error
+        raise InputError(f"There is no image {path}.", remedy="check the path") from error
     except OSError as error:
-        raise InputError("The image file must be readable.", found=f"{path}: {error.strerror}") from error
+        raise InputError(
+            f"The image {path} cannot be read.", found=error.strerror, remedy=f"check it with: ls -l {path}"
+        ) from error
     if data.size == 0:
-        raise InputError("An image file has content.", found=f"{path} is empty", remedy="copy the file again")
+        raise InputError(f"The image {path} is empty.", remedy="copy the file again")
     jpeg = bytes(data[:2]) == b"\xff\xd8"
     try:
         pixels = cv2.imdecode(data, cv2.IMREAD_COLOR if jpeg else cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        raise InputError("OpenCV must be able to decode the image.", found=f"{path}: {error.err}") from error
+        raise InputError(f"OpenCV cannot decode the image {path}.", found=error.err) from error
     if pixels is None:
         raise InputError(
-            "An image file is a JPEG, PNG, WebP, TIFF, BMP or another format that OpenCV reads.",
-            found=f"{path}, {data.size} bytes that decode to nothing",
+            f"The image {path} is damaged or not of a format that OpenCV reads.",
+            found=f"{data.size} bytes that decode to nothing",
             remedy="check that the file is complete, or convert it to PNG",
         )
     if pixels.dtype == np.uint16:
@@ -214,7 +217,9 @@ def read_image(path: str) -> npt.NDArray[np.uint8]:
     try:
         return to_bgr(pixels)
     except InputError as error:
-        raise InputError(error.rule, found=f"{path}: {error.found}", remedy="convert it to an 8-bit PNG") from error
+        raise InputError(
+            f"The image {path} cannot be used as a frame.", found=error.problem, remedy="convert it to an 8-bit PNG"
+        ) from error
 
 
 def import_cv2() -> Any:
@@ -228,7 +233,7 @@ def import_cv2() -> Any:
     except ImportError as error:
         missing_library = "lib" in str(error) and ".so" in str(error)
         raise MissingDependencyError(
-            "Reading and resizing images needs OpenCV.",
+            "OpenCV, which reads and resizes images, cannot be imported.",
             found=str(error),
             remedy="install opencv-python-headless in place of opencv-python (needs no display libraries): "
             "pip uninstall -y opencv-python && pip install opencv-python-headless"
@@ -250,14 +255,15 @@ def _over_white(colour: npt.NDArray[np.uint8], alpha: npt.NDArray[np.uint8]) -> 
 
 def _from_pil(image: Image) -> npt.NDArray[np.uint8]:
     if image.width == 0 or image.height == 0:
-        raise InputError("A frame has pixels.", found=f"PIL image of {image.width} x {image.height}")
+        raise InputError(
+            f"The frame is empty ({image.height} x {image.width}).", remedy="check the crop that made the PIL image"
+        )
     if image.mode.startswith("I;16"):
         grey = ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("F", "I"):
         raise InputError(
-            "A PIL image holds 8 or 16 bits per channel.",
-            found=f"mode {image.mode!r}",
+            f"The PIL image has the mode {image.mode!r}, which is not 8 or 16 bits per channel.",
             remedy="scale it to 0..255 and call image.convert('L')",
         )
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -266,11 +272,9 @@ def _from_pil(image: Image) -> npt.NDArray[np.uint8]:
     return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
 
 
-def _float_trouble(frame: npt.NDArray[Any]) -> str:
-    if frame.dtype.kind != "f":
-        return ""
-    bad = int(frame.size - np.isfinite(frame).sum())
-    return f" with {bad} values that are NaN or infinite" if bad else ""
+def _not_finite(frame: npt.NDArray[Any]) -> str | None:
+    bad = int(frame.size - np.isfinite(frame).sum()) if frame.dtype.kind == "f" else 0
+    return f"{bad} values that are NaN or infinite" if bad else None
 
 
 def _to_uint8(frame: npt.NDArray[Any]) -> str:

@@ -73,7 +73,7 @@ class Segmentation:
         """Pixels of one segment: bool [h, w]."""
         count = self.num_segments(level)
         if not 0 <= segment < count:
-            raise InputError(f"Level {level} of this frame has segments 0..{count - 1}.", found=f"segment {segment}")
+            raise InputError(f"Level {level} of this frame has no segment {segment}.", remedy=f"choose 0..{count - 1}")
         return self.labels(level) == segment
 
     def parents(self, level: int) -> npt.NDArray[np.int32]:
@@ -160,8 +160,7 @@ class Segmentation:
     def _segments(self) -> Hierarchy:
         if self.hierarchy is None:
             raise InputError(
-                "Segments need a model with superpixels.",
-                found=f"{self.spec.name}, which has none",
+                f"{self.spec.name} has no superpixels, so there are no segments.",
                 remedy="use embedding and top(), or a CAST model",
             )
         return self.hierarchy

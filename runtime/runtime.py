@@ -24,7 +24,7 @@ from cast_sdk.spec import ModelSpec
 if TYPE_CHECKING:
     from cast_sdk.runtime.streaming import Stream
 
-_LARGEST_BATCH = 16  # of a model with a dynamic batch; more gains nothing and costs memory
+_MAX_BATCH = 16  # of a model with a dynamic batch; more gains nothing and costs memory
 
 
 class Runtime:
@@ -65,7 +65,7 @@ class Runtime:
         **options: Any,
     ) -> None:
         if fit not in FITS:
-            raise InputError(f"A fit is one of {', '.join(FITS)}.", found=repr(fit))
+            raise InputError(f"There is no fit {fit!r}.", remedy=f"choose one of {', '.join(FITS)}")
         self.fit: Fit = fit
         start = perf_counter()
         if model is None:
@@ -133,8 +133,7 @@ class Runtime:
             highest = int(prepared.superpixels.max())
             if highest >= self.info.num_superpixels:
                 raise InputError(
-                    f"The model takes {self.info.num_superpixels} superpixels.",
-                    found=f"label {highest}",
+                    f"The image has {highest + 1} superpixels, and the model takes {self.info.num_superpixels}.",
                     remedy="export the model again with the size and superpixel settings it is run with",
                 )
         else:
@@ -145,9 +144,9 @@ class Runtime:
     def infer(self, prepared: Sequence[Prepared]) -> list[dict[str, np.ndarray]]:
         """Third stage: the network. One row of outputs per frame; a static batch is filled up and cut again."""
         if self._closed:
-            raise InputError("A closed Runtime cannot run.", remedy="create a new Runtime")
+            raise InputError("This Runtime is closed.", remedy="create a new Runtime")
         rows: list[dict[str, np.ndarray]] = []
-        step = self.info.batch or min(max(len(prepared), 1), _LARGEST_BATCH)
+        step = self.info.batch or min(max(len(prepared), 1), _MAX_BATCH)
         for begin in range(0, len(prepared), step):
             part = list(prepared[begin : begin + step])
             filled = part + [part[-1]] * (step - len(part))
@@ -170,8 +169,8 @@ class Runtime:
         start = perf_counter()
         if not np.isfinite(outputs["embedding"]).all():
             raise ArtifactError(
-                "A model gives finite numbers.",
-                found=f"NaN or infinity in the embedding from {self!r}",
+                "The model's embedding is NaN or infinite.",
+                found=repr(self),
                 remedy="export it again in fp32, with verification, and compare",
             )
         hierarchy = None
@@ -225,8 +224,7 @@ def bundled_model() -> Path:
     path = Path(cast_sdk.__file__).parent / "bundled" / "cast_tiny.onnx"
     if not path.is_file():
         raise ArtifactError(
-            "Runtime() without a file runs the bundled model.",
-            found="this installation has none",
+            "This installation has no bundled model.",
             remedy="export one with: cast-export --ckpt CHECKPOINT --out MODEL.onnx, then Runtime('MODEL.onnx')",
         )
     return path
@@ -234,5 +232,5 @@ def bundled_model() -> Path:
 
 def _superpixels(prepared: Prepared) -> np.ndarray:
     if prepared.superpixels is None:
-        raise InputError("The model needs superpixels.", remedy="call add_superpixels between prepare and infer")
+        raise InputError("The frame has no superpixels yet.", remedy="call add_superpixels between prepare and infer")
     return prepared.superpixels

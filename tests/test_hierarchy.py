@@ -56,7 +56,7 @@ def test_levels_that_part_again_are_refused():
     [
         (np.zeros((0, 4), int), r"int64 \[0, 4\]"),
         (np.zeros((2, 2)), "float64"),
-        (np.full((2, 2), 3), r"lie in 0\.\.2"),
+        (np.full((2, 2), 3), r"labels 0\.\.3|labels 3\.\.3, and this model takes 0\.\.2"),
         (np.full((2, 2), -1), r"labels -1\.\.-1"),
     ],
 )
@@ -70,7 +70,7 @@ def test_levels_that_do_not_exist():
     for call, words in (
         (lambda: tree.labels(2), r"choose 0\.\.1"),
         (lambda: tree.num_segments(-1), "level -1"),
-        (lambda: tree.parents(1), "coarsest level has no parents"),
+        (lambda: tree.parents(1), "Level 1 is the coarsest and has no parents"),
         (lambda: tree.children(0, 0), "no children"),
     ):
         with pytest.raises(InputError, match=words):

@@ -243,7 +243,7 @@ def _own_spec(raw: Mapping[str, Any], path: str | os.PathLike[str]) -> ModelSpec
     except ArtifactError as error:
         raise CheckpointError(
             "The model description in a checkpoint must be readable.",
-            found=f"{os.fspath(path)}: {error.rule} {error.found or ''}",
+            found=f"{os.fspath(path)}: {error.problem} {error.found or ''}",
             remedy=error.remedy,
         ) from error
 

@@ -56,15 +56,15 @@ def check_file(path: str | os.PathLike[str]) -> Path:
     """
     file = Path(path)
     if not file.exists():
-        raise ArtifactError("The model file must exist.", found=f"no file {file}", remedy="check the path")
+        raise ArtifactError(f"There is no file {file}.", remedy="check the path")
     if file.is_dir():
-        raise ArtifactError("A model is one file.", found=f"the folder {file}", remedy="name a file in it")
+        raise ArtifactError(f"The model {file} is a folder.", remedy="name a file in it")
     if file.stat().st_size == 0:
-        raise ArtifactError(
-            "A model file has content.", found=f"{file} is empty", remedy="copy or export the file again"
-        )
+        raise ArtifactError(f"The model file {file} is empty.", remedy="copy or export the file again")
     if not os.access(file, os.R_OK):
-        raise ArtifactError("The model file must be readable.", found=f"no permission to read {file}")
+        raise ArtifactError(
+            f"The model file {file} cannot be read.", found="no permission", remedy=f"check it with: ls -l {file}"
+        )
     return file
 
 
@@ -82,8 +82,8 @@ def check_batch(info: ExportInfo, image: np.ndarray, superpixels: np.ndarray) ->
     ):
         if array.dtype != dtype or array.shape != shape:
             raise InputError(
-                f"The model's input {name!r} is {dtype} of shape {list(shape)}.",
-                found=f"{array.dtype} of shape {list(array.shape)}",
+                f"The model's input {name!r} is {array.dtype} of shape {list(array.shape)}, "
+                f"not {dtype} of shape {list(shape)}.",
                 remedy="use Runtime, which prepares frames of any size, or export with --image-size and --batch",
             )
 

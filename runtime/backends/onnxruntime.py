@@ -36,7 +36,7 @@ class OnnxRuntimeBackend:
             providers.insert(0, _CUDA)
         elif device == "cuda":
             raise MissingDependencyError(
-                "Running on CUDA needs an onnxruntime with the CUDA provider.",
+                "This ONNX Runtime has no CUDA provider.",
                 found=f"onnxruntime {ort.__version__} with {', '.join(ort.get_available_providers())}",
                 remedy="pip uninstall -y onnxruntime && pip install onnxruntime-gpu (on a Jetson: build an engine)",
             )
@@ -44,8 +44,8 @@ class OnnxRuntimeBackend:
             self._session: Any = ort.InferenceSession(os.fspath(path), options, providers=providers)
         except Exception as error:  # ONNX Runtime raises its own unrelated classes
             raise ArtifactError(
-                "ONNX Runtime must be able to load the file.",
-                found=f"{os.fspath(path)}: {str(error).splitlines()[0]}",
+                f"ONNX Runtime cannot load {os.fspath(path)}.",
+                found=str(error).splitlines()[0],
                 remedy="check that the file is a complete .onnx; export it again, or upgrade onnxruntime",
             ) from error
         started = self._session.get_providers()
@@ -54,9 +54,7 @@ class OnnxRuntimeBackend:
             found = "the CUDA provider did not start (driver, CUDA or cuDNN libraries)"
             if device == "cuda":
                 raise MissingDependencyError(
-                    "Running on CUDA needs a working GPU setup.",
-                    found=found,
-                    remedy="cast-doctor names what is missing",
+                    "ONNX Runtime cannot use the GPU.", found=found, remedy="cast-doctor names what is missing"
                 )
             warnings.warn(f"Running on the CPU: {found}. Run cast-doctor.", RuntimeWarning, stacklevel=4)
         self.spec, self.info = from_metadata(self._session.get_modelmeta().custom_metadata_map, path)
@@ -66,7 +64,7 @@ class OnnxRuntimeBackend:
     def run(self, image: np.ndarray, superpixels: np.ndarray) -> dict[str, np.ndarray]:
         check_batch(self.info, image, superpixels)
         if self._session is None:
-            raise InputError("A closed backend cannot run.", remedy="open the model again")
+            raise InputError("This backend is closed.", remedy="open the model again")
         feed = {"image": image, "superpixels": superpixels}
         values = self._session.run(None, {name: feed[name] for name in self._inputs})
         return dict(zip(self._outputs, values, strict=True))
@@ -96,6 +94,8 @@ def import_onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise MissingDependencyError(
-            "Running an .onnx file needs ONNX Runtime.", found=str(error), remedy="pip install onnxruntime"
+            "ONNX Runtime, which runs .onnx files, cannot be imported.",
+            found=str(error),
+            remedy="pip install onnxruntime",
         ) from error
     return onnxruntime

@@ -51,16 +51,16 @@ def open_backend(
     file = check_file(path)
     name = choose_backend(file, backend)
     if device not in DEVICES:
-        raise InputError(f"A device is one of {', '.join(DEVICES)}.", found=repr(device))
+        raise InputError(f"There is no device {device!r}.", remedy=f"choose one of {', '.join(DEVICES)}")
     if threads is not None and threads < 1:
-        raise InputError("A backend needs at least one thread.", found=f"threads={threads}")
+        raise InputError(
+            f"A backend cannot run with {threads} threads.", remedy="give at least 1, or None for this process's cores"
+        )
     cores = threads or default_threads()
     try:
         if name == "tensorrt":
             if device == "cpu":
-                raise InputError(
-                    "An engine runs on an NVIDIA GPU.", found="device='cpu'", remedy="run the .onnx on the CPU instead"
-                )
+                raise InputError("An engine cannot run on the CPU.", remedy="run the .onnx on the CPU instead")
             from cast_sdk.runtime.backends.tensorrt import TensorRTBackend
 
             return TensorRTBackend(file, **options)
@@ -90,14 +90,14 @@ def choose_backend(path: Path, backend: str = "auto") -> str:
     readers = _BY_SUFFIX.get(path.suffix.lower())
     if readers is None:
         raise ArtifactError(
-            f"A model file ends in {', '.join(_BY_SUFFIX)}.",
-            found=path.name,
-            remedy="export one with: cast-export --ckpt CHECKPOINT --out MODEL.onnx",
+            f"{path.name} does not have the suffix of a model file.",
+            remedy=f"name a file that ends in {', '.join(_BY_SUFFIX)}, or export one with: "
+            "cast-export --ckpt CHECKPOINT --out MODEL.onnx",
         )
     if backend == "auto":
         return readers[0]
     if backend not in BACKENDS:
-        raise InputError(f"A backend is auto or one of {', '.join(BACKENDS)}.", found=repr(backend))
+        raise InputError(f"There is no backend {backend!r}.", remedy=f"choose auto or one of {', '.join(BACKENDS)}")
     if backend not in readers:
         remedy = "build an engine with: cast-export --onnx MODEL.onnx --trt" if backend == "tensorrt" else None
         raise InputError(

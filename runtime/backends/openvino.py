@@ -34,20 +34,24 @@ class OpenVINOBackend:
     ) -> None:
         if device == "cuda":
             raise InputError(
-                "The openvino backend runs on the CPU.", found="device='cuda'", remedy="use backend='onnxruntime'"
+                "The openvino backend cannot run on CUDA.", remedy="use backend='onnxruntime' or device='cpu'"
             )
         if precision not in PRECISIONS:
-            raise InputError(f"OpenVINO's precision is one of {', '.join(PRECISIONS)}.", found=repr(precision))
+            raise InputError(
+                f"OpenVINO has no precision {precision!r}.", remedy=f"choose one of {', '.join(PRECISIONS)}"
+            )
         try:
             import openvino
         except ImportError as error:
             raise MissingDependencyError(
-                "backend='openvino' needs OpenVINO.", found=str(error), remedy="pip install 'cast-sdk[openvino]'"
+                "OpenVINO, which backend='openvino' needs, cannot be imported.",
+                found=str(error),
+                remedy="pip install 'cast-sdk[openvino]'",
             ) from error
         core = openvino.Core()
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise MissingDependencyError(
-                "precision='bf16' needs a processor with bfloat16 instructions (AVX512_BF16 or AMX).",
+                "This processor lacks the bfloat16 instructions (AVX512_BF16 or AMX) that precision='bf16' needs.",
                 found=str(core.get_property("CPU", "FULL_DEVICE_NAME")),
                 remedy="use precision='f32'",
             )
@@ -63,15 +67,15 @@ class OpenVINOBackend:
             self.spec, self.info = from_metadata(metadata, path)
             if self.info.precision == "int8" and int8_saturates():
                 raise InputError(
-                    "On x86 processors without VNNI OpenVINO gives wrong results for INT8 graphs: sums saturate.",
+                    "OpenVINO would give wrong results for this INT8 graph: sums saturate on x86 without VNNI.",
                     found=str(core.get_property("CPU", "FULL_DEVICE_NAME")),
                     remedy="use backend='onnxruntime', which is exact everywhere, or the float32 file",
                 )
             compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
             raise ArtifactError(
-                "OpenVINO must be able to load the file.",
-                found=f"{os.fspath(path)}: {str(error).splitlines()[-1].strip()}",
+                f"OpenVINO cannot load {os.fspath(path)}.",
+                found=str(error).splitlines()[-1].strip(),
                 remedy="check that the file is a complete .onnx, or use backend='onnxruntime'",
             ) from error
         self._inputs = [port.get_any_name() for port in compiled.inputs]
@@ -85,7 +89,7 @@ class OpenVINOBackend:
         feed = {"image": image, "superpixels": superpixels}
         with self._lock:
             if self._request is None:
-                raise InputError("A closed backend cannot run.", remedy="open the model again")
+                raise InputError("This backend is closed.", remedy="open the model again")
             values = self._request.infer({name: feed[name] for name in self._inputs}, share_inputs=True)
             return {name: np.array(values[index]) for index, name in enumerate(self._outputs)}
 

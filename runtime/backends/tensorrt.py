@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from cast_sdk.artifact import ExportInfo
-from cast_sdk.errors import ArtifactError, InputError
+from cast_sdk.errors import ArtifactError, EngineError, InputError
 from cast_sdk.runtime.backends.base import check_batch
-from cast_sdk.runtime.engine.api import EngineError, Log, TensorRT, load_tensorrt
+from cast_sdk.runtime.engine.api import Log, TensorRT, load_tensorrt
 from cast_sdk.runtime.engine.cache import cached_engine, kernel_cache_file
 from cast_sdk.runtime.engine.cuda import Cuda, Gpu, open_cuda
 from cast_sdk.runtime.engine.execution import Execution
@@ -72,8 +72,7 @@ class TensorRTBackend:
         check_package(file, self.record, trt)
         if self.record.version_compatible and not allow_host_code:
             raise InputError(
-                "A version-compatible plan carries code that runs on this computer.",
-                found=f"{file.name}, built with --version-compatible",
+                f"{file.name} was built with --version-compatible: it carries code that would run on this computer.",
                 remedy="pass allow_host_code=True for engines you trust, or build it without that option",
             )
         self._cuda: Cuda = open_cuda()
@@ -98,7 +97,7 @@ class TensorRTBackend:
     def _select_gpu(self, index: int) -> Gpu:
         count = self._cuda.device_count()
         if not 0 <= index < count:
-            raise InputError(f"This machine has the GPUs 0..{count - 1}.", found=f"device_id={index}")
+            raise InputError(f"There is no GPU {index} in this machine.", remedy=f"choose 0..{count - 1}")
         self._cuda.set_device(index)
         return self._cuda.gpu(index)
 
@@ -116,7 +115,7 @@ class TensorRTBackend:
         check_batch(self.info, image, superpixels)
         with self._lock:
             if self._execution is None:
-                raise InputError("A closed backend cannot run.", remedy="open the model again")
+                raise InputError("This backend is closed.", remedy="open the model again")
             self._cuda.set_device(self._device_id)  # a setting of the calling thread
             return self._execution.run({"image": image, "superpixels": superpixels})
 
@@ -141,7 +140,7 @@ def load_plan(trt: TensorRT, log: Log, file: Path, record: EngineInfo) -> Any:
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise EngineError(
-            f"{trt.name} must be able to load {file.name}.",
+            f"{trt.name} cannot load {file.name}.",
             found=log.tail(),
             remedy="likely causes, in this order: no driver or an older one than this TensorRT needs; too little GPU "
             f"memory; another TensorRT than {trt.location} on the library path; then rebuild: {record.rebuild(file)}",
@@ -159,7 +158,7 @@ def _check_validity(trt: TensorRT, runtime: Any, plan: bytes, file: Path, record
         warnings.warn(f"{file.name} will be slower than an engine built here: {reason}", RuntimeWarning, stacklevel=4)
     elif validity == trt.member("EngineValidity", "INVALID") and names:
         raise ArtifactError(
-            f"{trt.name} must find the engine valid for this machine.",
+            f"{file.name} is not valid for this machine, says {trt.name}.",
             found=", ".join(names),
             remedy=f"rebuild it: {record.rebuild(file)}",
         )
@@ -181,14 +180,13 @@ def check_tensors(execution: Execution, info: ExportInfo) -> None:
         known = name in inputs or name in info.outputs
         if not known or (execution.dtypes[name], shape) != expected:
             raise ArtifactError(
-                "An engine has the inputs and outputs of its record.",
+                "The engine does not have the inputs and outputs of its record.",
                 found=f"{name}: {execution.dtypes[name]} of shape {list(shape)}",
                 remedy="build it again with cast-export",
             )
     missing = set(info.outputs) - set(execution.shapes)
     if missing:
         raise ArtifactError(
-            "An engine has the outputs of its record.",
-            found=f"no {', '.join(sorted(missing))}",
+            f"The engine lacks outputs of its record: {', '.join(sorted(missing))}.",
             remedy="build it again with cast-export",
         )

@@ -35,7 +35,7 @@ class TorchBackend:
             import torch
         except ImportError as error:
             raise MissingDependencyError(
-                "Running a checkpoint needs torch.",
+                "torch, which runs checkpoints, cannot be imported.",
                 found=str(error),
                 remedy="pip install 'cast-sdk[export]', or export it once elsewhere: "
                 f"cast-export --ckpt {os.fspath(path)} --out MODEL.onnx",
@@ -45,7 +45,7 @@ class TorchBackend:
 
         if device == "cuda" and not torch.cuda.is_available():
             raise MissingDependencyError(
-                "Running on CUDA needs a torch built for CUDA and a GPU.",
+                "torch cannot use a GPU here.",
                 found=f"torch {torch.__version__} without a usable GPU",
                 remedy="use device='cpu', or install torch's CUDA build",
             )
@@ -79,7 +79,7 @@ class TorchBackend:
     def run(self, image: np.ndarray, superpixels: np.ndarray) -> dict[str, np.ndarray]:
         check_batch(self.info, image, superpixels)
         if self._model is None:
-            raise InputError("A closed backend cannot run.", remedy="open the model again")
+            raise InputError("This backend is closed.", remedy="open the model again")
         torch = self._torch
         with torch.inference_mode():
             pixels = torch.from_numpy(image).to(self.device).float() / 255

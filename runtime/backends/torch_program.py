@@ -25,26 +25,28 @@ class TorchProgramBackend:
             import torch
         except ImportError as error:
             raise MissingDependencyError(
-                "Running a torch program needs torch.", found=str(error), remedy="pip install 'cast-sdk[export]'"
+                "torch, which runs .ep programs, cannot be imported.",
+                found=str(error),
+                remedy="pip install 'cast-sdk[export]'",
             ) from error
         stored = _read_extra(path)
         self.spec, self.info = from_metadata(stored, path)
         compiled = "torch-tensorrt" in self.info.created_by
         if compiled and not torch.cuda.is_available():
             raise MissingDependencyError(
-                "A Torch-TensorRT program runs on an NVIDIA GPU.",
+                "This program was compiled for an NVIDIA GPU, and torch finds none.",
                 found=f"torch {torch.__version__} without a usable GPU",
                 remedy="run the .onnx or the checkpoint on the CPU",
             )
         self.device = "cuda" if compiled else "cpu"
         if device not in ("auto", self.device):
-            raise InputError(f"This program was compiled for {self.device}.", found=f"device={device!r}")
+            raise InputError(f"This program was compiled for {self.device} and cannot run on {device}.")
         if compiled:
             try:
                 import torch_tensorrt  # noqa: F401  (registers the operators that hold the engines)
             except Exception as error:  # it raises plain Exception where TensorRT's libraries are missing
                 raise MissingDependencyError(
-                    "This program needs the Torch-TensorRT that compiled it.",
+                    "The Torch-TensorRT that runs this program cannot be imported.",
                     found=f"{type(error).__name__}: {error}; compiled by {self.info.created_by}",
                     remedy="pip install 'cast-sdk[torch-trt]'",
                 ) from error
@@ -52,8 +54,8 @@ class TorchProgramBackend:
             self._module: Any = torch.export.load(os.fspath(path)).module()
         except Exception as error:  # torch raises what its deserialiser raises
             raise ArtifactError(
-                "torch must be able to load the program.",
-                found=f"{os.fspath(path)}: {type(error).__name__}: {str(error).splitlines()[0]}",
+                f"torch cannot load the program {os.fspath(path)}.",
+                found=f"{type(error).__name__}: {str(error).splitlines()[0]}",
                 remedy=f"compile it again with this torch ({torch.__version__}): cast-export --ckpt FILE --torch-trt",
             ) from error
         self._torch: Any = torch
@@ -61,7 +63,7 @@ class TorchProgramBackend:
     def run(self, image: np.ndarray, superpixels: np.ndarray) -> dict[str, np.ndarray]:
         check_batch(self.info, image, superpixels)
         if self._module is None:
-            raise InputError("A closed backend cannot run.", remedy="open the model again")
+            raise InputError("This backend is closed.", remedy="open the model again")
         torch = self._torch
         arrays = (image, superpixels) if self.spec.uses_superpixels else (image,)
         with torch.inference_mode():
@@ -83,7 +85,7 @@ def _read_extra(path: str | os.PathLike[str]) -> dict[str, str]:
     except (zipfile.BadZipFile, OSError, UnicodeDecodeError, KeyError) as error:
         reason = f"no {error} in it" if isinstance(error, KeyError) else str(error)
         raise ArtifactError(
-            "A torch program is a complete zip archive that carries cast_sdk's model description.",
-            found=f"{os.fspath(path)}: {reason}",
+            f"{os.fspath(path)} is not a complete torch program with cast_sdk's model description.",
+            found=reason,
             remedy="copy the file again, or compile it again: cast-export --ckpt CHECKPOINT --torch-trt",
         ) from error

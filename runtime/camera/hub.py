@@ -30,14 +30,14 @@ class Viewer:
     def __init__(self) -> None:
         self.news = asyncio.Event()
         self.credit, self.paused = CREDIT, False
-        self.seen = self.told = 0  # numbers of the last packet and of the last status that were sent
+        self.packet_sent = self.status_sent = 0  # numbers of the last packet and of the last status
 
-    def hear(self, word: str) -> None:
-        """What a page may say: "ack" (a frame is drawn), "pause" or "resume"."""
-        if word == "ack":
+    def receive(self, message: str) -> None:
+        """What a page may send: "ack" (a frame is drawn), "pause" or "resume"."""
+        if message == "ack":
             self.credit = min(self.credit + 1, CREDIT)
         else:
-            self.paused = word == "pause"
+            self.paused = message == "pause"
 
 
 class Hub:
@@ -51,8 +51,8 @@ class Hub:
         self.about: dict[str, Any] = {"title": title, "level": level, "levels": levels}
         self.meter = Meter()
         self.viewers: set[Viewer] = set()
-        self.packet, self.number = b"", 0
-        self.text, self.edition = "", 0  # the status as JSON, and its number
+        self.packet, self.packet_number = b"", 0
+        self.status_text, self.status_number = "", 0  # the status as JSON, and its number
         self.closed = False
         self.state = Status("opening")
         self.latest: Segmentation | None = None
@@ -95,19 +95,21 @@ class Hub:
 
     def announce(self) -> None:
         """Write the status once for all viewers and wake them."""
-        self.text, self.edition = json.dumps(self.describe()), self.edition + 1
+        self.status_text, self.status_number = json.dumps(self.describe()), self.status_number + 1
         self._wake()
 
     def due(self, viewer: Viewer) -> bool:
         """Whether a viewer should get the newest packet now."""
-        return viewer.credit > 0 and not viewer.paused and viewer.seen != self.number
+        return viewer.credit > 0 and not viewer.paused and viewer.packet_sent != self.packet_number
 
     def join(self) -> Viewer:
         viewer = Viewer()
         self.viewers.add(viewer)
         with self._changed:
             if self.latest is not self._taken:
-                viewer.seen = self.number  # the packet is from when somebody last looked; a fresh one is on its way
+                viewer.packet_sent = (
+                    self.packet_number
+                )  # the packet is from when somebody last looked; a fresh one is on its way
             self._changed.notify()
         return viewer
 
@@ -154,7 +156,7 @@ class Hub:
             last = time.monotonic()
 
     def _publish(self, packet: bytes) -> None:
-        self.packet, self.number = packet, self.number + 1
+        self.packet, self.packet_number = packet, self.packet_number + 1
         self._wake()
 
     def _wake(self) -> None:

@@ -20,7 +20,7 @@ from cast_sdk.runtime.preprocess import import_cv2
 if TYPE_CHECKING:
     from cast_sdk.runtime.result import Segmentation
 
-LONGEST_SIDE = 1280  # pixels of the picture that is sent
+MAX_SIDE = 1280  # pixels of the picture that is sent
 
 
 def pack(result: Segmentation, **more: Any) -> bytes:
@@ -91,7 +91,7 @@ def _window(result: Segmentation) -> list[float]:
 
 def _limited(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     height, width = frame.shape[:2]
-    factor = LONGEST_SIDE / max(height, width)
+    factor = MAX_SIDE / max(height, width)
     if factor >= 1:
         return np.ascontiguousarray(frame)
     size = (max(1, round(width * factor)), max(1, round(height * factor)))

@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cast_sdk.errors import CastError, InputError, MissingDependencyError
+from cast_sdk.errors import CastError, InputError, MissingDependencyError, TooLargeError
 from cast_sdk.runtime.camera.hub import Hub, Viewer
 from cast_sdk.runtime.camera.packet import pack
 from cast_sdk.runtime.output.drawing import encode
-from cast_sdk.runtime.service.photos import MOST_BYTES, TooLargeError, read_photo
+from cast_sdk.runtime.service.photos import MAX_BYTES, read_photo
 from cast_sdk.runtime.sources.base import Status
 
 try:
@@ -32,19 +32,21 @@ try:
     from cast_sdk.runtime.service.guard import LOOPBACK, Gate, ImpatientProtocol, security_headers, source_hash
 except ImportError as error:
     raise MissingDependencyError(
-        "The web view needs Starlette and uvicorn.", found=str(error), remedy="pip install 'cast-sdk[serve]'"
+        "Starlette and uvicorn, which serve the web view, cannot be imported.",
+        found=str(error),
+        remedy="pip install 'cast-sdk[serve]'",
     ) from error
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.result import Segmentation
     from cast_sdk.runtime.runtime import Runtime
 
-MOST_VIEWERS = 64
-MOST_WAITING_PHOTOS = 3
+MAX_VIEWERS = 64
+MAX_WAITING_PHOTOS = 3
 UPLOAD_SECONDS = 20.0
 SEND_SECONDS = 20.0
-_WORDS = {"ack", "pause", "resume"}
-_SHORTEST_TOKEN = 12
+_MESSAGES = {"ack", "pause", "resume"}
+_MIN_TOKEN_LENGTH = 12
 
 
 class WebView:
@@ -73,8 +75,8 @@ class WebView:
         level: int = 2,
     ) -> None:
         loopback = host in LOOPBACK
-        if token is not None and len(token) < _SHORTEST_TOKEN:
-            raise InputError(f"A token has at least {_SHORTEST_TOKEN} characters.", found=f"{len(token)}")
+        if token is not None and len(token) < _MIN_TOKEN_LENGTH:
+            raise InputError(f"The token has only {len(token)} characters.", remedy=f"use at least {_MIN_TOKEN_LENGTH}")
         self.token = token or (None if loopback else secrets.token_urlsafe(24))
         self._socket = _listen(host, port)
         self.host, self.port = host, int(self._socket.getsockname()[1])
@@ -112,7 +114,7 @@ class WebView:
             time.sleep(0.01)
         if not self._server.started:
             self._socket.close()
-            raise InputError("The web view must start.", found=str(self._failure)) from self._failure
+            raise InputError("The web view did not start.", found=str(self._failure)) from self._failure
 
     @property
     def url(self) -> str:
@@ -191,7 +193,7 @@ class WebView:
 
     async def _segment(self, request: Request) -> Response:
         """Segment the photograph in the body; the answer is a packet as in the stream."""
-        if self._waiting >= MOST_WAITING_PHOTOS:
+        if self._waiting >= MAX_WAITING_PHOTOS:
             return JSONResponse({"error": "Too many photographs at once."}, 503, headers={"retry-after": "2"})
         self._waiting += 1
         try:
@@ -214,7 +216,7 @@ class WebView:
         return pack(self.rt.segment(read_photo(data)), photo=True)
 
     async def _stream(self, websocket: WebSocket) -> None:
-        if len(self.hub.viewers) >= MOST_VIEWERS:
+        if len(self.hub.viewers) >= MAX_VIEWERS:
             await websocket.close(1013)
             return
         await websocket.accept()
@@ -223,16 +225,21 @@ class WebView:
         hub = self.hub
         try:
             while not hub.closed and not listener.done():
-                if viewer.told != hub.edition:
-                    viewer.told = hub.edition
+                if viewer.status_sent != hub.status_number:
+                    viewer.status_sent = hub.status_number
                     with _within(SEND_SECONDS):
-                        await websocket.send_text(hub.text)
+                        await websocket.send_text(hub.status_text)
                 if hub.due(viewer):
-                    viewer.seen, viewer.credit = hub.number, viewer.credit - 1
+                    viewer.packet_sent, viewer.credit = hub.packet_number, viewer.credit - 1
                     with _within(SEND_SECONDS):
                         await websocket.send_bytes(hub.packet)
                 viewer.news.clear()
-                if viewer.told == hub.edition and not hub.due(viewer) and not hub.closed and not listener.done():
+                if (
+                    viewer.status_sent == hub.status_number
+                    and not hub.due(viewer)
+                    and not hub.closed
+                    and not listener.done()
+                ):
                     await viewer.news.wait()
             if hub.closed:
                 await websocket.close(1001)
@@ -245,11 +252,11 @@ class WebView:
     async def _listen(self, websocket: WebSocket, viewer: Viewer) -> None:
         try:
             while True:
-                word = await websocket.receive_text()
-                if word not in _WORDS:
+                message = await websocket.receive_text()
+                if message not in _MESSAGES:
                     await websocket.close(1008)
                     return
-                viewer.hear(word)
+                viewer.receive(message)
                 if self.hub.due(viewer):
                     viewer.news.set()
         except (WebSocketDisconnect, KeyError, RuntimeError):
@@ -279,19 +286,21 @@ def parse_address(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     host = host.strip("[]") if colon else ""
     if not port.isdecimal() or int(port) > 65535:
-        raise InputError("An address is HOST:PORT.", found=text, remedy="--serve 127.0.0.1:8000")
+        raise InputError(f"{text!r} is not an address HOST:PORT.", remedy="for example --serve 127.0.0.1:8000")
     return host or "127.0.0.1", int(port)
 
 
 async def _body(request: Request) -> bytes:
     stated = request.headers.get("content-length", "0")
-    if not stated.isdecimal() or int(stated) > MOST_BYTES:
-        raise TooLargeError(f"A photograph has at most {MOST_BYTES >> 20} MiB.", found=f"{stated[:20]} bytes")
+    if not stated.isdecimal() or int(stated) > MAX_BYTES:
+        raise TooLargeError(
+            f"The photograph is larger than {MAX_BYTES >> 20} MiB.", found=f"a content length of {stated[:20]} bytes"
+        )
     data = bytearray()
     async for part in request.stream():
         data += part
-        if len(data) > MOST_BYTES:
-            raise TooLargeError(f"A photograph has at most {MOST_BYTES >> 20} MiB.", found="more")
+        if len(data) > MAX_BYTES:
+            raise TooLargeError(f"The photograph is larger than {MAX_BYTES >> 20} MiB.")
     return bytes(data)
 
 
@@ -304,12 +313,12 @@ def _number(request: Request, name: str, default: float, low: float, high: float
     except ValueError:
         value = math.nan
     if not low <= value <= high:
-        raise InputError(f"{name} is a number from {low:g} to {high:g}.", found=text[:40])
+        raise InputError(f"{name} is not a number from {low:g} to {high:g}.", found=text[:40])
     return value
 
 
 def _failed(code: int, error: CastError) -> Response:
-    return JSONResponse({"error": error.rule, "found": error.found}, status_code=code)
+    return JSONResponse({"error": error.problem, "found": error.found}, status_code=code)
 
 
 def _inside(page: str, tag: str) -> str:
@@ -328,8 +337,8 @@ def _listen(host: str, port: int) -> socket.socket:
         return listener
     except OSError as error:
         raise InputError(
-            "The web view must be able to listen on its address.",
-            found=f"{host}:{port}: {error.strerror}",
+            f"The web view cannot listen on {host}:{port}.",
+            found=error.strerror,
             remedy="choose a free port (--serve 127.0.0.1:8001) and an address of this machine (0.0.0.0: all)",
         ) from error
 

@@ -104,20 +104,20 @@ class Terminal:
         parts += [f"{stage} {times[stage]:.0f} ms" for stage in ("superpixels", "model", "latency") if stage in times]
         parts += [f"{result.dropped} dropped"] if result.dropped else []
         parts += ["very dark"] if self.meter.dark else []
-        self._say("   ".join(parts), again=True)
+        self._print("   ".join(parts), again=True)
 
     def status(self, status: Status) -> None:
         if status.state == "lost":
-            self._say(f"camera lost: {status.message}; attempt {status.attempt} in {status.retry_in:.1f} s")
+            self._print(f"camera lost: {status.message}; attempt {status.attempt} in {status.retry_in:.1f} s")
         elif status.state == "live":
-            self._say("camera is live")
+            self._print("camera is live")
 
     def close(self) -> None:
         meter = self.meter
         seconds = time.monotonic() - meter.started
-        self._say(f"{meter.frames} frames in {seconds:.1f} s, {meter.dropped} dropped")
+        self._print(f"{meter.frames} frames in {seconds:.1f} s, {meter.dropped} dropped")
 
-    def _say(self, text: str, *, again: bool = False) -> None:
+    def _print(self, text: str, *, again: bool = False) -> None:
         if self._tty:
             sys.stderr.write(f"\r\x1b[K{text}" + ("" if again else "\n"))
         else:
@@ -154,7 +154,7 @@ class Window:
         self._cv2 = import_cv2()
         if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise MissingDependencyError(
-                "A window needs a display.",
+                "There is no display to open a window on.",
                 found="neither DISPLAY nor WAYLAND_DISPLAY is set",
                 remedy="see it in a browser: --serve 127.0.0.1:8000 (over SSH: ssh -L 8000:127.0.0.1:8000 HOST)",
             )
@@ -163,8 +163,8 @@ class Window:
             self._cv2.namedWindow(self.TITLE, self._cv2.WINDOW_NORMAL)
         except self._cv2.error as error:
             raise MissingDependencyError(
-                "A window needs an OpenCV that can open one.",
-                found="this one is built without (opencv-python-headless?)",
+                "This OpenCV cannot open a window.",
+                found="it is built without windows (opencv-python-headless?)",
                 remedy="install opencv-python, or use --serve 127.0.0.1:8000",
             ) from error
 
@@ -218,16 +218,16 @@ class Watchdog:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + 1.0
-            self._tell("WATCHDOG=1")
+            self._notify("WATCHDOG=1")
 
     def status(self, status: Status) -> None:
         text = f"{status.state} {status.message}".strip().replace("\n", " ")
-        self._tell(f"READY=1\nWATCHDOG=1\nSTATUS={text}")
+        self._notify(f"READY=1\nWATCHDOG=1\nSTATUS={text}")
 
     def close(self) -> None:
-        self._tell("STOPPING=1")
+        self._notify("STOPPING=1")
 
-    def _tell(self, text: str) -> None:
+    def _notify(self, text: str) -> None:
         if not self._address:
             return
         with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as line:

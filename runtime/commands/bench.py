@@ -114,14 +114,16 @@ def _frames(images: str | None, size: str) -> list[Any]:
     if images is None:
         width, _, height = size.lower().partition("x")
         if not (width.isdigit() and height.isdigit()):
-            raise InputError("--size is WIDTHxHEIGHT.", found=repr(size), remedy="for example 1280x720")
+            raise InputError(f"--size {size} is not WIDTHxHEIGHT.", remedy="for example 1280x720")
         return benchmark.scene_frames(int(width), int(height))
     path = Path(images)
     files = [path]
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)[:64]
         if not files:
-            raise InputError("A folder given to --images holds images.", found=f"none in {images}")
+            raise InputError(
+                f"The folder {images} holds no images.", remedy=f"images end in {', '.join(sorted(IMAGE_SUFFIXES))}"
+            )
     return [preprocess.read_image(str(file)) for file in files]
 
 

@@ -45,8 +45,7 @@ class Candidate:
             return cls(text)
         if precision and backend != "openvino":
             raise InputError(
-                "Only OpenVINO chooses its precision when it loads.",
-                found=repr(text),
+                f"{text} names a precision, and {backend} cannot choose one when it loads: only openvino can.",
                 remedy="export a file of that precision and name it",
             )
         return cls(model, backend, {"precision": precision} if precision else {})

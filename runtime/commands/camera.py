@@ -78,7 +78,9 @@ def main(
     wanted = {name: options.pop(name) for name in ("width", "height", "rate", "flip", "loop", "wait")}
     workers = options.pop("workers")
     if headless and (show or serve or record):
-        raise InputError("--headless stands alone.", found="another output beside it", remedy="leave out --headless")
+        raise InputError(
+            "--headless cannot be combined with --show, --serve or --record.", remedy="leave out --headless"
+        )
     if not (show or serve or record or headless):
         show = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) or not sys.platform.startswith(
             "linux"
@@ -95,7 +97,7 @@ def main(
             stack.callback(sink.close)
             sinks.append(sink)
 
-        def tell(status: Status) -> None:
+        def on_status(status: Status) -> None:
             for sink in sinks:
                 sink.status(status)
 
@@ -103,7 +105,7 @@ def main(
         if level is None:
             level = min(2, levels)
         elif level > levels:
-            raise InputError(f"{runtime.spec.name} has levels 0..{levels}.", found=f"--level {level}")
+            raise InputError(f"{runtime.spec.name} has no level {level}.", remedy=f"choose --level 0 to {levels}")
         click.echo(f"{runtime!r}\nsource {opened.uri}", err=True)
         add(camera.Terminal())
         add(camera.Watchdog())
@@ -127,7 +129,7 @@ def main(
             workers=workers,
             max_latency=max_latency / 1e3 if max_latency else None,
             stall_timeout=stall or None,
-            on_status=tell,
+            on_status=on_status,
         )
         camera.run(stream, sinks, frames=frames or 0)
     if record:

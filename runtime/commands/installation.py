@@ -251,6 +251,6 @@ def check_bundled_model() -> Iterable[Finding]:
     try:
         path = bundled_model()
     except ArtifactError as error:
-        yield Finding("bundled model", "info", str(error.found), str(error.remedy))
+        yield Finding("bundled model", "info", error.problem, error.remedy or "")
     else:
         yield Finding("bundled model", "ok", f"{path.name}, {path.stat().st_size / 1e6:.1f} MB")

@@ -102,7 +102,7 @@ def _segment_video(runtime: Any, path: str, target: Path, level: int, overwrite:
     from cast_sdk.runtime.commands.segment_video import segment_video, video_outputs
 
     if not Path(path).is_file():
-        raise InputError("The video must exist.", found=f"no file {path}", remedy="check the path")
+        raise InputError(f"There is no video {path}.", remedy="check the path")
     film, lines = video_outputs(path, target)
     changed = Path(path).stat().st_mtime_ns
     if not overwrite and all(p.exists() and p.stat().st_mtime_ns >= changed for p in (film, lines)):
@@ -123,7 +123,7 @@ def _check_level(level: int, runtime: Any) -> None:
 
     highest = len(runtime.spec.clusters)
     if level > highest:
-        raise InputError(f"{runtime.spec.name} has levels 0..{highest}.", found=f"--level {level}")
+        raise InputError(f"{runtime.spec.name} has no level {level}.", remedy=f"choose --level 0 to {highest}")
 
 
 def _describe(job: Job, result: Segmentation) -> None:

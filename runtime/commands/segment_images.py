@@ -54,17 +54,16 @@ def plan(images: Iterable[str | os.PathLike[str]], out: Path, *, data: bool = Fa
             inside = [p for p in inside if out.resolve() not in p.resolve().parents]
             if not inside:
                 raise InputError(
-                    "A folder given to cast-segment holds images.",
-                    found=f"none in {item}",
+                    f"The folder {item} holds no images.",
                     remedy=f"images end in {', '.join(sorted(IMAGE_SUFFIXES))}",
                 )
             found += [(p, p.relative_to(item)) for p in inside]
         elif item.exists():
             found.append((item, Path(item.name)))
         else:
-            raise InputError("The image must exist.", found=f"no file or folder {item}", remedy="check the path")
+            raise InputError(f"There is no file or folder {item}.", remedy="check the path")
     if not found:
-        raise InputError("There must be something to segment.", remedy="name images or folders")
+        raise InputError("There is nothing to segment.", remedy="name images or folders")
     taken: set[Path] = set()
     jobs = []
     for source, below in dict.fromkeys(found):
@@ -96,7 +95,7 @@ def claim(out: Path, settings: dict[str, Any], *, overwrite: bool = False) -> No
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            "The output folder must be creatable.", found=f"{out}: {error.strerror}", remedy="choose another --out"
+            f"The output folder {out} cannot be made.", found=error.strerror, remedy="choose another --out"
         ) from error
     record = out / RECORD
     if record.is_file() and not overwrite:
@@ -111,7 +110,7 @@ def claim(out: Path, settings: dict[str, Any], *, overwrite: bool = False) -> No
         ]
         if changed:
             raise InputError(
-                "An output folder holds results of one model and one set of options.",
+                f"{out} holds results of another model or of other options.",
                 found="; ".join(changed),
                 remedy="choose another --out, or add --overwrite to make all of them again",
             )

@@ -18,16 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from cast_sdk.errors import CastError, InputError, MissingDependencyError
+from cast_sdk.errors import EngineError, InputError, MissingDependencyError
 
 Flavor = Literal["tensorrt", "rtx"]
 FLAVORS: tuple[Flavor, ...] = ("tensorrt", "rtx")
 PACKAGES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx", "lean": "tensorrt_lean"}
-OLDEST = {"tensorrt": (10, 3), "rtx": (1, 4)}
+MIN_VERSIONS = {"tensorrt": (10, 3), "rtx": (1, 4)}
 # The first version that builds convolutions in INT8 (1.4 to 1.6 fail on them, 1.7.1 does not).
 INT8_CONVOLUTIONS = {"tensorrt": (10, 3), "rtx": (1, 7)}
-# Versions that other projects had to exclude because engines came out wrong.
-KNOWN_BAD = {"10.2.0": "engines of transformer models are wrong"}
 # Our name of each element type -> (TensorRT's member of DataType, NumPy's name); BF16, FP8 and smaller have none.
 DTYPES = {
     "FLOAT": "float32",
@@ -38,10 +36,6 @@ DTYPES = {
     "UINT8": "uint8",
     "BOOL": "bool",
 }
-
-
-class EngineError(CastError):
-    """TensorRT or CUDA refused something while an engine was built, loaded or run."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +77,7 @@ class TensorRT:
             return getattr(self.module, kind)(log.logger)
         except TypeError as error:  # what pybind11 makes of a null pointer
             raise EngineError(
-                f"{self.name} must be able to start.",
-                found=log.tail(),
-                remedy="check the GPU and its driver with cast-doctor",
+                f"{self.name} cannot start.", found=log.tail(), remedy="check the GPU and its driver with cast-doctor"
             ) from error
 
     def network_flags(self) -> int:
@@ -105,8 +97,7 @@ class TensorRT:
             if dtype == self.member("DataType", member):
                 return name
         raise EngineError(
-            "Inputs and outputs have an element type that NumPy knows.",
-            found=str(dtype),
+            f"An input or output has the element type {dtype}, which NumPy lacks.",
             remedy="export the model again; its inputs are uint8 and int32 and its outputs float32 and int32",
         )
 
@@ -140,35 +131,25 @@ def load_tensorrt(flavor: Flavor, *, lean: bool = False) -> TensorRT:
 
     Raises:
         InputError: for an unknown flavour.
-        MissingDependencyError: not installed, too old, or a version known to give wrong results.
+        MissingDependencyError: not installed, or too old.
     """
     if flavor not in FLAVORS:
-        raise InputError(f"A TensorRT flavour is one of {', '.join(FLAVORS)}.", found=repr(flavor))
+        raise InputError(f"There is no TensorRT flavour {flavor!r}.", remedy=f"choose one of {', '.join(FLAVORS)}")
     use_lean = lean and flavor == "tensorrt" and importlib.util.find_spec("tensorrt") is None
     package = PACKAGES["lean" if use_lean else flavor]
     try:
         module = importlib.import_module(package)
     except ImportError as error:
         raise MissingDependencyError(
-            f"This needs the package {package}.", found=str(error), remedy=install_hint(flavor)
+            f"The package {package} cannot be imported.", found=str(error), remedy=install_hint(flavor)
         ) from error
     version = str(getattr(module, "__version__", "unknown"))
-    numbers = version_tuple(version)
-    if numbers < OLDEST[flavor]:
-        oldest = ".".join(map(str, OLDEST[flavor]))
+    if version_tuple(version) < MIN_VERSIONS[flavor]:
+        oldest = ".".join(map(str, MIN_VERSIONS[flavor]))
         raise MissingDependencyError(
-            f"{package} {oldest} or newer is needed (strongly typed networks and the tensor-address interface).",
-            found=f"{package} {version}",
+            f"{package} {version} is too old: {oldest} is the first with everything that is used here.",
             remedy="JetPack 6.1 or newer has it" if is_jetson() else f"pip install -U '{package}>={oldest}'",
         )
-    if flavor == "tensorrt":
-        for bad, reason in KNOWN_BAD.items():
-            if numbers[:3] == version_tuple(bad):
-                raise MissingDependencyError(
-                    f"{package} {bad} must not be used: {reason}.",
-                    found=f"{package} {version}",
-                    remedy="install another version",
-                )
     return TensorRT(module, flavor, version, use_lean)
 
 

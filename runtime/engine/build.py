@@ -127,23 +127,27 @@ def check_request(request: BuildRequest) -> tuple[ModelSpec, ExportInfo]:
 def check_options(request: BuildRequest) -> None:
     """What can be refused before there is an .onnx file."""
     if request.flavor not in ("auto", *FLAVORS):
-        raise InputError(f"A flavour is one of auto, {', '.join(FLAVORS)}.", found=repr(request.flavor))
+        raise InputError(
+            f"There is no TensorRT flavour {request.flavor!r}.", remedy=f"choose one of auto, {', '.join(FLAVORS)}"
+        )
     if request.precision not in (None, *PRECISIONS):
-        raise InputError(f"A precision is one of {', '.join(PRECISIONS)}.", found=repr(request.precision))
+        raise InputError(
+            f"There is no precision {request.precision!r}.", remedy=f"choose one of {', '.join(PRECISIONS)}"
+        )
     if request.engine.suffix not in SUFFIXES:
         raise InputError(
-            f"An engine's name ends in {' or '.join(SUFFIXES)}.",
-            found=request.engine.name,
+            f"{request.engine.name} does not end in {' or '.join(SUFFIXES)}, as an engine does.",
             remedy=f"for example {request.engine.with_suffix('.engine').name}",
         )
     if request.workspace_mb is not None and request.workspace_mb < 1:
-        raise InputError("The workspace is a number of megabytes above 0.", found=str(request.workspace_mb))
+        raise InputError(
+            f"A workspace of {request.workspace_mb} MB holds nothing.", remedy="give 1 MB or more, or leave it out"
+        )
     if not request.targets:
-        raise InputError("An engine needs a target.", found="none", remedy="use 'current', or for example sm86,sm89")
+        raise InputError("No target is named.", remedy="use 'current', or for example sm86,sm89")
     if "current" in request.targets and len(request.targets) > 1:
         raise InputError(
-            "The target 'current' stands alone.",
-            found=",".join(request.targets),
+            f"The target 'current' cannot be combined with others: {','.join(request.targets)}.",
             remedy="name this GPU's compute capability instead, for example sm86",
         )
     if request.flavor == "rtx":
@@ -151,9 +155,7 @@ def check_options(request: BuildRequest) -> None:
     elif request.flavor == "tensorrt":
         _check_tensorrt_options(request)
     if not request.engine.parent.is_dir():
-        raise ExportError(
-            "The output folder must exist.", found=f"no folder {request.engine.parent}", remedy="create it"
-        )
+        raise ExportError(f"The output folder {request.engine.parent} does not exist.", remedy="create it")
 
 
 def check_graph(request: BuildRequest) -> tuple[ModelSpec, ExportInfo]:
@@ -161,20 +163,19 @@ def check_graph(request: BuildRequest) -> tuple[ModelSpec, ExportInfo]:
     spec, info = read_description(check_file(request.onnx))
     if request.precision not in (None, info.precision):
         raise ExportError(
-            "The precision is written in the graph (TensorRT 11 has no switch for it).",
-            found=f"{request.onnx.name} of {info.precision}, asked for {request.precision}",
+            f"{request.onnx.name} has the precision {info.precision}, not {request.precision}.",
+            found="the precision is written in the graph (TensorRT 11 has no switch for it)",
             remedy=f"cast-export --ckpt CHECKPOINT --precision {request.precision} --trt",
         )
     if info.target == "onnxruntime":
         raise ExportError(
-            "TensorRT takes symmetric INT8 without quantised biases.",
-            found=f"{request.onnx.name}, quantised for ONNX Runtime (unsigned activations)",
+            f"{request.onnx.name} was quantised for ONNX Runtime, and TensorRT cannot take it.",
+            found="unsigned activations and quantised biases; TensorRT takes symmetric INT8 without such biases",
             remedy="cast-export --ckpt CHECKPOINT --precision int8 --calibrate FOLDER --trt writes the graph it takes",
         )
     if info.batch is not None and request.batch not in (None, info.batch):
         raise InputError(
-            f"{request.onnx.name} has a batch of {info.batch}.",
-            found=f"batch={request.batch}",
+            f"{request.onnx.name} has a fixed batch of {info.batch}, not {request.batch}.",
             remedy=f"export it with --batch {request.batch}, or with a dynamic batch",
         )
     return spec, info
@@ -187,14 +188,13 @@ def _check_rtx_options(request: BuildRequest) -> None:
         ("--timing-cache", request.timing_cache is not None, "leave it out: kernels are chosen when it is loaded"),
     ):
         if given:
-            raise InputError(f"TensorRT-RTX has no {option}.", found=option, remedy=remedy)
+            raise InputError(f"TensorRT-RTX has no {option}.", remedy=remedy)
 
 
 def _check_tensorrt_options(request: BuildRequest) -> None:
     if request.targets != ("current",):
         raise InputError(
-            "The flavour tensorrt builds for the GPU in this machine only.",
-            found=f"--target {','.join(request.targets)}",
+            f"The flavour tensorrt cannot build for {','.join(request.targets)}, only for the GPU in this machine.",
             remedy="build on the target device, use --hardware-compatible (Ampere and later, not on Jetson), "
             "or --flavor rtx for RTX cards",
         )
@@ -218,8 +218,8 @@ def choose_flavor(request: BuildRequest, gpu: Gpu | None) -> Flavor:
     installed = installed_flavors()
     if not installed:
         raise MissingDependencyError(
-            "Building an engine needs TensorRT.",
-            found="neither tensorrt nor tensorrt_rtx is installed",
+            "TensorRT, which builds engines, is not installed.",
+            found="neither tensorrt nor tensorrt_rtx",
             remedy=install_hint("tensorrt")
             + ("" if is_jetson() else f"; for GeForce and RTX cards, and without a GPU: {install_hint('rtx')}"),
         )
@@ -246,7 +246,8 @@ def check_environment(request: BuildRequest, trt: TensorRT, gpu: Gpu | None) -> 
             raise _needs_gpu(request)
         if request.hardware_compatible and is_jetson():
             raise ExportError(
-                "Hardware-compatible engines do not exist on Jetson.", found=gpu.name, remedy="leave the option out"
+                f"{gpu.name} is a Jetson, for which there are no hardware-compatible engines.",
+                remedy="leave the option out",
             )
         return (gpu.target,)
     known = trt.compute_capabilities()
@@ -256,8 +257,8 @@ def check_environment(request: BuildRequest, trt: TensorRT, gpu: Gpu | None) -> 
         unknown = [target for target in wanted if target not in known]
         if unknown:
             raise InputError(
-                f"{trt.name} builds for {', '.join(known)}.",
-                found=f"target {', '.join(unknown)}",
+                f"{trt.name} cannot build for {', '.join(unknown)}.",
+                found=f"it builds for {', '.join(known)}",
                 remedy="choose from these; data-centre and Jetson GPUs need --flavor tensorrt, on the device itself",
             )
         return tuple(dict.fromkeys(wanted))
@@ -265,8 +266,8 @@ def check_environment(request: BuildRequest, trt: TensorRT, gpu: Gpu | None) -> 
         return tuple(name for name in known if name != "sm75")  # costs nothing; Turing only when named
     if gpu.target not in known:
         raise InputError(
-            f"{trt.name} builds for {', '.join(known)}.",
-            found=f"{gpu.name} ({gpu.target})",
+            f"{trt.name} cannot build for {gpu.name} ({gpu.target}).",
+            found=f"it builds for {', '.join(known)}",
             remedy="use --flavor tensorrt for this GPU, or name other targets to build for other machines",
         )
     return (gpu.target,)
@@ -279,7 +280,7 @@ def _needs_gpu(request: BuildRequest, more: str = "") -> MissingDependencyError:
     except MissingDependencyError as error:
         found = str(error.found)
     return MissingDependencyError(
-        "The flavour tensorrt builds on the GPU that will run the engine.",
+        "The flavour tensorrt builds on the GPU that will run the engine, and there is none here.",
         found=found + more,
         remedy=f"copy {request.onnx} to the target device and run there: {request.command('tensorrt')}",
     )
@@ -314,7 +315,7 @@ def compile_plan(
         if info.precision == "int8" and version_tuple(trt.version) < first:
             oldest = ".".join(map(str, first))
             remedy = f"pip install -U '{trt.module.__name__}>={oldest}': older ones build no convolutions in INT8"
-        raise ExportError(f"{trt.name} must be able to build the graph.", found=log.tail(), remedy=remedy)
+        raise ExportError(f"{trt.name} cannot build the graph.", found=log.tail(), remedy=remedy)
     if cache is not None and request.timing_cache is not None:
         with atomic_write(request.timing_cache) as temporary:
             temporary.write_bytes(bytes(cache.serialize()))
@@ -335,7 +336,7 @@ def _parse(trt: TensorRT, network: Any, log: Log, onnx: Path) -> None:
         return
     lines = [_describe(parser.get_error(index)) for index in range(parser.num_errors)]
     raise ExportError(
-        f"{trt.name} must be able to read every node of {onnx.name}.",
+        f"{trt.name} cannot read {onnx.name}.",
         found="\n    ".join(lines) or log.tail(),
         remedy="export it with cast-export, which writes only operators that TensorRT reads; "
         "custom heads must avoid the operators named here",
@@ -371,7 +372,7 @@ def _configure(trt: TensorRT, builder: Any, request: BuildRequest, targets: Sequ
         config.num_compute_capabilities = len(targets)
         for index, target in enumerate(targets):
             if not config.set_compute_capability(known[target], index):
-                raise ExportError(f"{trt.name} must accept the target {target}.", remedy="leave it out of --target")
+                raise ExportError(f"{trt.name} does not accept the target {target}.", remedy="leave it out of --target")
     return config
 
 
@@ -387,8 +388,7 @@ def _load_timing_cache(config: Any, path: Path | None) -> Any:
     cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
     if cache is None or not config.set_timing_cache(cache, False):
         raise ExportError(
-            "A timing cache belongs to one GPU and one version of TensorRT.",
-            found=f"{path}, which this one does not accept",
+            f"TensorRT does not accept the timing cache {path}: it belongs to another GPU or version.",
             remedy=f"delete {path} or name another file",
         )
     return cache

@@ -44,9 +44,9 @@ def cached_engine(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ArtifactError(
-            "The cache folder must be writable.",
-            found=f"{folder}: {error.strerror}",
-            remedy="set CAST_SDK_CACHE to a folder that is, or build the engine yourself with cast-export",
+            f"The cache folder {folder} cannot be made.",
+            found=error.strerror,
+            remedy="set CAST_SDK_CACHE to a folder that can, or build the engine yourself with cast-export",
         ) from error
     _, info = check_request(request)
     gpu = open_cuda().gpu(device_id)

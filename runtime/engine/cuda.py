@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.errors import MissingDependencyError
-from cast_sdk.runtime.engine.api import EngineError, is_jetson
+from cast_sdk.errors import CudaError, MissingDependencyError
+from cast_sdk.runtime.engine.api import is_jetson
 
 _NON_BLOCKING = 1  # cudaStreamNonBlocking: no implicit waiting for the legacy default stream
 
@@ -36,10 +36,6 @@ class Gpu:
     def target(self) -> str:
         """For example "sm86"."""
         return "sm{}{}".format(*self.compute_capability)
-
-
-class CudaError(EngineError):
-    """A CUDA call failed."""
 
 
 class Cuda:
@@ -61,7 +57,7 @@ class Cuda:
         code, *results = getattr(self.api, name)(*arguments)
         if int(code) != 0:
             raise CudaError(
-                f"The CUDA call {name} must succeed.",
+                f"The CUDA call {name} failed.",
                 found=self.describe(code),
                 remedy="cast-doctor checks the driver; on out-of-memory close other programs that use the GPU",
             )
@@ -195,7 +191,7 @@ def open_cuda() -> Cuda:
             remedy="sudo apt install cuda-cudart-12-6 (part of JetPack)" if is_jetson() else "pip install cuda-python",
         )
     raise MissingDependencyError(
-        "This needs an NVIDIA GPU and its driver.",
+        "There is no usable NVIDIA GPU.",
         found=reason,
         remedy="run the .onnx on the CPU (device='cpu') or use a machine with a GPU; cast-doctor checks the driver",
     )

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.artifact import atomic_write
-from cast_sdk.errors import CastError, InputError
-from cast_sdk.runtime.engine.api import EngineError, Log, TensorRT
+from cast_sdk.errors import CastError, EngineError, InputError
+from cast_sdk.runtime.engine.api import Log, TensorRT
 from cast_sdk.runtime.engine.cuda import Buffer, Cuda
 
 _MEMORY_REMEDY = "free GPU memory (close other programs, use a smaller batch), or rebuild the engine on this machine"
@@ -94,9 +94,7 @@ class Execution:
             context = self._engine.create_execution_context()
         if context is None:
             raise EngineError(
-                "TensorRT must be able to create an execution context.",
-                found=self._log.tail(),
-                remedy=_MEMORY_REMEDY,
+                f"{self._trt.name} cannot create an execution context.", found=self._log.tail(), remedy=_MEMORY_REMEDY
             )
         return context
 
@@ -111,8 +109,7 @@ class Execution:
             shape = tuple(int(side) for side in engine.get_tensor_shape(name))
             if any(side < 0 for side in shape):
                 raise EngineError(
-                    "Engines of this package have static shapes.",
-                    found=f"{name} of shape {list(shape)}",
+                    f"The shape of {name} is not fixed in this engine: {list(shape)}.",
                     remedy="build the engine with cast-export, which fixes the batch",
                 )
             dtype = self._trt.numpy_name(engine.get_tensor_dtype(name))
@@ -121,7 +118,7 @@ class Execution:
             target = self._inputs if engine.get_tensor_mode(name) == input_mode else self._outputs
             target[name], self.shapes[name], self.dtypes[name] = buffer, shape, dtype
             if not self._context.set_tensor_address(name, buffer.device):
-                raise EngineError(f"TensorRT must accept the memory of {name}.", found=self._log.tail())
+                raise EngineError(f"TensorRT does not accept the memory of {name}.", found=self._log.tail())
 
     def _warm_up(self, runs: int = 2) -> None:
         """First runs load kernels (TensorRT-RTX compiles them) and allocate; a graph can be captured only after."""
@@ -132,23 +129,26 @@ class Execution:
             else:
                 buffer.host[...] = 0  # every pixel in superpixel 0
         for _ in range(runs):
-            self._go()
+            self._execute()
 
     def _capture(self, insist: bool) -> None:
         """Record one run in a graph and trust it only if it gives what the plain run gave."""
         plain = {name: buffer.host.copy() for name, buffer in self._outputs.items()}
         try:
             self._graph = self._record()
-            self._go()
+            self._execute()
             different = [name for name, buffer in self._outputs.items() if not _same(plain[name], buffer.host)]
             if different:
-                raise EngineError("A CUDA graph gives what a plain run gives.", found=f"others in {different}")
+                raise EngineError(
+                    "The CUDA graph gives other results than a plain run.",
+                    found=f"other values in {', '.join(different)}",
+                )
         except CastError as error:
             self._graph = None
             if insist:
                 raise
-            warnings.warn(f"running without a CUDA graph: {error.found}", RuntimeWarning, stacklevel=4)
-            self._go()  # leaves the stream in order, or says why not
+            warnings.warn(f"running without a CUDA graph: {error.found or error.problem}", RuntimeWarning, stacklevel=4)
+            self._execute()  # leaves the stream in order, or says why not
         self.uses_graph = self._graph is not None
 
     def _record(self) -> Any:
@@ -163,7 +163,7 @@ class Execution:
             except EngineError:
                 cuda.forget_error()
         if not enqueued or not graph:
-            raise EngineError("The engine must be capturable in a CUDA graph.", found=self._log.tail(3))
+            raise EngineError("The engine cannot be captured in a CUDA graph.", found=self._log.tail(3))
         self._resources.callback(cuda.call, "cudaGraphDestroy", graph)
         executable = cuda.instantiate(graph)
         self._resources.callback(cuda.call, "cudaGraphExecDestroy", executable)
@@ -186,12 +186,12 @@ class Execution:
         start = perf_counter()
         for name, buffer in self._inputs.items():
             np.copyto(buffer.host, feed[name], casting="no")
-        self._go()
+        self._execute()
         outputs = {name: buffer.host.copy() for name, buffer in self._outputs.items()}
         self.timing["wall"] = (perf_counter() - start) * 1e3
         return outputs
 
-    def _go(self) -> None:
+    def _execute(self) -> None:
         cuda, stream, events = self._cuda, self._stream, self._events
         cuda.record(events[0], stream)
         for buffer in self._inputs.values():
@@ -201,7 +201,7 @@ class Execution:
             cuda.launch(self._graph, stream)
         elif not self._context.execute_async_v3(stream):
             # The output buffers hold the previous frame now: never hand them out.
-            raise EngineError("TensorRT must accept the run.", found=self._log.tail(), remedy=_MEMORY_REMEDY)
+            raise EngineError("TensorRT refuses the run.", found=self._log.tail(), remedy=_MEMORY_REMEDY)
         cuda.record(events[2], stream)
         for buffer in self._outputs.values():
             cuda.copy_to_host(buffer, stream)

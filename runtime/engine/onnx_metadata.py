@@ -56,8 +56,8 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
                     raise ValueError(f"wire type {wire}")
     except (ValueError, KeyError) as error:
         raise ArtifactError(
-            "An .onnx file is a complete protobuf message.",
-            found=f"{os.fspath(path)}: {error}",
+            f"{os.fspath(path)} is not a complete .onnx file.",
+            found=str(error),
             remedy="copy the file again (it may be truncated) or export it again",
         ) from error
     return metadata

@@ -116,7 +116,7 @@ def check_precision(asked: str, found: Readback) -> None:
         total = max(1, sum(counts.values()))
         shares = ", ".join(f"{name} {count / total:.1%}" for name, count in counts.most_common())
         raise ExportError(
-            f"The built engine must have the precision that was asked for, {asked}.",
+            f"The built engine does not have the precision that was asked for, {asked}.",
             found=f"weights of {shares}" if shares else "a layer list without types",
             remedy=f"export the graph again with --precision {asked}: the precision is written in it",
         )

@@ -100,9 +100,7 @@ def read_sidecar(engine: str | os.PathLike[str]) -> EngineInfo:
     path = sidecar_path(engine)
     again = f"copy {path.name} together with the engine, or build it again: cast-export --onnx MODEL.onnx --trt"
     if not path.is_file():
-        raise ArtifactError(
-            "An engine is two files: the plan and its record.", found=f"{engine} without {path.name}", remedy=again
-        )
+        raise ArtifactError(f"The record {path.name} is missing beside {engine}.", remedy=again)
     try:
         data = json.loads(path.read_text())
         if not isinstance(data, dict):
@@ -110,23 +108,18 @@ def read_sidecar(engine: str | os.PathLike[str]) -> EngineInfo:
         schema = data.pop("schema_version", None)
         if schema != SCHEMA_VERSION:
             raise ArtifactError(
-                f"This version of cast_sdk reads engine records of schema {SCHEMA_VERSION}.",
-                found=f"{path.name} of schema {schema}",
+                f"{path.name} has schema {schema}; this version of cast_sdk reads schema {SCHEMA_VERSION}.",
                 remedy="upgrade cast-sdk, or build the engine again with this version",
             )
         claimed = data.pop("record_sha256", None)
         if claimed != _digest({"schema_version": schema, **data}):
-            raise ArtifactError(
-                "An engine's record must be as it was written.",
-                found=f"{path.name} was edited: its content does not fit its own digest",
-                remedy=again,
-            )
+            raise ArtifactError(f"{path.name} was edited: its content does not fit its own digest.", remedy=again)
         data["spec"] = ModelSpec.from_dict(data["spec"])
         data["info"] = ExportInfo.from_json(json.dumps(data["info"]))
         data["targets"] = tuple(data["targets"])
         return EngineInfo(**data)
     except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError("An engine's record must be readable.", found=f"{path}: {error}", remedy=again) from error
+        raise ArtifactError(f"The engine's record {path} cannot be read.", found=str(error), remedy=again) from error
 
 
 def _digest(data: dict[str, Any]) -> str:
@@ -143,15 +136,15 @@ def check_plan(engine: str | os.PathLike[str], record: EngineInfo) -> None:
     remedy = f"copy the engine again, or rebuild it: {record.rebuild(engine)}"
     if size != record.plan_bytes:
         raise ArtifactError(
-            f"The plan has {record.plan_bytes} bytes.",
-            found=f"{engine} with {size} bytes" + (" (truncated)" if size < record.plan_bytes else ""),
+            f"The engine {engine} has {size} bytes, not {record.plan_bytes}"
+            + (": it is truncated." if size < record.plan_bytes else "."),
             remedy=remedy,
         )
     found = sha256(engine)
     if found != record.plan_sha256:
         raise ArtifactError(
-            f"The plan has SHA-256 {record.plan_sha256[:16]}...",
-            found=f"{engine} with {found[:16]}...: damaged, or an engine that its record does not describe",
+            f"The engine {engine} is damaged, or another one than its record describes.",
+            found=f"SHA-256 {found[:16]}... and not {record.plan_sha256[:16]}...",
             remedy=remedy,
         )
 
@@ -162,21 +155,20 @@ def check_package(engine: str | os.PathLike[str], record: EngineInfo, trt: Tenso
     Raises:
         ArtifactError: naming both versions and where the loaded package lies.
     """
-    rule = f"This engine was built by {record.package} and needs "
+    needs = f"This engine was built by {record.package} and needs"
     found = f"{trt.name} in {trt.location}"
     remedy = f"rebuild it here: {record.rebuild(engine)}"
     if record.flavor != trt.flavor:
-        raise ArtifactError(f"{rule}that package.", found=found, remedy=remedy)
+        raise ArtifactError(f"{needs} that package.", found=found, remedy=remedy)
     if trt.lean and not record.version_compatible:
         raise ArtifactError(
-            "The lean runtime loads version-compatible engines only.",
-            found=f"{engine}, built without --version-compatible",
+            f"The lean runtime cannot load {engine}: it was built without --version-compatible.",
             remedy=f"install the full tensorrt {record.version}, or rebuild with --version-compatible",
         )
     if not record.version_compatible:
         if record.version != trt.version:
             raise ArtifactError(
-                f"{rule}exactly that version.",
+                f"{needs} exactly that version.",
                 found=found,
                 remedy=f"{remedy}; or pip install '{trt.module.__name__}=={record.version}'",
             )
@@ -184,7 +176,7 @@ def check_package(engine: str | os.PathLike[str], record: EngineInfo, trt: Tenso
     built, here = version_tuple(record.version), version_tuple(trt.version)
     if here < built or here[0] > built[0] + 1:
         raise ArtifactError(
-            f"{rule}that version or a later one, at most one major version later.", found=found, remedy=remedy
+            f"{needs} that version or a later one, at most one major version later.", found=found, remedy=remedy
         )
 
 
@@ -199,7 +191,7 @@ def check_device(engine: str | os.PathLike[str], record: EngineInfo, gpu: Gpu) -
     remedy = f"rebuild it here: {record.rebuild(engine)}"
     here = current_platform()
     if record.flavor == "tensorrt" and record.platform != here:
-        raise ArtifactError(f"This engine was built for {record.platform}.", found=here, remedy=remedy)
+        raise ArtifactError(f"This engine was built for {record.platform}, not for {here}.", remedy=remedy)
     if record.hardware_compatible and gpu.compute_capability >= (8, 0):
         return
     if gpu.target not in record.targets:

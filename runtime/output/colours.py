@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from cast_sdk.hierarchy import Hierarchy
 
-_FIRST_HUE = 0.70  # radians
+_START_HUE = 0.70  # radians
 _CHROMA = 0.135
 _KEEP = 0.78  # part of its parent's hue range that the children share: the rest keeps families apart
 
@@ -23,7 +23,7 @@ def hierarchy_colours(hierarchy: Hierarchy) -> list[npt.NDArray[np.uint8]]:
     count = hierarchy.num_segments(levels)
     rank = np.empty(count, np.int64)
     rank[np.argsort(_directions(hierarchy, levels), kind="stable")] = np.arange(count)
-    centre = _FIRST_HUE + rank * (2 * np.pi / count)
+    centre = _START_HUE + rank * (2 * np.pi / count)
     width = np.full(count, 2 * np.pi / count)
     light = np.where(rank % 2 == 0, 0.70, 0.78) if count > 1 else np.full(1, 0.74)
     colours = [oklch_to_bgr(light, _CHROMA, centre)]

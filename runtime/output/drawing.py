@@ -46,7 +46,7 @@ def draw(
         InputError: for an unknown level, or when the result has no frame.
     """
     if result.frame is None:
-        raise InputError("Drawing needs the frame.", found="frame=None", remedy="set result.frame again")
+        raise InputError("The result has no frame to draw on.", found="frame=None", remedy="set result.frame again")
     if isinstance(level, (int, np.integer)) or level == "semantic":
         return _tile(result, level, result.frame, alpha, boundaries, caption)
     frame = _limit(result.frame, _TILE)
@@ -133,9 +133,8 @@ def encode(image: Image, suffix: str) -> bytes:
         done = False
     if not done:
         raise InputError(
-            "A picture is saved as .png, .jpg, .webp or another format that OpenCV writes.",
-            found=f"the suffix {suffix!r}",
-            remedy="name the file with such a suffix, or .json for the data",
+            f"OpenCV cannot write a picture with the suffix {suffix!r}.",
+            remedy="name the file .png, .jpg or .webp, or .json for the data",
         )
     return bytes(data)
 
@@ -153,7 +152,9 @@ def _tile(
     if layer == "semantic":
         classes = result.semantic
         if classes is None:
-            raise InputError("A class map needs a dense head.", found=f"{result.spec.name}, which has none")
+            raise InputError(
+                f"{result.spec.name} has no dense head, so there is no class map to draw.", remedy="choose a level"
+            )
         colours = (
             np.array(result.spec.palette, np.uint8)[:, ::-1]
             if result.spec.palette

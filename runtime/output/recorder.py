@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cast_sdk.runtime.result import Segmentation
 
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
-_LONGEST_GAP = 10.0  # seconds that a live recording repeats a frame for, when its camera is away
+_MAX_GAP = 10.0  # seconds that a live recording repeats a frame for, when its camera is away
 
 
 class Recorder:
@@ -63,7 +63,9 @@ class Recorder:
     ) -> None:
         self.path = Path(path)
         if self.path.suffix.lower() not in CODECS:
-            raise InputError(f"A recording ends in {', '.join(CODECS)}.", found=str(path), remedy="--record out.mp4")
+            raise InputError(
+                f"The recording {path} does not end in {', '.join(CODECS)}.", remedy="for example --record out.mp4"
+            )
         self.records = self.path.with_suffix(".jsonl")
         self.rate, self.live, self.level, self.source, self.draw = rate, live, level, source, draw
         self.partial = partial
@@ -95,7 +97,7 @@ class Recorder:
         picture = letterboxed(picture, self._size)
         if self.live:
             due = round((now - self._started) * self.rate)
-            if self._previous is not None and due - self._shown < _LONGEST_GAP * self.rate:
+            if self._previous is not None and due - self._shown < _MAX_GAP * self.rate:
                 for _ in range(due - self._shown):
                     self._show(self._previous)
             if due >= self._shown or self._previous is None:
@@ -128,7 +130,7 @@ class Recorder:
         codec = cv2.VideoWriter_fourcc(*CODECS[self.path.suffix.lower()])
         self._writer = cv2.VideoWriter(str(self._film), codec, self.rate, self._size[::-1])
         if not self._writer.isOpened():
-            raise InputError("OpenCV must be able to write the video.", found=str(self.path), remedy="record to .avi")
+            raise InputError(f"OpenCV cannot write the video {self.path}.", remedy="record to .avi")
         header = {"schema_version": SCHEMA_VERSION, "model": result.spec.name, "source": self.source}
         self._line({**header, "rate": self.rate, "level": self.level})
 
@@ -194,7 +196,9 @@ def level_maps(record: dict[str, Any]) -> list[npt.NDArray[np.int32]]:
     height, width = levels["map"]
     flat = np.repeat(np.asarray(levels["labels"], np.int32), np.asarray(levels["lengths"], np.int64))
     if flat.size != height * width:
-        raise InputError("The runs of a record fill its map.", found=f"{flat.size} pixels for {height} x {width}")
+        raise InputError(
+            "The runs of the record do not fill its map.", found=f"{flat.size} pixels for {height} x {width}"
+        )
     place = levels["geometry"]
     geometry = Geometry(tuple(record["size"]), tuple(place["resized"]), (height, width), place["top"], place["left"])
     maps = [flat.reshape(height, width)]
@@ -208,7 +212,7 @@ def read_records(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Iterator
     lines = _lines(Path(path))
     header = next(lines, None)
     if header is None or "schema_version" not in header:
-        raise InputError("A recording begins with its description.", found=f"none in {os.fspath(path)}")
+        raise InputError(f"{os.fspath(path)} does not begin with the description of a recording.")
     return header, lines
 
 

@@ -46,7 +46,7 @@ def decode(mask: dict[str, Any]) -> npt.NDArray[np.bool_]:
     counts = np.asarray(mask["counts"], np.int64)
     if counts.ndim != 1 or (counts < 0).any() or int(counts.sum()) != height * width:
         raise InputError(
-            "The counts of a run-length mask add up to height x width.",
+            "The counts of the run-length mask do not add up to height x width.",
             found=f"{int(counts.sum())} for {height} x {width}",
         )
     values = np.arange(len(counts)) % 2 == 1

@@ -20,7 +20,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 HEADER_SECONDS = 10.0  # to send a complete request head
 REQUEST_SECONDS = 60.0  # for a whole request and its answer; websockets have their own limits
-MOST_CONNECTIONS = 256
+MAX_CONNECTIONS = 256
 
 _ASK = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Token needed</title><style>body{font:16px/1.5 system-ui;background:#0b0f14;color:#dbe4ee;display:grid;
@@ -113,7 +113,7 @@ class ImpatientProtocol(H11Protocol):
         super().connection_made(transport)
         self._since = self.loop.time()
         self._check = self.loop.call_later(HEADER_SECONDS, self._look)
-        if len(self.connections) > MOST_CONNECTIONS:
+        if len(self.connections) > MAX_CONNECTIONS:
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

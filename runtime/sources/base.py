@@ -55,14 +55,14 @@ class SourceOptions:
 
     def __post_init__(self) -> None:
         if self.flip not in FLIPS:
-            raise InputError(f"A flip is one of {', '.join(FLIPS)}.", found=repr(self.flip))
+            raise InputError(f"There is no flip {self.flip!r}.", remedy=f"choose one of {', '.join(FLIPS)}")
         for name, value, most in (
             ("width", self.width, 16384),
             ("height", self.height, 16384),
             ("rate", self.rate, 1000),
         ):
             if value is not None and not 0 < value <= most:
-                raise InputError(f"The {name} of a source lies between 1 and {most}.", found=str(value))
+                raise InputError(f"A {name} of {value} is out of range.", remedy=f"choose more than 0, at most {most}")
 
 
 class Source:
@@ -87,7 +87,7 @@ class Source:
             yield from self.frames()
         finally:
             if self.status.state != "ended":
-                self.tell(Status("ended"))
+                self.set_status(Status("ended"))
 
     def frames(self) -> Iterator[Frame]:
         """The frames themselves; one implementation per kind of source."""
@@ -97,7 +97,7 @@ class Source:
         """End the iteration soon. Safe from any thread."""
         self._stopping.set()
 
-    def tell(self, status: Status) -> None:
+    def set_status(self, status: Status) -> None:
         """Set the status and report it."""
         self.status = status
         if self.on_status is not None:

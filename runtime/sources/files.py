@@ -17,7 +17,7 @@ class ImageSource(Source):
         self.paths = paths
 
     def frames(self) -> Iterator[Frame]:
-        self.tell(Status("live"))
+        self.set_status(Status("live"))
         changes = self.options.width or self.options.height or self.options.flip != "none"
         yield from self.paced(self._decoded(path) if changes else path for path in self._turns())
 
@@ -37,13 +37,12 @@ class IterableSource(Source):
     def __init__(self, frames: Iterable[Frame], options: SourceOptions) -> None:
         if options.loop or options.width or options.height or options.flip != "none":
             raise InputError(
-                "Size, flip and loop belong to sources that are named by a URI.",
-                found="an iterable of frames",
+                "An iterable of frames takes no size, flip or loop: these belong to sources that a URI names.",
                 remedy="change the frames where they are made (cv2.resize, cv2.flip, itertools.cycle)",
             )
         super().__init__(type(frames).__name__, options, live=False)
         self._frames = frames
 
     def frames(self) -> Iterator[Frame]:
-        self.tell(Status("live"))
+        self.set_status(Status("live"))
         yield from self.paced(self._frames)

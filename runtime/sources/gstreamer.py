@@ -14,7 +14,6 @@ from cast_sdk.runtime.sources.base import SourceOptions
 from cast_sdk.runtime.sources.opencv import OPEN_TIMEOUT, READ_TIMEOUT, Capture, LiveSource
 
 _SINK = "appsink name=cast_sink max-buffers=1 drop=true sync=false"
-_NEEDS = "Cameras at csi:// and gst:// need GStreamer."
 
 
 class GStreamerSource(LiveSource):
@@ -29,7 +28,7 @@ class GStreamerSource(LiveSource):
         scheme, _, rest = uri.partition("://")
         if scheme.lower() == "csi":
             if not rest.isdecimal():
-                raise InputError("A CSI camera is csi:// and its number.", found=uri, remedy="csi://0")
+                raise InputError(f"{uri} does not name a CSI camera by its number.", remedy="for example csi://0")
             self.pipeline = csi_pipeline(int(rest), options.width or 1280, options.height or 720, options.rate or 30)
         else:
             self.pipeline = f"{rest} ! videoconvert ! video/x-raw,format=BGR"
@@ -44,11 +43,7 @@ class GStreamerSource(LiveSource):
         cv2 = import_cv2()
         capture = cv2.VideoCapture(f"{self.pipeline} ! {_SINK}", cv2.CAP_GSTREAMER)
         if not capture.isOpened():
-            raise InputError(
-                "The pipeline must start.",
-                found=f"OpenCV could not start {self.pipeline}",
-                remedy=_remedy(self.pipeline),
-            )
+            raise InputError(f"OpenCV cannot start the pipeline {self.pipeline}.", remedy=_remedy(self.pipeline))
         return capture
 
 
@@ -81,8 +76,7 @@ def check_elements(pipeline: str) -> None:
             continue
         if gst.ElementFactory.find(name) is None:
             raise MissingDependencyError(
-                f"This pipeline needs the GStreamer element {name}.",
-                found="GStreamer without it",
+                f"The GStreamer element {name} of this pipeline is not installed.",
                 remedy="on a Jetson: sudo apt install nvidia-l4t-gstreamer; elsewhere use v4l2:// or test://"
                 if name.startswith("nv")
                 else f"install the package that holds it (gst-inspect-1.0 {name}), often gstreamer1.0-plugins-good",
@@ -98,7 +92,7 @@ class AppSink:
             self._pipeline = gst.parse_launch(f"{pipeline} ! {_SINK}")
         except Exception as error:
             raise InputError(
-                "The pipeline must be valid.", found=str(error), remedy="try it with gst-launch-1.0"
+                "GStreamer cannot read the pipeline.", found=str(error), remedy="try it with gst-launch-1.0"
             ) from error
         self._sink = self._pipeline.get_by_name("cast_sink")
         self._pipeline.set_state(gst.State.PLAYING)
@@ -106,7 +100,7 @@ class AppSink:
         if change in (gst.StateChangeReturn.FAILURE, gst.StateChangeReturn.ASYNC):
             reason = self._reason()
             self.release()
-            raise InputError("The pipeline must start.", found=reason, remedy=_remedy(pipeline))
+            raise InputError("The pipeline did not start.", found=reason, remedy=_remedy(pipeline))
 
     def read(self) -> tuple[bool, Any]:
         """One frame: uint8 [h, w, 3] BGR."""
@@ -152,7 +146,7 @@ def _gst() -> Any:
         from gi.repository import Gst, GstApp  # noqa: F401  (GstApp: signals of appsink)
     except (ImportError, ValueError) as error:
         raise MissingDependencyError(
-            _NEEDS,
+            "GStreamer, which cameras at csi:// and gst:// need, is not there.",
             found=f"OpenCV {import_cv2().__version__} without GStreamer, and PyGObject does not load ({error})",
             remedy="sudo apt install python3-gi gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 "
             "gstreamer1.0-plugins-good, and make the environment with: python3 -m venv --system-site-packages "

@@ -16,9 +16,9 @@ from cast_sdk.runtime.preprocess import Frame, import_cv2
 from cast_sdk.runtime.sources.base import Source, SourceOptions, Status, adjusted, hide_password
 
 _log = logging.getLogger(__name__)
-FIRST_RETRY, LONGEST_RETRY = 0.5, 10.0  # seconds
+MIN_RETRY, MAX_RETRY = 0.5, 10.0  # seconds
 OPEN_TIMEOUT, READ_TIMEOUT = 5.0, 5.0  # seconds
-MOST_BAD_READS = 30  # one after the other, then the connection counts as lost
+MAX_BAD_READS = 30  # one after the other, then the connection counts as lost
 
 
 class Capture(Protocol):
@@ -54,18 +54,18 @@ class LiveSource(Source):
         attempt, ever = 0, False
         while not self.stopping:
             if attempt == 0:
-                self.tell(Status("opening"))
+                self.set_status(Status("opening"))
             try:
                 capture = self.open()
             except CastError as error:
                 if not (ever or self.wait):
                     raise
-                reason = error.found or error.rule
+                reason = error.problem
             else:
                 try:
                     for frame in self._read(capture):
                         if self.status.state != "live":
-                            self.tell(Status("live"))
+                            self.set_status(Status("live"))
                         attempt, ever = 0, True
                         yield frame
                 finally:
@@ -73,10 +73,10 @@ class LiveSource(Source):
                 reason = "no more frames from the source"
             if self.stopping:
                 return
-            pause = min(LONGEST_RETRY, FIRST_RETRY * 2**attempt)
+            pause = min(MAX_RETRY, MIN_RETRY * 2**attempt)
             attempt += 1
             _log.warning("%s: %s; attempt %d in %.1f s", self.uri, reason, attempt, pause)
-            self.tell(Status("lost", reason, attempt, pause))
+            self.set_status(Status("lost", reason, attempt, pause))
             self.pause(pause)
 
     def _read(self, capture: Capture) -> Iterator[Frame]:
@@ -88,7 +88,7 @@ class LiveSource(Source):
                 # A failed read that took long is a timeout; a quick one may be one damaged frame.
                 bad += 1
                 self.skipped += 1
-                if bad >= MOST_BAD_READS or time.monotonic() - started > READ_TIMEOUT * 0.9:
+                if bad >= MAX_BAD_READS or time.monotonic() - started > READ_TIMEOUT * 0.9:
                     self.skipped -= bad
                     return
                 self.pause(0.01)
@@ -110,7 +110,7 @@ class CameraSource(LiveSource):
         super().__init__(f"v4l2://{device}", options, wait=wait)
         if pixel_format is not None and len(pixel_format) != 4:
             raise InputError(
-                "A pixel format has four letters.", found=pixel_format, remedy="MJPG or YUYV, for instance"
+                f"The pixel format {pixel_format!r} does not have four letters.", remedy="MJPG or YUYV, for instance"
             )
         self.device, self.pixel_format = device, pixel_format
         if not wait:
@@ -125,11 +125,8 @@ class CameraSource(LiveSource):
             capture = cv2.VideoCapture(int(self.device.removeprefix("/dev/video")))
         if not capture.isOpened():
             raise InputError(
-                "The camera must open.",
-                found=f"{self.device} is there but does not answer",
-                remedy="close other programs that use it (fuser -v "
-                + self.device
-                + ") and check: v4l2-ctl --list-devices",
+                f"The camera {self.device} is there but does not answer.",
+                remedy=f"close other programs that use it (fuser -v {self.device}) and check: v4l2-ctl --list-devices",
             )
         if self.pixel_format:
             capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter_fourcc(*self.pixel_format))
@@ -146,16 +143,15 @@ class CameraSource(LiveSource):
         if not device.exists():
             others = ", ".join(sorted(str(p) for p in Path("/dev").glob("video*"))) or "no /dev/video* at all"
             raise InputError(
-                "The camera must be plugged in.",
-                found=f"no device {device}; there is {others}",
+                f"There is no camera {device}.",
+                found=f"there is {others}",
                 remedy="plug it in, name another one, or try without a camera: test://",
             )
         try:
             device.open("rb", buffering=0).close()
         except PermissionError as error:
             raise InputError(
-                "The camera must be readable.",
-                found=f"no permission for {device}",
+                f"There is no permission to read the camera {device}.",
                 remedy="sudo usermod -aG video $USER, then log in again",
             ) from error
         except OSError:
@@ -182,8 +178,7 @@ class NetworkSource(LiveSource):
         capture = cv2.VideoCapture(self._address, cv2.CAP_FFMPEG, limits)
         if not capture.isOpened():
             raise InputError(
-                "The stream must answer.",
-                found=f"no video from {self.uri} within {OPEN_TIMEOUT:g} s",
+                f"There is no video from {self.uri} within {OPEN_TIMEOUT:g} s.",
                 remedy="check address, user, password and network, for instance with: ffplay " + self.uri,
             )
         return capture
@@ -202,7 +197,7 @@ class FileSource(Source):
             self.rate = rate if 0 < rate < 1000 else 30.0  # frames per second that the file states
 
     def frames(self) -> Iterator[Frame]:
-        self.tell(Status("live"))
+        self.set_status(Status("live"))
         yield from self.paced(self._turns())
 
     def _turns(self) -> Iterator[Frame]:
@@ -220,7 +215,7 @@ class FileSource(Source):
                     yield adjusted(frame, self.options, resize=True)
             if read == 0 and not self.stopping:
                 raise InputError(
-                    "A video holds frames.", found=f"none that decode in {self.path}", remedy="convert or copy it again"
+                    f"The video {self.path} holds no frame that decodes.", remedy="convert or copy it again"
                 )
             if not self.stopping and read < 0.9 * self.count:
                 _log.warning(
@@ -239,12 +234,11 @@ class _Opened:
     def __enter__(self) -> Any:
         cv2 = import_cv2()
         if Path(self.path).stat().st_size == 0:
-            raise InputError("A video file has content.", found=f"{self.path} is empty", remedy="copy the file again")
+            raise InputError(f"The video {self.path} is empty.", remedy="copy the file again")
         self.capture = cv2.VideoCapture(self.path)
         if not self.capture.isOpened():
             raise InputError(
-                "OpenCV must be able to read the video.",
-                found=f"{hide_password(self.path)} is no video that this OpenCV decodes",
+                f"OpenCV cannot decode the video {hide_password(self.path)}.",
                 remedy="convert it: ffmpeg -i FILE -c:v libx264 -pix_fmt yuv420p out.mp4",
             )
         return self.capture

@@ -58,9 +58,8 @@ def open_source(
     if not isinstance(source, (str, os.PathLike)):
         if not isinstance(source, Iterable) or isinstance(source, np.ndarray):
             raise InputError(
-                "A source is a URI, a path, a camera number or an iterable of frames.",
-                found=type(source).__name__,
-                remedy="for a single frame use segment(frame)",
+                f"The source is of the type {type(source).__name__}.",
+                remedy="give a URI, a path, a camera number or an iterable of frames; a single frame: segment(frame)",
             )
         return IterableSource(source, options)
     uri = os.fspath(source)
@@ -86,9 +85,8 @@ def open_source(
 
         return NetworkSource(uri, options, wait=wait)
     raise InputError(
-        "A source URI starts with v4l2, csi, gst, rtsp, rtmp, udp, http, https, file or test.",
-        found=f"{scheme}://",
-        remedy="see cast-camera --help",
+        f"There is no kind of source {scheme}://.",
+        remedy="use v4l2, csi, gst, rtsp, rtmp, udp, http, https, file or test; see cast-camera --help",
     )
 
 
@@ -96,11 +94,7 @@ def _path(uri: str, path: str, options: SourceOptions) -> Source:
     if Path(path).is_dir():
         paths = sorted(str(p) for p in Path(path).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not paths:
-            raise InputError(
-                "A folder of frames holds image files.",
-                found=f"none in {path}",
-                remedy="name a video or another folder",
-            )
+            raise InputError(f"The folder {path} holds no image files.", remedy="name a video or another folder")
         return ImageSource(uri, options, paths)
     if Path(path).exists():
         if Path(path).suffix.lower() in IMAGE_SUFFIXES:
@@ -111,13 +105,10 @@ def _path(uri: str, path: str, options: SourceOptions) -> Source:
     if glob.has_magic(path):
         paths = sorted(p for p in glob.iglob(path, recursive=True) if Path(p).suffix.lower() in IMAGE_SUFFIXES)  # noqa: PTH207
         if not paths:
-            raise InputError(
-                "A pattern must match image files.", found=f"none match {path}", remedy="check it with: ls " + path
-            )
+            raise InputError(f"No image files match {path}.", remedy="check it with: ls " + path)
         return ImageSource(uri, options, paths)
     raise InputError(
-        "A source must exist.",
-        found=f"no file, folder or camera {path}",
+        f"There is no file, folder or camera {path}.",
         remedy="check the path; cameras are 0, v4l2:///dev/video0, csi://0 or rtsp://...",
     )
 
@@ -144,7 +135,7 @@ def _scene(uri: str, query: str, options: SourceOptions) -> Source:
             seed=int(values.get("seed", 0)),
         )
     except ValueError as error:
-        raise InputError("The parameters of test:// are numbers.", found=f"{uri}: {error}") from error
+        raise InputError(f"A parameter of {uri} is not a number.", found=str(error)) from error
 
 
 def _query(uri: str, query: str, known: set[str]) -> dict[str, str]:
@@ -152,6 +143,6 @@ def _query(uri: str, query: str, known: set[str]) -> dict[str, str]:
     unknown = sorted(set(values) - known)
     if unknown:
         raise InputError(
-            f"The parameters of this URI are {', '.join(sorted(known))}.", found=f"{', '.join(unknown)} in {uri}"
+            f"{uri} has unknown parameters: {', '.join(unknown)}.", remedy=f"it takes {', '.join(sorted(known))}"
         )
     return values

@@ -45,18 +45,20 @@ class SceneSource(Source):
         seed: int = 0,
     ) -> None:
         if not (16 <= width <= 4096 and 16 <= height <= 4096):
-            raise InputError("A test scene is 16 to 4096 pixels wide and high.", found=f"{width} x {height}")
+            raise InputError(
+                f"A test scene cannot have {width} x {height} pixels.", remedy="choose sides of 16 to 4096"
+            )
         if not (0 <= rate <= 1000 and count >= 0 and 0 <= light <= 4):
             raise InputError(
-                "A test scene takes rate 0..1000, count from 0 and light 0..4.",
-                found=f"rate {rate:g}, count {count}, light {light:g}",
+                f"A test scene cannot have rate {rate:g}, count {count} and light {light:g}.",
+                remedy="choose a rate of 0..1000, a count from 0 and a light of 0..4",
             )
         super().__init__(uri, options, live=rate > 0)
         self.rate, self.count, self.light = rate, count, light
         self._scene = Scene(width, height, seed)
 
     def frames(self) -> Iterator[Frame]:
-        self.tell(Status("live"))
+        self.set_status(Status("live"))
         started = time.monotonic()
         index = 0
         while not self.stopping and (self.count == 0 or index < self.count):

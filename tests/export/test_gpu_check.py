@@ -77,4 +77,4 @@ def test_without_a_gpu_it_says_so(gpu_check):
     done = subprocess.run(
         [sys.executable, SCRIPT, "--models", "cast_tiny"], capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 1 and done.stderr.startswith("error: This needs an NVIDIA GPU"), done.stderr
+    assert done.returncode == 1 and done.stderr.startswith("error: There is no usable NVIDIA GPU"), done.stderr

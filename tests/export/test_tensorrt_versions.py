@@ -127,32 +127,18 @@ def test_nothing_installed(graph, tmp_path, monkeypatch):
     with pytest.raises(MissingDependencyError, match="neither tensorrt nor tensorrt_rtx") as caught:
         build_engine(graph(), tmp_path / "g.engine")
     assert "cast-sdk[trt]" in caught.value.remedy and "cast-sdk[trt-rtx]" in caught.value.remedy
-    with pytest.raises(MissingDependencyError, match="needs the package tensorrt_rtx"):
+    with pytest.raises(MissingDependencyError, match="package tensorrt_rtx cannot be imported"):
         build_engine(graph(), tmp_path / "g.engine", flavor="rtx")
 
 
-@pytest.mark.parametrize(
-    "version, message",
-    [
-        ("8.6.1", "10.3 or newer is needed"),
-        ("10.2.0.post1", "10.3 or newer"),
-        ("10.0.1", "10.3 or newer"),
-    ],
-)
-def test_versions_that_are_too_old(graph, tmp_path, monkeypatch, version, message):
+@pytest.mark.parametrize("version", ["8.6.1", "10.2.0.post1", "10.0.1"])
+def test_versions_that_are_too_old(graph, tmp_path, monkeypatch, version):
     install(monkeypatch, "tensorrt 10.3")
     sys.modules["tensorrt"].__version__ = version
-    with pytest.raises(MissingDependencyError, match=f"{message}.*\n  Found: tensorrt {version}"):
+    with pytest.raises(MissingDependencyError, match=f"tensorrt {version} is too old: 10.3 is the first"):
         build_engine(graph(), tmp_path / "g.engine")
     monkeypatch.setattr(tensorrt_api, "is_jetson", lambda: True)
     with pytest.raises(MissingDependencyError, match=r"JetPack 6.1 or newer has it"):
-        load_tensorrt("tensorrt")
-
-
-def test_a_version_with_known_wrong_results_is_refused(monkeypatch):
-    install(monkeypatch, "tensorrt 10.13")
-    monkeypatch.setitem(tensorrt_api.KNOWN_BAD, "10.13.3", "engines of something are wrong")
-    with pytest.raises(MissingDependencyError, match=r"10.13.3 must not be used: engines of something are wrong"):
         load_tensorrt("tensorrt")
 
 
@@ -162,13 +148,15 @@ def test_a_jetson_takes_half_of_the_free_memory_and_no_hardware_compatibility(gr
     monkeypatch.setattr(engine_build, "_available_mb", lambda: 6000)
     assert build_engine(graph(), tmp_path / "g.engine", progress=False).targets == ("sm87",)
     assert LAST_CONFIG["tensorrt"]._pools == {sys.modules["tensorrt"].MemoryPoolType.WORKSPACE: 3000 << 20}
-    with pytest.raises(ExportError, match="do not exist on Jetson"):
+    with pytest.raises(ExportError, match="is a Jetson"):
         build_engine(graph(), tmp_path / "g.engine", hardware_compatible=True)
 
 
 def test_a_card_that_rtx_does_not_support(graph, tmp_path, monkeypatch):
     install(monkeypatch, "rtx 1.7", cudart=FakeCudart("NVIDIA H100 80GB HBM3", (9, 0)))
-    with pytest.raises(InputError, match=r"builds for sm75.*\n  Found: NVIDIA H100 80GB HBM3 \(sm90\)"):
+    with pytest.raises(
+        InputError, match=r"cannot build for NVIDIA H100 80GB HBM3 \(sm90\).\n  Found: it builds for sm75"
+    ):
         build_engine(graph(), tmp_path / "g.engine")
 
 
@@ -179,7 +167,7 @@ def test_the_timing_cache_is_read_extended_and_refused_when_foreign(graph, tmp_p
         build_engine(graph(), tmp_path / "g.engine", timing_cache=cache, progress=False)
         assert cache.read_bytes() == expected
     behaviour.accepts_timing_cache = False
-    with pytest.raises(ExportError, match="belongs to one GPU and one version") as caught:
+    with pytest.raises(ExportError, match="belongs to another GPU or version") as caught:
         build_engine(graph(), tmp_path / "g.engine", timing_cache=cache, progress=False)
     assert f"delete {cache}" in caught.value.remedy
 
@@ -198,7 +186,7 @@ def test_a_failed_build_says_what_tensorrt_logged_and_leaves_the_old_engine(grap
 def test_int8_needs_a_version_that_has_int8_convolutions(graph, tmp_path, monkeypatch):
     _, behaviour = install(monkeypatch, "rtx 1.4")
     behaviour.builds = False  # as the real 1.4, 1.5 and 1.6 do on quantised convolutions
-    with pytest.raises(ExportError, match=r"RTX 1.4.0.76 must be able to build") as caught:
+    with pytest.raises(ExportError, match=r"RTX 1.4.0.76 cannot build") as caught:
         build_engine(graph("int8"), tmp_path / "g.engine", progress=False)
     assert caught.value.remedy.startswith("pip install -U 'tensorrt_rtx>=1.7'")
 

@@ -42,7 +42,7 @@ def test_the_contract(tiny_onnx, backend):
     assert not np.allclose(kept, other["embedding"])  # outputs move with the input
     model.close()
     model.close()
-    with pytest.raises(InputError, match="closed backend"):
+    with pytest.raises(InputError, match="backend is closed"):
         model.run(*batch())
 
 
@@ -56,9 +56,9 @@ def test_both_backends_agree(tiny_onnx):
 @pytest.mark.parametrize(
     "change, words",
     [
-        (lambda i, s: (i.astype(np.float32), s), r"'image' is uint8 of shape \[1, 96, 96, 3\]"),
-        (lambda i, s: (i[:, :90], s), r"found: uint8 of shape \[1, 90, 96, 3\]"),
-        (lambda i, s: (i, s.astype(np.int64)), r"'superpixels' is int32"),
+        (lambda i, s: (i.astype(np.float32), s), r"'image' is float32 .*not uint8 of shape \[1, 96, 96, 3\]"),
+        (lambda i, s: (i[:, :90], s), r"is uint8 of shape \[1, 90, 96, 3\]"),
+        (lambda i, s: (i, s.astype(np.int64)), r"'superpixels' is int64 .*not int32"),
         (lambda i, s: (i.repeat(2, 0), s.repeat(2, 0)), r"\[2, 96, 96, 3\]"),
     ],
 )
@@ -85,9 +85,9 @@ def test_files_that_are_no_models(tiny_onnx, tmp_path, damage, backend):
     path.write_bytes({"empty": b"", "text": b"hello", "truncated": content[: len(content) // 2]}.get(damage, content))
     words = {
         "empty": "is empty",
-        "foreign": "without metadata 'cast_sdk'.*\n.*cast-export --ckpt",
+        "foreign": "no metadata 'cast_sdk'.*\n.*cast-export --ckpt",
         "foreign spec": "schema 99",
-    }.get(damage, "must be able to load the file")
+    }.get(damage, "cannot load .*bad.onnx")
     with pytest.raises(ArtifactError, match=words):
         open_backend(path, backend)
 
@@ -95,15 +95,15 @@ def test_files_that_are_no_models(tiny_onnx, tmp_path, damage, backend):
 @pytest.mark.parametrize(
     "name, options, kind, words",
     [
-        ("missing.onnx", {}, ArtifactError, "no file"),
-        (".", {}, ArtifactError, "the folder"),
+        ("missing.onnx", {}, ArtifactError, "There is no file"),
+        (".", {}, ArtifactError, "is a folder"),
         ("a.zip", {}, ArtifactError, r"ends in \.onnx, \.engine"),
         ("a.onnx", {"backend": "ncnn"}, InputError, "auto or one of onnxruntime, openvino"),
         ("a.onnx", {"backend": "torch"}, InputError, r"torch backend cannot read \.onnx"),
         ("a.pth", {"backend": "tensorrt"}, InputError, "cast-export --onnx"),
         ("a.onnx", {"device": "tpu"}, InputError, "auto, cpu, cuda"),
-        ("a.onnx", {"threads": 0}, InputError, "at least one thread"),
-        ("a.engine", {"device": "cpu"}, InputError, "NVIDIA GPU"),
+        ("a.onnx", {"threads": 0}, InputError, "with 0 threads"),
+        ("a.engine", {"device": "cpu"}, InputError, "cannot run on the CPU"),
     ],
 )
 def test_requests_that_cannot_be_met(tmp_path, name, options, kind, words):
@@ -132,7 +132,7 @@ def test_openvino_precisions(tiny_onnx):
     openvino = pytest.importorskip("openvino", reason="the optional OpenVINO package is not installed")
     with pytest.raises(InputError, match="f32, bf16"):
         open_backend(tiny_onnx, "openvino", precision="f8")
-    with pytest.raises(InputError, match="runs on the CPU"):
+    with pytest.raises(InputError, match="cannot run on CUDA"):
         open_backend(tiny_onnx, "openvino", "cuda")
     able = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     try:

@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from cast_sdk.runtime.pipeline import Pipeline, Stage, StreamError
+from cast_sdk.errors import StreamError
+from cast_sdk.runtime.pipeline import Pipeline, Stage
 
 
 def threads() -> list[str]:
@@ -222,7 +223,7 @@ def test_the_watchdog_names_the_stalled_stage():
         range(3), [Stage("a", lambda v: v), Stage("gpu", lambda v: release.wait(30))], stall_timeout=0.1
     )
     threading.Timer(0.6, release.set).start()
-    with pytest.raises(StreamError, match="stage 'gpu' is working on frame 0"):
+    with pytest.raises(StreamError, match="Stage 'gpu' has been working on frame 0"):
         next(pipeline)
 
 

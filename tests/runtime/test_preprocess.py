@@ -79,18 +79,18 @@ class Unknown:
 @pytest.mark.parametrize(
     "frame, words",
     [
-        (None, "Found: NoneType"),
+        (None, "of the type NoneType"),
         (Unknown(), "an array, a path or a PIL image"),
         (np.zeros((8, 12, 2), np.uint8), r"shape \(8, 12, 2\)"),
         (np.zeros((3, 8, 12), np.uint8), r"channels come last: frame.transpose\(1, 2, 0\)"),
         (np.zeros((1, 8, 12, 3), np.uint8), "segment_batch"),
-        (np.zeros((0, 12, 3), np.uint8), "did the read succeed"),
+        (np.zeros((0, 12, 3), np.uint8), r"The frame is empty \(0 x 12\)\.\n.*did the read succeed"),
         (np.zeros((8, 12, 3), np.float32), r"\(frame \* 255\).round"),
         (np.full((8, 12, 3), np.nan), "288 values that are NaN or infinite"),
         (np.zeros((8, 12, 3), np.uint16), "frame >> 8"),
         (np.zeros((8, 12), bool), r"\* 255"),
         (np.zeros((8, 12, 3), np.int64), "clip"),
-        (Image.new("F", (3, 3)), "mode 'F'"),
+        (Image.new("F", (3, 3)), "the mode 'F'"),
     ],
 )
 def test_what_is_not_a_frame(frame, words):
@@ -114,9 +114,9 @@ def test_files_that_are_not_images(tmp_path, content, words):
 
 
 def test_paths_that_lead_nowhere(tmp_path):
-    with pytest.raises(InputError, match="no file"):
+    with pytest.raises(InputError, match="There is no image"):
         read_image(str(tmp_path / "missing.png"))
-    with pytest.raises(InputError, match="An image is a file"):
+    with pytest.raises(InputError, match="is a folder"):
         read_image(str(tmp_path))
 
 

@@ -131,7 +131,7 @@ def test_requests_a_result_cannot_meet(seg, call, words):
 def test_superpixels_of_other_settings(rt, photo):
     prepared = rt.add_superpixels(rt.prepare(photo))
     prepared.superpixels[0, 0] = 64
-    with pytest.raises(InputError, match=r"0\.\.63"):
+    with pytest.raises(InputError, match=r"takes 0\.\.63"):
         rt.finish(prepared, rt.infer([prepared])[0])
 
 
@@ -148,7 +148,7 @@ def test_models_without_superpixels(tmp_path, photo, tiny_spec, build_onnx):
     result = Runtime(build_onnx(tmp_path / "vit.onnx", spec=spec), device="cpu").segment(photo)
     assert result.num_levels == 0 and result.to_dict()["levels"] == [] and result.top(1)
     assert result.plot().shape == photo.shape
-    with pytest.raises(InputError, match="which has none"):
+    with pytest.raises(InputError, match="no superpixels"):
         result.labels(0)
 
 
@@ -159,8 +159,8 @@ def test_saving(seg, tmp_path):
     for path, kind, words in (
         (tmp_path / "a.mp3", InputError, r"the suffix '\.mp3'"),
         (tmp_path / "a", InputError, "the suffix ''"),
-        (tmp_path / "none" / "a.png", ExportError, "output folder must exist"),
-        (tmp_path / "a.json" / "a.png", ExportError, "exist and be writable"),
+        (tmp_path / "none" / "a.png", ExportError, "No file can be written in the folder"),
+        (tmp_path / "a.json" / "a.png", ExportError, "No file can be written in the folder"),
     ):
         with pytest.raises(kind, match=words):
             seg.save(path)
@@ -171,7 +171,7 @@ def test_a_closed_runtime(tiny_onnx, photo):
     runtime = Runtime(tiny_onnx)
     runtime.close()
     runtime.close()
-    with pytest.raises(InputError, match="closed Runtime"):
+    with pytest.raises(InputError, match="Runtime is closed"):
         runtime.segment(photo)
 
 

@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 from standin import StandIn
 
-from cast_sdk.errors import InputError
-from cast_sdk.runtime.pipeline import StreamError
+from cast_sdk.errors import InputError, StreamError
 from cast_sdk.runtime.sources.base import Status
 from cast_sdk.runtime.sources.opening import open_source
 
@@ -101,7 +100,7 @@ def test_a_source_that_ends_at_once(rt):
 
 
 def test_a_source_that_cannot_be_opened_fails_at_the_call(rt):
-    with pytest.raises(InputError, match="no device"):
+    with pytest.raises(InputError, match="no camera /dev/video97"):
         rt.stream("v4l2:///dev/video97")
 
 
@@ -152,7 +151,7 @@ def test_a_stalled_network_is_reported(rt):
     release = threading.Event()
     rt.backend.run = lambda image, superpixels: release.wait(30)
     threading.Timer(0.5, release.set).start()
-    with pytest.raises(StreamError, match="stage 'model' is working on frame 0"):
+    with pytest.raises(StreamError, match="Stage 'model' has been working on frame 0"):
         list(rt.stream([colour(1)], stall_timeout=0.1))
 
 

@@ -383,7 +383,7 @@ def bomb(width: int, height: int) -> bytes:
         (bomb(2**31 - 1, 2**31 - 1), 413),
         (bomb(0, 10), 415),
         (bomb(3000, 3000), 415),
-        (b"\xff\xd8" + b"\0" * (photos.MOST_BYTES + 1), 413),
+        (b"\xff\xd8" + b"\0" * (photos.MAX_BYTES + 1), 413),
     ],
     ids=["empty", "text", "cut", "garbled", "gif", "eps", "bomb", "huge", "flat", "short", "long"],
 )
@@ -391,7 +391,7 @@ def test_bad_photographs(camera, data, status):
     try:
         code, body, _ = camera.request("POST", "/api/segment", data)
     except ConnectionError:
-        assert len(data) > photos.MOST_BYTES  # refused while it was still being sent
+        assert len(data) > photos.MAX_BYTES  # refused while it was still being sent
         return
     assert code == status and "error" in json.loads(body)
 
@@ -438,7 +438,7 @@ def test_malformed_requests(camera, data):
 
 def test_chunked_uploads_are_limited_too(camera):
     def parts():
-        for _ in range(photos.MOST_BYTES // 2**20 + 2):
+        for _ in range(photos.MAX_BYTES // 2**20 + 2):
             yield b"\xff" * 2**20
 
     try:
@@ -478,9 +478,7 @@ def test_slow_bodies_are_closed(camera, monkeypatch):
 
 
 def test_a_crowd_of_silent_connections(camera):
-    lines = [
-        socket.create_connection(("127.0.0.1", camera.port), timeout=5) for _ in range(guard.MOST_CONNECTIONS + 20)
-    ]
+    lines = [socket.create_connection(("127.0.0.1", camera.port), timeout=5) for _ in range(guard.MAX_CONNECTIONS + 20)]
     try:
         assert camera.runs()
     finally:
@@ -507,12 +505,12 @@ def test_too_many_photographs_at_once(camera, monkeypatch):
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + 10
-    while len(codes) < 8 - server.MOST_WAITING_PHOTOS and time.monotonic() < deadline:
+    while len(codes) < 8 - server.MAX_WAITING_PHOTOS and time.monotonic() < deadline:
         time.sleep(0.01)
     gate.set()
     for thread in threads:
         thread.join()
-    assert sorted(codes) == [200] * server.MOST_WAITING_PHOTOS + [503] * (8 - server.MOST_WAITING_PHOTOS)
+    assert sorted(codes) == [200] * server.MAX_WAITING_PHOTOS + [503] * (8 - server.MAX_WAITING_PHOTOS)
 
 
 # the rest -------------------------------------------------------------------------------------------------------------

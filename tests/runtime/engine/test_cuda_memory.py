@@ -12,9 +12,9 @@ import subprocess
 import numpy as np
 import pytest
 
-from cast_sdk.errors import MissingDependencyError
+from cast_sdk.errors import CudaError, MissingDependencyError
 from cast_sdk.runtime.engine import cuda as cuda_memory
-from cast_sdk.runtime.engine.cuda import Buffer, Cuda, CudaError, CudartLibrary, Gpu, find_gpu, open_cuda
+from cast_sdk.runtime.engine.cuda import Buffer, Cuda, CudartLibrary, Gpu, find_gpu, open_cuda
 
 SOURCE = r"""
 #include <stdlib.h>
@@ -117,8 +117,8 @@ def test_events_and_graphs(cuda):
 
 
 def test_errors_carry_cudas_name_and_words(cuda):
-    rule = r"cudaMalloc must succeed.\n  Found: cudaErrorMemoryAllocation \(2\): out of memory"
-    with pytest.raises(CudaError, match=rule):
+    words = r"cudaMalloc failed.\n  Found: cudaErrorMemoryAllocation \(2\): out of memory"
+    with pytest.raises(CudaError, match=words):
         Buffer(cuda, (1 << 31,), "uint8")
     with pytest.raises(AttributeError):
         _ = cuda.api.cudaNoSuchCall
@@ -142,7 +142,7 @@ def test_the_first_interface_that_finds_a_gpu_is_taken(library, monkeypatch):
     assert open_cuda().device_count() == 2
     assert find_gpu().name == "Other"
     monkeypatch.setattr(cuda_memory, "cudart_candidates", lambda: iter([]))
-    with pytest.raises(MissingDependencyError, match=r"driver.\n  Found: cudaErrorInsufficientDriver \(35\)"):
+    with pytest.raises(MissingDependencyError, match=r"NVIDIA GPU.\n  Found: cudaErrorInsufficientDriver \(35\)"):
         open_cuda()
     assert find_gpu() is None
 

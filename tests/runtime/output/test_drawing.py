@@ -87,7 +87,7 @@ def test_odd_sizes(tiny_onnx, shape):
 
 def test_a_result_without_its_frame(seg, monkeypatch):
     monkeypatch.setattr(seg, "frame", None)
-    with pytest.raises(InputError, match="needs the frame"):
+    with pytest.raises(InputError, match="no frame to draw on"):
         seg.plot()
 
 

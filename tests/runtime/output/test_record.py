@@ -125,7 +125,7 @@ def test_nothing_recorded_leaves_nothing(tmp_path):
 def test_refusals(rt, tmp_path):
     with pytest.raises(InputError, match=r"\.mp4"):
         Recorder(tmp_path / "out.gif")
-    with pytest.raises(CastError, match="folder must exist"):
+    with pytest.raises(CastError, match="No file can be written in the folder"):
         Recorder(tmp_path / "no" / "out.mp4")
     (tmp_path / "text.mp4").write_text("no video" * 50)
     with pytest.raises(InputError):

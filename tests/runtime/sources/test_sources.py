@@ -108,12 +108,12 @@ def test_bad_files(tmp_path):
     (tmp_path / "text.mp4").write_text("not a video" * 100)
     with pytest.raises(InputError, match="empty"):
         open_source(tmp_path / "empty.mp4")
-    with pytest.raises(InputError, match="no video that this OpenCV decodes"):
+    with pytest.raises(InputError, match="cannot decode the video"):
         open_source(tmp_path / "text.mp4")
-    with pytest.raises(InputError, match="holds image files"):
+    with pytest.raises(InputError, match="holds no image files"):
         (tmp_path / "sub").mkdir()
         open_source(tmp_path / "sub")
-    with pytest.raises(InputError, match="flip is one of"):
+    with pytest.raises(InputError, match="no flip"):
         open_source("test://", flip="sideways")
     with pytest.raises(InputError, match="rate"):
         open_source("test://", rate=-1)
@@ -175,7 +175,7 @@ class FlakyCamera(capture.LiveSource):
     def read(self):
         value = next(self.script, "end")
         if isinstance(value, str) and value == "lost":
-            self.script = itertools.chain([None] * (capture.MOST_BAD_READS - 1), self.script)
+            self.script = itertools.chain([None] * (capture.MAX_BAD_READS - 1), self.script)
             return False, None
         if isinstance(value, str):
             self.stop()
@@ -188,7 +188,7 @@ class FlakyCamera(capture.LiveSource):
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(capture, "FIRST_RETRY", 0.01)
+    monkeypatch.setattr(capture, "MIN_RETRY", 0.01)
     monkeypatch.setattr(capture.LiveSource, "pause", lambda self, seconds: None)
 
 
