@@ -163,14 +163,12 @@ def _one_source(options: dict[str, Any]) -> str:
     given = [f"--{key}" for key, value in (("ckpt", "ckpt"), ("model", "name"), ("onnx", "onnx")) if options[value]]
     if len(given) != 1:
         raise ExportError(
-            "An export starts from one of --ckpt, --model and --onnx.",
-            found=" and ".join(given) or "none of them",
-            remedy="cast-export --ckpt CHECKPOINT --out MODEL.onnx",
+            f"{' and '.join(given)} were given together." if given else "There is nothing to export.",
+            remedy="give one of --ckpt, --model and --onnx, as in: cast-export --ckpt CHECKPOINT --out MODEL.onnx",
         )
     if options["onnx"] and not options["trt"]:
         raise ExportError(
-            "--onnx is for building an engine from a graph.",
-            found="no --trt",
+            "--onnx was given without --trt: the graph is exported already.",
             remedy=f"cast-export --onnx {options['onnx']} --trt, or cast-export inspect {options['onnx']}",
         )
     return str(options["ckpt"] or options["name"] or options["onnx"])

@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx
 
-SMALLEST = 1024  # numbers; smaller tensors are not worth a node
+MIN_ELEMENTS = 1024  # smaller tensors are not worth a node
 
 
 def compact(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -25,7 +25,7 @@ def compact(model: onnx.ModelProto) -> onnx.ModelProto:
     out.CopyFrom(model)
     casts = []
     for tensor in out.graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < SMALLEST:
+        if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < MIN_ELEMENTS:
             continue
         value = numpy_helper.to_array(tensor)
         with np.errstate(over="ignore"):

@@ -75,11 +75,15 @@ def check(model: onnx.ModelProto) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError("An exported graph must pass the ONNX checker.", found=str(error)) from error
+        raise ExportError(
+            "The exported graph does not pass the ONNX checker.",
+            found=str(error),
+            remedy="report this with the versions of torch and onnxscript",
+        ) from error
     broken = broken_rules(model)
     if broken:
         raise ExportError(
-            "An exported graph is static and holds standard operators without control flow.",
+            "The exported graph holds what engines and runtimes cannot run.",
             found="; ".join(broken[:8]) + (f"; and {len(broken) - 8} more" if len(broken) > 8 else ""),
             remedy="report this with the versions of torch and onnxscript",
         )

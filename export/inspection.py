@@ -60,7 +60,7 @@ def _onnx(file: Path) -> dict[str, Any]:
         model = onnx.load(os.fspath(file))
     except DecodeError as error:
         raise ArtifactError(
-            "An .onnx file is a complete ONNX graph.", found=f"{file}: {error}", remedy="copy or export the file again"
+            f"{file} is not a complete ONNX graph.", found=str(error), remedy="copy or export the file again"
         ) from error
     spec, info = from_metadata({entry.key: entry.value for entry in model.metadata_props}, file)
     values = {}

@@ -105,7 +105,10 @@ def export_onnx(
     calibration: list[Path] = []
     if precision == "int8":
         if calibrate is None:
-            raise ExportError("INT8 is calibrated on real images.", found="none", remedy="--calibrate DIR")
+            raise ExportError(
+                "INT8 was asked for without real images to calibrate it on.",
+                remedy="name at least 64 with --calibrate DIR (or calibrate=)",
+            )
         calibration = reduced.calibration_paths(find_images(calibrate))
         if verify and images is None:
             files = files + calibration[:: max(1, len(calibration) // 64)][:64]
@@ -166,7 +169,7 @@ def request(
     """
     check_target(path)
     if precision not in PRECISIONS:
-        raise ExportError(f"A precision is one of {', '.join(PRECISIONS)}.", found=repr(precision))
+        raise ExportError(f"Unknown precision {precision!r}.", remedy=f"choose one of: {', '.join(PRECISIONS)}")
     return graph_options(spec_of(model), precision="fp16" if precision == "fp16" else "fp32", **options)
 
 
@@ -178,7 +181,9 @@ def check_target(path: str | os.PathLike[str], suffix: str = ".onnx") -> None:
     """
     target = Path(path)
     if target.suffix != suffix:
-        raise ExportError(f"The output is a {suffix} file.", found=str(target), remedy=f"--out {target.stem}{suffix}")
+        raise ExportError(
+            f"The output {target} does not end in {suffix}.", remedy=f"name it {target.stem}{suffix}, as with --out"
+        )
     with atomic_write(target.with_name(f"{target.name}.probe")) as probe:
         probe.touch()
     target.with_name(f"{target.name}.probe").unlink(missing_ok=True)
@@ -195,7 +200,9 @@ def require_packages() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
-            "Exporting needs onnx and onnxscript.", found=str(error), remedy="pip install 'cast-sdk[export]'"
+            "onnx and onnxscript, which exporting needs, cannot be imported.",
+            found=str(error),
+            remedy="pip install 'cast-sdk[export]'",
         ) from error
 
 
@@ -264,7 +271,7 @@ def refuse_shortfall(report: Report) -> None:
     """Raises ExportError when a report has a check below its bar."""
     if not report.passed:
         raise ExportError(
-            "The exported graph must agree with the model on real images.",
+            "The exported graph does not agree with the model on real images.",
             found="; ".join(map(str, report.shortfalls)) or "no check ran",
             remedy="nothing was written; look at the table, or name other images with --images",
         )

@@ -7,8 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from cast_sdk.errors import InputError
-from cast_sdk.models.cast import CastOutput, initialise_moco, make_head, token_count
+from cast_sdk.models.cast import CastOutput, initialise_moco, make_head, size_error, token_count
 from cast_sdk.models.layers import Attention, Block, ConvStem, PatchEmbed, attend, sincos_positions
 from cast_sdk.models.superpixel_ops import nearest_labels, segment_mean
 from cast_sdk.spec import ModelSpec
@@ -145,8 +144,4 @@ class Tome(nn.Module):
 
 def check_size(spec: ModelSpec, image: Tensor) -> None:
     if image.shape[-2:] != (spec.image_size, spec.image_size):
-        raise InputError(
-            f"{spec.name} works on images of {spec.image_size} x {spec.image_size} pixels.",
-            found=f"{image.shape[-2]} x {image.shape[-1]}",
-            remedy="resize the image, or create the model with image_size=N",
-        )
+        raise size_error(spec, image, spec.image_size)

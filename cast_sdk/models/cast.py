@@ -81,7 +81,8 @@ def token_count(spec: ModelSpec, superpixels: Tensor, requested: int | Literal["
     """
     if superpixels.ndim != 3 or superpixels.is_floating_point():
         raise InputError(
-            "Superpixels are an integer map [N,H,W].", found=f"{superpixels.dtype} {tuple(superpixels.shape)}"
+            f"The superpixels are {superpixels.dtype} {list(superpixels.shape)}, not an integer map [N,H,W].",
+            remedy="give one label map per image, as torch.int32 or int64",
         )
     largest = int(superpixels.max())
     if requested == "batch":
@@ -93,11 +94,18 @@ def token_count(spec: ModelSpec, superpixels: Tensor, requested: int | Literal["
         count = seeds_count(height, width, asked)
     if largest >= count or int(superpixels.min()) < 0:
         raise InputError(
-            f"Superpixel labels must lie in 0..{count - 1}.",
-            found=f"{int(superpixels.min())}..{largest}",
+            f"The superpixel labels {int(superpixels.min())}..{largest} do not lie in 0..{count - 1}.",
             remedy="pass num_superpixels=N with N above the largest label, or relabel the map",
         )
     return count
+
+
+def size_error(spec: ModelSpec, image: Tensor, side: int) -> InputError:
+    """For images [N,3,H,W] that are not `side` pixels wide and high."""
+    return InputError(
+        f"The image has {image.shape[-2]} x {image.shape[-1]} pixels, but {spec.name} works on {side} x {side}.",
+        remedy="resize the image, or create the model with image_size=N",
+    )
 
 
 class Cast(nn.Module):
@@ -167,11 +175,7 @@ class Cast(nn.Module):
         if on_grid:
             if h != self.spec.position_grid or w != self.spec.position_grid:
                 side = 8 * self.spec.position_grid
-                raise InputError(
-                    f"This model works on images of {side} x {side} pixels.",
-                    found=f"{image.shape[-2]} x {image.shape[-1]}",
-                    remedy="resize the image, or create the model with image_size=N",
-                )
+                raise size_error(self.spec, image, side)
             superpixels = nearest_labels(superpixels, h, w)
             x = segment_mean(features, superpixels, count)
             positions = segment_mean(self.position_map(), superpixels, count)

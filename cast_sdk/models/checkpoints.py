@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,38 +45,38 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     file = Path(path)
     if file.is_dir() or not file.exists():
         raise CheckpointError(
-            "A checkpoint is a file.",
-            found=f"{file} is a folder" if file.is_dir() else f"{file} does not exist",
+            f"The checkpoint {file} is a folder." if file.is_dir() else f"The checkpoint {file} does not exist.",
             remedy="give the path of a .pth, .pth.tar or .safetensors file",
         )
     if file.stat().st_size == 0:
-        raise CheckpointError(
-            "A checkpoint must not be empty.", found=f"{file} has 0 bytes", remedy="copy or download the file again"
-        )
+        raise CheckpointError(f"The checkpoint {file} is empty (0 bytes).", remedy="copy or download the file again")
     if file.suffix == ".safetensors":
         return _read_safetensors(file)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             raw = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        refused = "Unsupported global" in str(error) or "Unsupported class" in str(error)
+        refused = re.search(r"Unsupported (?:global|class)[^\n]*?(?= was not|\n|$)", str(error))
         raise CheckpointError(
-            "Checkpoints are opened without executing code from them."
+            f"The checkpoint {file} holds Python objects, which could run code when they are loaded."
             if refused
-            else "A checkpoint must be a complete PyTorch file.",
-            found=f"{file}: {_first_line(error)}",
+            else f"The checkpoint {file} is not a complete PyTorch file.",
+            found=refused[0] if refused else _first_line(error),
             remedy="save its tensors alone: torch.save({'state_dict': model.state_dict()}, 'clean.pth')"
             if refused
             else "copy or download the file again",
         ) from error
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, LookupError, ValueError, TypeError) as error:
         raise CheckpointError(
-            "A checkpoint must be a complete PyTorch file.",
-            found=f"{file} ({file.stat().st_size} bytes): {_first_line(error)}",
+            f"The checkpoint {file} is not a complete PyTorch file.",
+            found=f"{file.stat().st_size} bytes; {_first_line(error)}",
             remedy="copy or download the file again",
         ) from error
     if not isinstance(raw, dict):
-        raise CheckpointError("A checkpoint holds a dictionary.", found=f"{file}: {type(raw).__name__}")
+        raise CheckpointError(
+            f"The checkpoint {file} holds a {type(raw).__name__}, not a dictionary.",
+            remedy="give a checkpoint of CAST or one of its baselines",
+        )
     return raw
 
 
@@ -88,14 +89,19 @@ def _read_safetensors(file: Path) -> dict[str, Any]:
             state = {key: reader.get_tensor(key) for key in reader.keys()}  # noqa: SIM118 (not a mapping)
     except SafetensorError as error:
         raise CheckpointError(
-            "A .safetensors checkpoint must be complete.",
-            found=f"{file}: {error}",
+            f"The checkpoint {file} is not a complete .safetensors file.",
+            found=str(error),
             remedy="copy or download the file again",
         ) from error
     raw: dict[str, Any] = {"model": state}
     if SPEC_KEY in metadata:
         raw[SPEC_KEY] = metadata[SPEC_KEY]
     return raw
+
+
+def _named(path: str | os.PathLike[str]) -> str:
+    """The checkpoint in a sentence, with its path where it has one."""
+    return f"The checkpoint {os.fspath(path)}" if path else "The checkpoint"
 
 
 def _first_line(error: BaseException) -> str:
@@ -117,8 +123,8 @@ def unwrap(raw: Mapping[str, Any], path: str | os.PathLike[str] = "") -> tuple[S
         state = _tensors(raw)
     if not state:
         raise CheckpointError(
-            "A checkpoint holds a state dict of tensors.",
-            found=f"{os.fspath(path)} with entries {sorted(map(str, raw))[:8]}",
+            f"{_named(path)} holds no tensors.",
+            found=f"entries {sorted(map(str, raw))[:8]}",
             remedy="give a checkpoint of CAST or one of its baselines",
         )
     if any(key.startswith(_BASE) for key in state):
@@ -157,8 +163,8 @@ def fill(model: nn.Module, state: State, path: str | os.PathLike[str] = "") -> N
         for name in given[1:]:
             if not torch.equal(state[given[0]], state[name]):
                 raise CheckpointError(
-                    "The two copies of a transformer block in a checkpoint must be equal.",
-                    found=f"{os.fspath(path)}: {given[0]} and {name} differ",
+                    f"{_named(path)} holds two copies of a transformer block that differ.",
+                    found=f"{given[0]} and {name}",
                     remedy="use the checkpoint as it was published",
                 )
         for name in names:
@@ -175,16 +181,15 @@ def fill(model: nn.Module, state: State, path: str | os.PathLike[str] = "") -> N
     if any(problems.values()):
         spec: ModelSpec = model.spec  # type: ignore[assignment]
         raise CheckpointError(
-            f"The checkpoint must fit {spec.name} ({spec.family}, width {spec.embed_dim}, depths {spec.depths}).",
-            found="; ".join(f"{_listing(keys)} {what}" for what, keys in problems.items() if keys)
-            + (f" in {os.fspath(path)}" if path else ""),
+            f"{_named(path)} does not fit {spec.name} ({spec.family}, width {spec.embed_dim}, depths {spec.depths}).",
+            found="; ".join(f"{_listing(keys)} {what}" for what, keys in problems.items() if keys),
             remedy="check that the file belongs to this model; num_classes=N replaces a classifier",
         )
     model.load_state_dict(state)
 
 
-def _listing(keys: list[str], most: int = 6) -> str:
-    return ", ".join(keys[:most]) + (f" and {len(keys) - most} more" if len(keys) > most else "")
+def _listing(keys: list[str], limit: int = 6) -> str:
+    return ", ".join(keys[:limit]) + (f" and {len(keys) - limit} more" if len(keys) > limit else "")
 
 
 def load_model(
@@ -242,8 +247,8 @@ def _own_spec(raw: Mapping[str, Any], path: str | os.PathLike[str]) -> ModelSpec
         return ModelSpec.from_json(raw[SPEC_KEY])
     except ArtifactError as error:
         raise CheckpointError(
-            "The model description in a checkpoint must be readable.",
-            found=f"{os.fspath(path)}: {error.problem} {error.found or ''}",
+            f"{_named(path)} carries a model description that cannot be used.",
+            found=_first_line(error) + (f" {error.found}" if error.found else ""),
             remedy=error.remedy,
         ) from error
 
@@ -251,8 +256,8 @@ def _own_spec(raw: Mapping[str, Any], path: str | os.PathLike[str]) -> ModelSpec
 def _replace_classifier(spec: ModelSpec, state: State, num_classes: int) -> tuple[ModelSpec, State]:
     if spec.family in ("segmenter", "spml"):
         raise InputError(
-            f"num_classes cannot be changed while loading a {spec.family} checkpoint.",
-            found=f"{spec.num_classes} classes in the file, {num_classes} asked for",
+            f"num_classes={num_classes} cannot be given for a {spec.family} checkpoint, which keeps its own classes.",
+            found=f"{spec.num_classes} classes in the file",
             remedy="load its encoder's checkpoint and fine-tune it for your classes",
         )
     state = {key: value for key, value in state.items() if not key.startswith("head.")}
@@ -295,8 +300,7 @@ def official_checkpoint(model: nn.Module, kind: Kind, **outer: Any) -> dict[str,
     spec: ModelSpec = model.spec  # type: ignore[assignment]
     if (kind == "moco") != isinstance(model, MoCo) or (kind in ("segmenter", "spml") and spec.family != kind):
         raise InputError(
-            f"The layout {kind!r} is for another kind of model.",
-            found=f"{type(model).__name__} of family {spec.family}",
+            f"A {type(model).__name__} of family {spec.family} cannot be saved in the layout {kind!r}.",
             remedy="moco: MoCo; lincls, deit, plain: an encoder; segmenter, spml: models of that family",
         )
     state = official_state(model, kind)
@@ -345,8 +349,7 @@ def load_native(path: str | os.PathLike[str], sampler: Sampler = "float64") -> n
     raw = read_file(path)
     if SPEC_KEY not in raw:
         raise CheckpointError(
-            "A native checkpoint carries its model description.",
-            found=f"{os.fspath(path)} without it",
+            f"{_named(path)} carries no model description.",
             remedy="open it with load_model, which infers the model from keys and shapes",
         )
     return load_model(path, sampler=sampler)

@@ -37,9 +37,8 @@ def parse(uri: str) -> tuple[str, str, str | None]:
     repository, _, revision = repository.partition("@")
     if not uri.startswith(SCHEME) or not (owner and repository and file) or file.endswith("/"):
         raise InputError(
-            "Weights on the hub are named hf://owner/repository/path/to/file.",
-            found=uri,
-            remedy="cast-doctor models lists the published ones",
+            f"{uri!r} does not name weights on the hub.",
+            remedy="write hf://owner/repository/path/to/file; cast-doctor models lists the published ones",
         )
     return f"{owner}/{repository}", file, revision or None
 
@@ -70,7 +69,7 @@ def digest(path: str | os.PathLike[str]) -> str:
     """SHA-256 that `fetch` kept for a file it returned."""
     _, key, kept = _kept(Path(path))
     if key not in kept:
-        raise CheckpointError("A digest is kept for files that fetch() returned.", found=os.fspath(path))
+        raise CheckpointError(f"No digest is kept for {os.fspath(path)}.", remedy="give the path that fetch() returned")
     return str(kept[key][0])
 
 
@@ -83,7 +82,9 @@ def _import_hub() -> Any:
         import huggingface_hub.utils
     except ImportError as error:
         raise MissingDependencyError(
-            "Names that start with hf:// need huggingface_hub.", found=str(error), remedy="pip install 'cast-sdk[hub]'"
+            "huggingface_hub, which names that start with hf:// need, cannot be imported.",
+            found=str(error),
+            remedy="pip install 'cast-sdk[hub]'",
         ) from error
     return huggingface_hub
 
@@ -131,8 +132,7 @@ def _complete_blob(hub: Any, repository: str, file: str, revision: str | None) -
         if _SHA256.fullmatch(metadata.etag) and sha256(partial) != metadata.etag:
             partial.unlink()
             raise CheckpointError(
-                "A downloaded file must have the SHA-256 that the hub states.",
-                found=f"{url}: another one",
+                f"The file downloaded from {url} does not have the SHA-256 that the hub states.",
                 remedy="run the command again; if it repeats, the mirror or a proxy changes the file",
             )
         partial.replace(blob)
@@ -172,8 +172,8 @@ def _check_digest(path: Path, uri: str) -> None:
     expected = kept[key][0] if key in kept else blob if _SHA256.fullmatch(blob) else now
     if now != expected:
         raise CheckpointError(
-            "A cached file must be the one that was downloaded.",
-            found=f"{path} with SHA-256 {now[:12]}... instead of {expected[:12]}...",
+            f"The cached file {path} is not the one that was downloaded.",
+            found=f"SHA-256 {now[:12]}... instead of {expected[:12]}...",
             remedy=f"remove {path.resolve()} and run again: {uri} is downloaded anew",
         )
     kept[key] = [now, status.st_size, status.st_mtime_ns]
@@ -188,46 +188,43 @@ def _explained(hub: Any, uri: str, repository: str, file: str) -> Iterator[None]
         yield
     except errors.GatedRepoError as error:
         raise CheckpointError(
-            "The repository's terms must be accepted.", found=repository, remedy="log in with: hf auth login"
+            f"The terms of {repository} have not been accepted.",
+            remedy=f"accept them on the hub's page of {repository}, then: hf auth login",
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise CheckpointError(
-            "The repository must exist and be open to you.",
-            found=f"no {repository} on the hub",
+            f"The hub has no {repository}, or it is not open to you.",
             remedy="check the name (cast-doctor models lists the published weights); for a private one: hf auth login",
         ) from error
     except errors.RevisionNotFoundError as error:
         raise CheckpointError(
-            "The revision must exist.", found=uri, remedy="leave @revision out for the newest version"
+            f"The revision in {uri} does not exist.", remedy="leave @revision out for the newest version"
         ) from error
     except errors.LocalEntryNotFoundError as error:
         raise CheckpointError(
-            "Weights must be in the cache or the hub must be reachable.",
-            found=f"{uri} is not cached, and " + ("HF_HUB_OFFLINE is set" if _offline(hub) else "there is no answer"),
+            f"{uri} is not in the cache, and "
+            + ("HF_HUB_OFFLINE is set." if _offline(hub) else "the hub does not answer."),
             remedy="connect once (HF_ENDPOINT names a mirror), or copy the file here and give its path",
         ) from error
     except errors.EntryNotFoundError as error:
         raise CheckpointError(
-            "The file must exist in the repository.",
-            found=f"no {file} in {repository}",
+            f"There is no {file} in {repository}.",
             remedy=_nearest(hub, repository, file),
         ) from error
     except errors.HfHubHTTPError as error:
-        raise CheckpointError(
-            "The hub must answer.", found=f"{uri}: {_first_line(error)}", remedy="try again later"
-        ) from error
+        raise CheckpointError(f"The hub refused {uri}.", found=_first_line(error), remedy="try again later") from error
     except OSError as error:
         raise CheckpointError(
-            "A download must be completed and written.",
-            found=f"{uri}: {_first_line(error)}",
+            f"{uri} could not be downloaded and stored.",
+            found=_first_line(error),
             remedy="check connection and free space (HF_HOME moves it), and run again: it goes on where it stopped",
         ) from error
     except Exception as error:
         if not _is_connection_error(hub, error):
             raise
         raise CheckpointError(
-            "A download must be completed.",
-            found=f"{uri}: {_first_line(error)}",
+            f"The download of {uri} broke off.",
+            found=_first_line(error),
             remedy="check the connection and run again: it goes on where it stopped",
         ) from error
 

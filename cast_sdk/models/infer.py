@@ -27,8 +27,8 @@ def infer_spec(state: Mapping[str, Tensor], stage: Stage | None = None, path: st
     encoder = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
     if not {"cls_token", "pos_embed"} <= set(encoder) or not any(key.startswith("patch_embed.") for key in encoder):
         raise CheckpointError(
-            "The checkpoint must be of CAST or one of its baselines.",
-            found=f"{os.fspath(path)} with keys such as {', '.join(list(state)[:4])}",
+            f"The checkpoint {os.fspath(path)} is not of CAST or one of its baselines.",
+            found=f"keys such as {', '.join(list(state)[:4])}",
             remedy="CAST checkpoints have cls_token, pos_embed, patch_embed.* and pool1.* keys",
         )
     family = _family(encoder, prefix)

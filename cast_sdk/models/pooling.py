@@ -66,8 +66,8 @@ class GraphPooling(nn.Module):
         sampled = farthest_points(torch.cat([mean, x], 1), self.clusters + 1, self.sampler)[:, 1:] - 1
         if sampled.min() < 0:
             raise InputError(
-                f"Pooling into {self.clusters} segments needs as many distinct tokens in every image.",
-                found="an image with fewer (flat colour, or too few superpixels)",
+                f"An image has fewer distinct tokens than the {self.clusters} segments to pool them into.",
+                found="a flat colour, or too few superpixels",
                 remedy="use more superpixels, a model with fewer clusters, or leave this image out",
             )
         return sampled

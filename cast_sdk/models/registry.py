@@ -113,9 +113,8 @@ def model_spec(name: str, **overrides: Any) -> ModelSpec:
     if name not in _SPECS:
         near = difflib.get_close_matches(name, _SPECS, 3)
         raise InputError(
-            "A model is created by a registered name.",
-            found=repr(name),
-            remedy="one of: " + ", ".join(near or sorted(_SPECS)),
+            f"Unknown model {name!r}.",
+            remedy="choose one of: " + ", ".join(near or sorted(_SPECS)),
         )
     spec = _SPECS[name]
     fields = {field.name for field in dataclasses.fields(spec)}
@@ -123,9 +122,8 @@ def model_spec(name: str, **overrides: Any) -> ModelSpec:
         if key not in fields:
             near = difflib.get_close_matches(key, fields, 1)
             raise InputError(
-                "A model takes the fields of ModelSpec.",
-                found=repr(key),
-                remedy=f"did you mean {near[0]!r}?" if near else "one of: " + ", ".join(sorted(fields)),
+                f"ModelSpec has no field {key!r}.",
+                remedy=f"did you mean {near[0]!r}?" if near else "choose one of: " + ", ".join(sorted(fields)),
             )
     if spec.family == "cast_seg" and overrides.get("stage") == "segmentation":
         dense = {"clusters": DENSE_CLUSTERS, "image_size": 512, "superpixels": _SPML_SEEDS}

@@ -39,9 +39,7 @@ def farthest_points(points: Tensor, count: int, sampler: Sampler = "float64") ->
         return fused.by_matrix(distances, count) if fused else _by_matrix(distances, count)
     if sampler == "dgl":
         return _dgl(points, count)
-    raise InputError(
-        "The sampler must be one of 'float64', 'matrix', 'dgl'.", found=repr(sampler), remedy="sampler='float64'"
-    )
+    raise InputError(f"Unknown sampler {sampler!r}.", remedy="choose 'float64' (the default), 'matrix' or 'dgl'")
 
 
 def squared_distances(points: Tensor) -> Tensor:
@@ -95,7 +93,7 @@ def _dgl(points: Tensor, count: int) -> Tensor:
         from dgl.geometry import farthest_point_sampler
     except ImportError as error:
         raise MissingDependencyError(
-            "sampler='dgl' needs DGL.",
+            "DGL, which sampler='dgl' needs, cannot be imported.",
             found=str(error),
             remedy="pip install 'cast-sdk[dgl]', or use the default sampler, which picks the same points",
         ) from error

@@ -86,14 +86,15 @@ def seeds_batch(
         _check_image(image)
     _check_settings(bins, iterations)
     if len({image.shape for image in batch}) != 1:
-        found = "no image" if not batch else ", ".join(sorted({str(image.shape) for image in batch}))
         raise InputError(
-            "A batch holds at least one image, all of one size.", found=found, remedy="resize, or call seeds() for each"
+            "The batch is empty." if not batch else "The images of the batch are not all of one size.",
+            found=", ".join(sorted({str(image.shape) for image in batch})) or None,
+            remedy="give at least one image" if not batch else "resize them, or call seeds() for each",
         )
     height, width = batch[0].shape[:2]
     seeds_grid(height, width, num_superpixels)
     if threads is not None and threads < 1:
-        raise InputError("`threads` is at least 1.", found=str(threads), remedy="leave it out to use all cores")
+        raise InputError(f"`threads` is {threads}, less than 1.", remedy="leave it out to use all cores")
     labels = np.empty((len(batch), height, width), np.int32) if out is None else out
     _check_out(labels, (len(batch), height, width))
 
@@ -141,24 +142,22 @@ def _segment(image_rgb: npt.NDArray[np.uint8], count: int, bins: int, iterations
 
 def _check_image(image: Any) -> None:
     if not isinstance(image, np.ndarray):
-        found = type(image).__name__
+        found = f"a {type(image).__name__}"
     elif image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8 and image.size:
         return
     else:
         found = f"{image.dtype} {list(image.shape)}"
     raise InputError(
-        "Superpixels need an RGB image as a NumPy array, uint8 [H, W, 3].",
-        found=found,
+        f"The image is {found}, not an RGB array of uint8 [H, W, 3].",
         remedy="convert it: values 0..255 as uint8, three channels last",
     )
 
 
 def _check_settings(bins: int, iterations: int) -> None:
-    if not 1 <= bins <= 16 or iterations < 0:
-        raise InputError(
-            "SEEDS takes 1 to 16 bins per channel and no negative iterations.",
-            found=f"{bins} bins, {iterations} iterations",
-        )
+    if not 1 <= bins <= 16:
+        raise InputError(f"SEEDS cannot use {bins} bins per channel.", remedy="choose 1 to 16 bins")
+    if iterations < 0:
+        raise InputError(f"SEEDS cannot run {iterations} iterations.", remedy="choose 0 or more")
 
 
 def _check_out(out: Any, shape: tuple[int, ...]) -> None:
@@ -169,8 +168,16 @@ def _check_out(out: Any, shape: tuple[int, ...]) -> None:
         and out.flags.c_contiguous
         and out.flags.writeable
     ):
-        found = f"{out.dtype} {list(out.shape)}" if isinstance(out, np.ndarray) else type(out).__name__
-        raise InputError(f"`out` is a writeable C-contiguous int32 array of shape {list(shape)}.", found=found)
+        if isinstance(out, np.ndarray):
+            layout = "C-contiguous" if out.flags.c_contiguous else "not C-contiguous"
+            found = f"{out.dtype} {list(out.shape)}, {layout}, {'' if out.flags.writeable else 'not '}writeable"
+        else:
+            found = f"a {type(out).__name__}"
+        raise InputError(
+            "The labels cannot be written into `out`.",
+            found=found,
+            remedy=f"give a writeable C-contiguous int32 array of shape {list(shape)}, or leave `out` away",
+        )
 
 
 def _available_cores() -> int:

@@ -53,14 +53,15 @@ def seeds_grid(height: int, width: int, num_superpixels: int) -> SeedsGrid:
     """
     if min(height, width, num_superpixels) < 1:
         raise InputError(
-            "SEEDS needs a positive size and count.", found=f"{height}x{width}, {num_superpixels} superpixels"
+            f"An image of {height} x {width} pixels cannot be divided into {num_superpixels} superpixels.",
+            remedy="give a positive size and a positive number of superpixels",
         )
     rows = math.isqrt(num_superpixels * height // width)
     columns = rows * width // height
     if height < 2 * rows or width < 2 * columns:
         raise InputError(
-            "A superpixel of SEEDS starts with 2x2 blocks of at least one pixel.",
-            found=f"{num_superpixels} superpixels on {height}x{width} pixels",
+            f"An image of {height} x {width} pixels is too small for {num_superpixels} superpixels.",
+            found="a superpixel would start with less than 2 x 2 pixels",
             remedy=f"ask for at most {height * width // 4} superpixels, or enlarge the image",
         )
     if min(rows, columns) >= 2:
@@ -68,16 +69,16 @@ def seeds_grid(height: int, width: int, num_superpixels: int) -> SeedsGrid:
         grid = SeedsGrid(block_height, block_width, height // block_height, width // block_width)
         if grid.count > MAX_COUNT:
             raise InputError(
-                f"SEEDS gives at most {MAX_COUNT} superpixels here.",
-                found=f"{grid.count} superpixels on {height}x{width} pixels",
-                remedy="ask for fewer",
+                f"{grid.count} superpixels are too many.",
+                found=f"{num_superpixels} asked for on {height} x {width} pixels",
+                remedy=f"ask for fewer; the kernel counts up to {MAX_COUNT}",
             )
         # On exactly 4x4 blocks OpenCV sometimes changes its mind about the grid.
         if min(grid.rows, grid.columns) >= 2 and grid.block_rows * grid.block_columns > 16:
             return grid
     raise InputError(
-        "SEEDS needs at least two rows and two columns of superpixels, from more than 4x4 blocks.",
-        found=f"{num_superpixels} superpixels on {height}x{width} pixels",
+        f"SEEDS cannot divide an image of {height} x {width} pixels into {num_superpixels} superpixels.",
+        found="fewer than two rows or two columns of them, or no more than 4 x 4 blocks to start from",
         remedy="ask for more superpixels, or crop the image nearer to a square",
     )
 

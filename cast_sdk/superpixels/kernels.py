@@ -86,7 +86,7 @@ def native_library() -> ctypes.CDLL | None:
         library = ctypes.CDLL(str(files[0]))
     except OSError as error:
         raise MissingDependencyError(
-            "The compiled SEEDS kernel must fit this machine.",
+            "The compiled SEEDS kernel does not load on this machine.",
             found=str(error),
             remedy="build it here: pip install --force-reinstall --no-deps --no-binary cast-sdk cast-sdk",
         ) from error
@@ -111,15 +111,17 @@ def kernel_class() -> type[Kernel]:
         import cv2
     except ImportError as error:
         raise MissingDependencyError(
-            "Superpixels need OpenCV (colour conversion).", found=str(error), remedy="pip install opencv-python"
+            "OpenCV, which superpixels need for the colour conversion, cannot be imported.",
+            found=str(error),
+            remedy="pip install opencv-python",
         ) from error
     if native_library() is not None:
         return NativeKernel
     if hasattr(cv2, "ximgproc"):
         return OpenCVKernel
     raise MissingDependencyError(
-        "Superpixels need cast-sdk's own SEEDS kernel, or OpenCV's contrib module.",
-        found="an installation of cast-sdk without its compiled kernel, and an OpenCV without cv2.ximgproc",
+        "No SEEDS kernel is installed, so there are no superpixels.",
+        found="cast-sdk without its compiled kernel, and OpenCV without cv2.ximgproc",
         remedy="install a C++ compiler (apt install g++) and run: pip install --force-reinstall --no-deps cast-sdk; "
         "or replace OpenCV: pip uninstall opencv-python && pip install opencv-contrib-python",
     )

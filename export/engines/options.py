@@ -156,9 +156,8 @@ def compile_torch_trt(
 
     if options["trt"] or options["onnx"]:
         raise ExportError(
-            "--torch-trt compiles a checkpoint, and not a graph to an engine.",
-            found="--torch-trt with " + ("--trt" if options["trt"] else "--onnx"),
-            remedy="run cast-export twice",
+            f"--torch-trt and {'--trt' if options['trt'] else '--onnx'} were given together.",
+            remedy="run cast-export twice: --torch-trt compiles a checkpoint, --trt builds an engine from a graph",
         )
     out = Path(options["out"] or f"{stem}{SUFFIX}")
     import_torch_tensorrt()

@@ -92,7 +92,7 @@ def build_engine(
         parity = measure(draft, request.onnx, record, images) if verify else _not_run("verification was switched off")
         if parity["ran"] and not parity["passed"]:
             raise ExportError(
-                "The engine must agree with the graph it was built from.",
+                "The engine does not agree with the graph it was built from.",
                 found="; ".join(parity["shortfalls"]),
                 remedy="nothing was written; try another version of TensorRT, or --precision fp32",
             )
@@ -127,7 +127,7 @@ def measure(
     done = subprocess.run([*command, *files], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ExportError(
-            "The engine must run in a fresh process.",
+            "The engine could not be run in a fresh process.",
             found=f"exit code {done.returncode}: " + "\n    ".join(done.stderr.strip().splitlines()[-8:]),
             remedy="exit code 137 or -9 means too little memory; otherwise report it with this text",
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -47,12 +48,15 @@ def export_torch_trt(
         MissingDependencyError: when Torch-TensorRT cannot be imported here, with its own reason.
     """
     if not os.fspath(path).endswith(SUFFIX):
-        raise ExportError(f"A Torch-TensorRT program ends in {SUFFIX}.", found=os.fspath(path))
+        raise ExportError(
+            f"The output {os.fspath(path)} does not end in {SUFFIX}.",
+            remedy=f"name the Torch-TensorRT program {Path(path).stem}{SUFFIX}",
+        )
     if precision not in ("fp32", "fp16"):
         raise ExportError(
-            "Torch-TensorRT programs are fp32 or fp16.",
-            found=precision,
-            remedy="for INT8 build an engine: cast-export --ckpt CHECKPOINT --precision int8 --calibrate FOLDER --trt",
+            f"A Torch-TensorRT program cannot be made in {precision}.",
+            remedy="choose fp32 or fp16; for INT8 build an engine: "
+            "cast-export --ckpt CHECKPOINT --precision int8 --calibrate FOLDER --trt",
         )
     spec, options = graph_options(
         spec_of(model),
@@ -69,7 +73,7 @@ def export_torch_trt(
         compiled = torch_tensorrt.dynamo.compile(program, inputs, disable_tf32=True)
     except Exception as error:  # it raises whatever its converters raise
         raise ExportError(
-            "Torch-TensorRT must be able to compile the lowered model.",
+            "Torch-TensorRT could not compile the lowered model.",
             found=f"{type(error).__name__}: {error}",
             remedy="build an engine instead: cast-export --ckpt CHECKPOINT --trt",
         ) from error
@@ -106,7 +110,7 @@ def import_torch_tensorrt() -> Any:
     """
     if not torch.cuda.is_available():
         raise MissingDependencyError(
-            "Torch-TensorRT needs an NVIDIA GPU, even to be imported.",
+            "This machine has no GPU for Torch-TensorRT, which needs one even to be imported.",
             found=f"torch {torch.__version__} without a usable GPU",
             remedy="build an engine: cast-export --ckpt CHECKPOINT --trt (TensorRT-RTX needs no GPU for that)",
         )
@@ -114,14 +118,13 @@ def import_torch_tensorrt() -> Any:
         import torch_tensorrt
     except Exception as error:  # it raises plain Exception where TensorRT's libraries are missing
         raise MissingDependencyError(
-            "--torch-trt needs Torch-TensorRT.",
+            "Torch-TensorRT cannot be imported.",
             found=f"{type(error).__name__}: {error}",
             remedy="pip install 'cast-sdk[torch-trt]', of the version that belongs to this torch",
         ) from error
     if "extra_files" not in inspect.signature(torch_tensorrt.save).parameters:
         raise MissingDependencyError(
-            "--torch-trt needs a Torch-TensorRT that saves extra files.",
-            found=f"torch-tensorrt {torch_tensorrt.__version__}",
+            f"torch-tensorrt {torch_tensorrt.__version__} is too old: it cannot keep the model's description.",
             remedy="pip install -U torch-tensorrt, with the torch that it belongs to",
         )
     return torch_tensorrt

@@ -87,31 +87,36 @@ def graph_options(
     size = image_size or spec.image_size
     height, width = (size, size) if isinstance(size, int) else size
     if batch is not None and batch < 1:
-        raise ExportError("A graph takes at least one image.", found=f"batch={batch}", remedy="batch=1, N or None")
+        raise ExportError(
+            f"A graph cannot take {batch} images per call (batch={batch}).",
+            remedy="give batch=1 or more, or None for any number",
+        )
     free = spec.fused and spec.stage != "pretrain"
     side = spec.patch_size * spec.position_grid
     if not free and (height, width) != (side, side):
         raise ExportError(
-            f"{spec.name} works on images of {side} x {side} pixels.",
-            found=f"image_size={height}x{width}" if height != width else f"image_size={height}",
+            f"{spec.name} does not work on images of {height} x {width} pixels, only of {side} x {side}.",
             remedy="leave image_size out, or train or create the model with image_size=N",
         )
     if not spec.uses_superpixels:
         if superpixels is not None:
-            raise ExportError(f"{spec.name} takes no superpixels.", found=f"superpixels={superpixels}")
+            raise ExportError(
+                f"superpixels={superpixels} was given, but {spec.name} takes no superpixels.",
+                remedy="leave superpixels out",
+            )
         asked = count = 0
     else:
         asked = superpixels or (height * width // 256 if spec.family == "segmenter" else spec.superpixels.count)
         count = seeds_count(height, width, asked)
         if spec.hierarchical and count < spec.clusters[0]:
             raise ExportError(
-                f"{spec.name} groups its superpixels into {spec.clusters[0]} segments, so it needs at least as many.",
-                found=f"{count} superpixels at {height} x {width} pixels",
+                f"{count} superpixels at {height} x {width} pixels are fewer than the {spec.clusters[0]} segments "
+                f"that {spec.name} groups them into.",
                 remedy=f"ask for superpixels={spec.clusters[0]} or more",
             )
     for name in ("soft_assignments", "tokens"):
         if options.get(name) and not spec.hierarchical:
-            raise ExportError(f"{spec.name} has no levels.", found=f"{name}=True", remedy=f"leave {name} out")
+            raise ExportError(f"{name}=True was given, but {spec.name} has no levels.", remedy=f"leave {name} out")
     settings = dataclasses.replace(spec.superpixels, count=asked or spec.superpixels.count)
     # Runtimes prepare square images by this number; rectangles by the record of the export.
     spec = dataclasses.replace(spec, image_size=max(height, width), superpixels=settings)
@@ -128,7 +133,6 @@ def spec_of(model: nn.Module) -> ModelSpec:
 
 def foreign_model(model: nn.Module) -> ExportError:
     return ExportError(
-        "A model of cast_sdk.models is exported.",
-        found=type(model).__name__,
+        f"A {type(model).__name__} cannot be exported: it is not a model of cast_sdk.models.",
         remedy="cast_sdk.load_model(CHECKPOINT) or cast_sdk.create_model(NAME)",
     )

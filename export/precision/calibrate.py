@@ -15,7 +15,7 @@ from cast_sdk.export.verification.verify import open_session, run_session
 if TYPE_CHECKING:
     import onnx
 
-MINIMUM = 64  # images; fewer say too little about the ranges
+MIN_IMAGES = 64  # fewer say too little about the ranges
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,11 @@ class Range:
 
 
 def enough_images(count: int) -> None:
-    """Raises ExportError for fewer than `MINIMUM` readable images."""
-    if count < MINIMUM:
+    """Raises ExportError for fewer than `MIN_IMAGES` readable images."""
+    if count < MIN_IMAGES:
         raise ExportError(
-            f"INT8 needs at least {MINIMUM} real images to find the ranges of the activations.",
-            found=f"{count}",
-            remedy="--calibrate DIR with images like those the model will see",
+            f"{count} images are too few to find the ranges of the activations for INT8.",
+            remedy=f"name at least {MIN_IMAGES} with --calibrate DIR, like those the model will see",
         )
 
 
@@ -83,7 +82,7 @@ def check_ranges(ranges: Mapping[str, Range]) -> None:
     ]
     if bad:
         raise ExportError(
-            "Calibrated ranges are finite and not empty.",
+            "The calibrated ranges of some activations are empty or infinite.",
             found="; ".join(bad[:5]) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else ""),
             remedy="check the checkpoint and the calibration images (all black?)",
         )

@@ -66,8 +66,9 @@ def quantize(
     unknown = set(chosen) - set(layers(model))
     if unknown or not chosen:
         raise ExportError(
-            "INT8 applies to convolutions and linear layers of the graph.",
-            found=", ".join(sorted(unknown)) or "no layer",
+            f"The graph has no convolution or linear layer called {', '.join(sorted(unknown))}."
+            if unknown
+            else "No layer is left to quantise.",
             remedy="cast-export sensitivity lists them",
         )
     return _Quantizer(model, ranges, set(chosen), target).run()

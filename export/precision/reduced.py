@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 # A layer stays float when, quantised alone, it moves the centred class scores or the segments further than this.
-MOST_ERROR = 1e-2
-LEAST_MATCHED = 0.80
+MAX_ERROR = 1e-2
+MIN_MATCHED = 0.80
 TABLE_IMAGES = 4  # for the sensitivity of each layer
 
 
@@ -57,7 +57,7 @@ def make_int8(
     ranges = ranges_of(model, options, inputs, say)
     if keep_float is None:
         table = sensitivity_table(model, options, ranges, inputs, target, say)
-        kept = {row.layer for row in table if row.error > MOST_ERROR or row.matched < LEAST_MATCHED}
+        kept = {row.layer for row in table if row.error > MAX_ERROR or row.matched < MIN_MATCHED}
     else:
         kept = {name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in keep_float)}
     say(f"{len(names) - len(kept)} layers in int8, {len(kept)} stay float: {', '.join(sorted(kept)) or 'none'}")
@@ -117,7 +117,7 @@ def refuse_constant(model: onnx.ModelProto, options: GraphOptions, inputs: Input
     one, other = run_session(open_session(model.SerializeToString()), first(inputs, 2), options.batch)
     if np.allclose(one["embedding"], other["embedding"], rtol=1e-4, atol=1e-6):
         raise ExportError(
-            "The outputs of a quantised graph move with its input.",
+            "The outputs of the quantised graph do not change with its input.",
             found=f"the same embedding for {inputs.paths[0].name} and {inputs.paths[1].name}",
             remedy="calibrate on varied images, or keep sensitive layers in float (--keep-float)",
         )

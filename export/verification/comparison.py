@@ -47,7 +47,7 @@ def compare_artifacts(
         shapes = [(info.height, info.width, info.num_superpixels) for info in (one, other)]
         if shapes[0] != shapes[1]:
             raise InputError(
-                "Artifacts are compared at one input size.",
+                "The two artifacts work at different input sizes.",
                 found=" and ".join("{} x {} pixels with {} superpixels".format(*shape) for shape in shapes),
                 remedy="export both with the same --image-size and --superpixels",
             )

@@ -55,11 +55,10 @@ def find_images(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
         elif path.is_file():
             found.append(path)
         else:
-            raise ExportError("Images are files or folders.", found=f"{path} does not exist", remedy="check the path")
+            raise ExportError(f"{path} does not exist.", remedy="name image files or folders of them")
     if not found:
         raise ExportError(
-            "At least one image is needed.",
-            found=f"none in {', '.join(str(path) for path in paths)}",
+            f"There are no images in {', '.join(str(path) for path in paths)}." if paths else "No image was named.",
             remedy=f"name images or folders of {', '.join(sorted(SUFFIXES))} files",
         )
     return found
@@ -105,7 +104,8 @@ def read_inputs(
             progress(number, len(files))
     if not read:
         raise ExportError(
-            "At least one image must be readable.",
-            found=f"{len(bad)} damaged files, such as {bad[0]}" if bad else "none",
+            f"None of {len(bad)} images can be read." if bad else "There are no images to read.",
+            found=f"damaged files, such as {bad[0]}" if bad else None,
+            remedy="name image files that other programs open",
         )
     return Inputs(np.stack(images), np.stack(maps), tuple(read))

@@ -92,7 +92,9 @@ def match(expected: npt.NDArray[Any], found: npt.NDArray[Any], sizes: npt.NDArra
         from scipy.optimize import linear_sum_assignment
     except ImportError as error:
         raise MissingDependencyError(
-            "Matching segments needs SciPy.", found=str(error), remedy="pip install 'cast-sdk[export]'"
+            "SciPy, which matching segments needs, cannot be imported.",
+            found=str(error),
+            remedy="pip install 'cast-sdk[export]'",
         ) from error
     shared = np.zeros((int(expected.max()) + 1, int(found.max()) + 1))
     np.add.at(shared, (expected, found), sizes)

@@ -68,7 +68,7 @@ def open_session(model: bytes, threads: int = 0) -> Any:
         import onnxruntime
     except ImportError as error:
         raise MissingDependencyError(
-            "Verification runs the graph with ONNX Runtime.",
+            "ONNX Runtime, which verification runs the graph with, cannot be imported.",
             found=str(error),
             remedy="pip install onnxruntime, or skip it with --no-verify",
         ) from error
@@ -163,7 +163,10 @@ class _Tally:
             if name in found and value is not None:
                 self._error(name, found[name], value[0].numpy(), precise[0].numpy())
         if not all(np.isfinite(found[name]).all() for name in found if found[name].dtype.kind == "f"):
-            raise ExportError("An exported graph gives finite numbers.", found="NaN or infinite outputs")
+            raise ExportError(
+                "The exported graph gives outputs that are NaN or infinite.",
+                remedy="check the checkpoint for such weights; in half precision, export with --precision fp32",
+            )
         empty = None if expected.empty is None else expected.empty[0]
         clear_image, clear = True, np.ones(1, bool)
         for number, (level, precise) in enumerate(zip(expected.levels, exact.levels, strict=True), 1):

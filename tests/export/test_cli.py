@@ -52,14 +52,14 @@ def test_inspect_a_checkpoint(checkpoint):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "one of --ckpt, --model and --onnx"),
+        ((), "nothing to export"),
         (("--ckpt", "no.pth"), "no.pth does not exist"),
         (("--model", "cast_huge"), "cast_huge"),
-        (("--onnx", "x.onnx"), "no --trt"),
-        (("--ckpt", "{here}", "--out", "{folder}/x.txt"), "a .onnx file"),
+        (("--onnx", "x.onnx"), "without --trt"),
+        (("--ckpt", "{here}", "--out", "{folder}/x.txt"), "x.txt does not end in .onnx"),
         (("--ckpt", "{here}", "--out", "{folder}/missing/x.onnx"), "No file can be written in the folder"),
-        (("--ckpt", "{here}", "--out", "{folder}/x.onnx", "--image-size", "64"), "224 x 224"),
-        (("--ckpt", "{here}", "--out", "{folder}/x.onnx", "--precision", "int8"), "calibrated on real images"),
+        (("--ckpt", "{here}", "--out", "{folder}/x.onnx", "--image-size", "64"), "64 x 64 pixels, only of 224 x 224"),
+        (("--ckpt", "{here}", "--out", "{folder}/x.onnx", "--precision", "int8"), "without real images"),
         (("inspect", "no.onnx"), "no.onnx"),
     ],
 )
@@ -72,7 +72,7 @@ def test_mistakes_end_with_one_message(checkpoint, tmp_path, arguments, message)
 
 def test_inspect_foreign_and_truncated_files(tmp_path):
     (tmp_path / "short.onnx").write_bytes(b"\x08\x07\x12\x99\x99\x01abc")
-    assert "complete ONNX graph" in cast_export("inspect", tmp_path / "short.onnx").output
+    assert "short.onnx is not a complete ONNX graph" in cast_export("inspect", tmp_path / "short.onnx").output
     (tmp_path / "a.engine").write_bytes(b"plan")
     assert "record beside it" in cast_export("inspect", tmp_path / "a.engine").output
 

@@ -137,7 +137,7 @@ def test_layers_can_stay_float(float_graph, ranges):
     for node in quantised.graph.node:
         if node.op_type in ("Conv", "Gemm"):
             assert (node.input[1] in made) == (node.name in chosen)
-    with pytest.raises(ExportError, match="no layer"):
+    with pytest.raises(ExportError, match="No layer is left"):
         quantize(model, ranges, [])
     with pytest.raises(ExportError, match="/no/such/Gemm"):
         quantize(model, ranges, ["/no/such/Gemm"])
@@ -155,23 +155,23 @@ def test_scales():
 
 def test_empty_and_infinite_ranges_are_refused():
     calibrate.check_ranges({"a": Range(-1, 1)})
-    with pytest.raises(ExportError, match=r"not empty(.|\n)*a \[0, 0\]; b \[0, inf\]"):
+    with pytest.raises(ExportError, match=r"empty or infinite(.|\n)*a \[0, 0\]; b \[0, inf\]"):
         calibrate.check_ranges({"a": Range(0.0, 0.0), "b": Range(0.0, float("inf")), "c": Range(0.0, 1.0)})
 
 
 def test_int8_needs_64_real_images(tmp_path):
     model = small_model("cast_small")
-    with pytest.raises(ExportError, match="calibrated on real images"):
+    with pytest.raises(ExportError, match="without real images"):
         export_onnx(model, tmp_path / "x.onnx", precision="int8")
-    with pytest.raises(ExportError, match=r"at least 64 real images(.|\n)*Found: 8"):
+    with pytest.raises(ExportError, match=r"8 images are too few(.|\n)*at least 64"):
         export_onnx(model, tmp_path / "x.onnx", precision="int8", calibrate=bundled_photos())
     (tmp_path / "bad").mkdir()
     for number in range(70):
         (tmp_path / "bad" / f"{number}.jpg").write_bytes(b"not an image")
-    with pytest.raises(ExportError, match=r"readable(.|\n)*70 damaged files"):
+    with pytest.raises(ExportError, match="None of 70 images can be read"):
         export_onnx(model, tmp_path / "x.onnx", precision="int8", calibrate=tmp_path / "bad")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ExportError, match="none in"):
+    with pytest.raises(ExportError, match="no images in"):
         export_onnx(model, tmp_path / "x.onnx", precision="int8", calibrate=tmp_path / "empty")
     assert not (tmp_path / "x.onnx").exists()
 
@@ -217,7 +217,7 @@ def test_sensitivity_lists_the_worst_layer_first(float_graph, inputs, ranges):
 def test_constant_outputs_are_refused(float_graph, inputs, ranges):
     model, _, options = float_graph
     spoiled = {name: Range(0.0, 1e9) for name in ranges}
-    with pytest.raises(ExportError, match="move with its input"):
+    with pytest.raises(ExportError, match="do not change with its input"):
         reduced.refuse_constant(quantize(model, spoiled, layers(model)), options, inputs)
 
 

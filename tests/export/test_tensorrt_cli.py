@@ -75,7 +75,7 @@ def test_tensorrt_without_a_gpu_leaves_the_graph_and_names_the_command(folder, m
         (["--trt", "--flavor", "rtx", "--version-compatible"], "no --version-compatible"),
         (["--trt", "--flavor", "tensorrt", "--target", "sm86"], "only for the GPU in this machine"),
         (["--trt", "--flavor", "rtx", "--target", ","], "No target is named"),
-        (["--torch-trt", "--trt"], "run cast-export twice"),
+        (["--torch-trt", "--trt"], "--torch-trt and --trt were given together"),
     ],
 )
 def test_what_cannot_be_built_is_said_before_the_export(folder, monkeypatch, words, message):
@@ -96,5 +96,5 @@ def test_a_missing_package_on_a_machine_with_a_gpu_is_said_before_the_export(fol
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU; what is tested is its absence")
 def test_torch_trt_is_refused_with_its_reason(folder):
     done = CliRunner().invoke(main, ["--ckpt", "cast_s.pth", "--torch-trt"])
-    assert done.exit_code == 1 and "needs an NVIDIA GPU, even to be imported" in done.output
+    assert done.exit_code == 1 and "no GPU for Torch-TensorRT" in done.output
     assert names(folder) == ["cast_s.pth"]

@@ -185,7 +185,9 @@ def test_differing_block_copies_are_refused(tmp_path):
     state = {key: value.clone() for key, value in model.state_dict().items()}
     state["blocks.0.norm1.weight"] += 1
     torch.save({"state_dict": state}, tmp_path / "x.pth")
-    with pytest.raises(CheckpointError, match=r"two copies of a transformer block.*\n.*blocks\.0\.norm1\.weight"):
+    with pytest.raises(
+        CheckpointError, match=r"two copies of a transformer block that differ\.\n.*blocks\.0\.norm1\.weight"
+    ):
         load_model(tmp_path / "x.pth")
 
 
@@ -215,7 +217,7 @@ def write_evil(path):
 
 def test_code_in_a_checkpoint_does_not_run(tmp_path, capsys):
     torch.save({"model": Evil()}, tmp_path / "evil.pth")
-    with pytest.raises(CheckpointError, match="without executing code"):
+    with pytest.raises(CheckpointError, match=r"could run code when they are loaded.\n.*global: GLOBAL print\n"):
         read_file(tmp_path / "evil.pth")
     assert "ran" not in capsys.readouterr().out
 
@@ -243,14 +245,14 @@ def make_bad(tmp_path, what):
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("missing", "does not exist"),
-        ("folder", "is a folder"),
+        ("missing", r"missing\.pth does not exist"),
+        ("folder", r"folder\.pth is a folder"),
         ("empty", "0 bytes"),
         ("text", "complete PyTorch file"),
         ("truncated", "complete PyTorch file"),
-        ("resnet", "must be of CAST"),
-        ("list", "holds a dictionary"),
-        ("numbers", "state dict of tensors"),
+        ("resnet", "is not of CAST"),
+        ("list", "holds a list, not a dictionary"),
+        ("numbers", r"holds no tensors.\n.*\[\'epoch\'\]"),
     ],
 )
 def test_bad_files(tmp_path, what, message):
@@ -262,7 +264,7 @@ def test_truncated_safetensors(tmp_path):
     save_native(small("cast_small"), tmp_path / "x.safetensors")
     data = (tmp_path / "x.safetensors").read_bytes()
     (tmp_path / "x.safetensors").write_bytes(data[:1000])
-    with pytest.raises(CheckpointError, match="must be complete"):
+    with pytest.raises(CheckpointError, match=r"not a complete \.safetensors file"):
         load_model(tmp_path / "x.safetensors")
 
 
@@ -279,7 +281,7 @@ def test_failed_write_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_registry_messages():
-    with pytest.raises(InputError, match="cast_small"):
+    with pytest.raises(InputError, match=r"^Unknown model 'cast_smal'\.\n.*cast_small"):
         create_model("cast_smal")
     with pytest.raises(InputError, match="'embed_dim'"):
         create_model("cast_small", embed_dims=48)

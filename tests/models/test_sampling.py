@@ -57,7 +57,7 @@ def test_missing_dgl_names_the_extra(monkeypatch, real_points):
 
 
 def test_unknown_sampler(real_points):
-    with pytest.raises(InputError, match="'matrix'"):
+    with pytest.raises(InputError, match=r"Unknown sampler .*\n.*'matrix'"):
         farthest_points(real_points, 3, "fast")
 
 

@@ -68,7 +68,7 @@ def test_labels_stay_below_the_count():
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (random_image().astype(np.float32), r"uint8 \[H, W, 3\](.|\n)*float32"),
+        (random_image().astype(np.float32), r"is float32 \[64, 64, 3\], not an RGB array of uint8 \[H, W, 3\]"),
         (random_image()[..., 0], r"uint8 \[64, 64\]"),
         (np.zeros((0, 4, 3), np.uint8), r"uint8 \[0, 4, 3\]"),
         ("photo.jpg", "str"),
@@ -85,13 +85,13 @@ def test_unusable_settings():
         seeds(random_image(), 16, bins=17)
     with pytest.raises(InputError, match="-1 iterations"):
         seeds(random_image(), 16, iterations=-1)
-    with pytest.raises(InputError, match="two rows and two columns"):
+    with pytest.raises(InputError, match="fewer than two rows or two columns"):
         seeds(random_image(), 1)
-    with pytest.raises(InputError, match="more than 4x4 blocks"):
+    with pytest.raises(InputError, match="no more than 4 x 4 blocks"):
         seeds_count(24, 24, 4)
-    with pytest.raises(InputError, match="positive"):
+    with pytest.raises(InputError, match="into 0 superpixels"):
         seeds(random_image(), 0)
-    with pytest.raises(InputError, match="at most 32767"):
+    with pytest.raises(InputError, match="up to 32767"):
         seeds_count(1000, 1000, 250_000)
 
 
@@ -106,18 +106,18 @@ def test_batch_equals_single_images_whatever_the_threads():
 
 def test_batches_that_are_refused():
     images = [random_image(), random_image()]
-    with pytest.raises(InputError, match=r"all of one size(.|\n)*\(32, 64, 3\), \(64, 64, 3\)"):
+    with pytest.raises(InputError, match=r"not all of one size(.|\n)*\(32, 64, 3\), \(64, 64, 3\)"):
         seeds_batch([random_image(), random_image(32, 64)], 16)
-    with pytest.raises(InputError, match="no image"):
+    with pytest.raises(InputError, match="batch is empty"):
         seeds_batch([], 16)
-    with pytest.raises(InputError, match="at least 1"):
+    with pytest.raises(InputError, match="0, less than 1"):
         seeds_batch(images, 16, threads=0)
     for out in (
         np.empty((2, 64, 64), np.int64),
         np.empty((1, 64, 64), np.int32),
         np.empty((2, 64, 128), np.int32)[..., ::2],
     ):
-        with pytest.raises(InputError, match="C-contiguous int32"):
+        with pytest.raises(InputError, match=r"cannot be written into `out`(.|\n)*C-contiguous int32"):
             seeds_batch(images, 16, out=out)
 
 
@@ -181,7 +181,7 @@ def test_a_kernel_of_another_machine_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(kernels, "__file__", str(tmp_path / "kernels.py"))
     kernels.native_library.cache_clear()
     try:
-        with pytest.raises(MissingDependencyError, match="must fit this machine"):
+        with pytest.raises(MissingDependencyError, match="does not load on this machine"):
             kernels.native_library()
     finally:
         kernels.native_library.cache_clear()
