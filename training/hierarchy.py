@@ -29,7 +29,7 @@ from cast_sdk.errors import InputError
 
 if TYPE_CHECKING:
     from cast_sdk.training.data.dense.bsds import AnnotatedImage
-    from cast_sdk.training.metrics.groupings import Grouping, Levels
+    from cast_sdk.training.metrics.levels import Grouping, Levels
     from cast_sdk.training.metrics.partition import HierarchyScores
 
 METHODS = (
@@ -133,7 +133,7 @@ def open_methods(
         CheckpointError, ArtifactError: for a file that cannot be opened.
     """
     from cast_sdk.spec import SuperpixelSettings
-    from cast_sdk.training.metrics.groupings import Grouping
+    from cast_sdk.training.metrics.levels import Grouping
 
     counts = tuple(int(part) for part in segments.split(",")) if segments else None
     grouping: Grouping | None = None
@@ -156,7 +156,7 @@ def open_methods(
 
 def _baseline(name: str, grouping: Grouping) -> Method:
     """ "superpixels" or "merge", with sizes of their own after a colon."""
-    from cast_sdk.training.metrics.groupings import merge_levels, seeds_levels
+    from cast_sdk.training.metrics.levels import merge_levels, seeds_levels
 
     kind, _, text = name.partition(":")
     fields = _fields(text)
@@ -195,7 +195,7 @@ def _open_network(
     from cast_sdk.models import create_model, save_native
     from cast_sdk.runtime.runtime import bundled_model
     from cast_sdk.spec import SuperpixelSettings
-    from cast_sdk.training.metrics.groupings import Grouping, open_levels
+    from cast_sdk.training.metrics.levels import Grouping, open_levels
 
     if grouping is None and counts is not None:
         grouping = Grouping(224, SuperpixelSettings(), counts)

@@ -22,7 +22,7 @@ import click
 
 if TYPE_CHECKING:
     from cast_sdk.training.data.dense.partimagenet import PartImageNet
-    from cast_sdk.training.tasks.parts_model import TextImageEncoder
+    from cast_sdk.training.tasks.open_vocabulary import TextImageEncoder
 
 _DATA = click.option("--data", required=True, type=click.Path(path_type=Path), help="PartImageNet folder.")
 _SPLIT = click.option("--split", default="val", show_default=True)
@@ -74,7 +74,7 @@ def evaluate_command(
     from cast_sdk.training.data.dense.partimagenet import PartImageNet
     from cast_sdk.training.engine.distributed import start
     from cast_sdk.training.engine.launch import errors_for_people
-    from cast_sdk.training.tasks.parts_model import OpenClip
+    from cast_sdk.training.tasks.open_vocabulary import OpenClip
 
     with errors_for_people():
         images = PartImageNet.open(data, split)
@@ -93,7 +93,7 @@ def _network(path: Path, device: Any, seed: int, reference: bool) -> Any:
     from cast_sdk.errors import InputError
     from cast_sdk.models import load_model
     from cast_sdk.models.baselines import Vit
-    from cast_sdk.training.tasks.parts_model import cast_segments, crop, vit_segments
+    from cast_sdk.training.tasks.open_vocabulary import cast_segments, crop, vit_segments
 
     model: Any = load_model(path).to(device)
     if isinstance(model, Vit):
@@ -109,7 +109,7 @@ def _network(path: Path, device: Any, seed: int, reference: bool) -> Any:
 
 def _sam(path: Path, kind: str, device: Any) -> Any:
     from cast_sdk.errors import MissingDependencyError
-    from cast_sdk.training.tasks.parts_model import sam_masks
+    from cast_sdk.training.tasks.open_vocabulary import sam_masks
 
     try:
         from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
@@ -158,7 +158,7 @@ def evaluate(data: PartImageNet, folder: Path, encoder: TextImageEncoder, refere
 
     from cast_sdk.training.data.dense.base import read_rgb
     from cast_sdk.training.engine.progress import progress
-    from cast_sdk.training.tasks.parts_model import MissingSegment, Vocabulary, crop, load_segments, score_image
+    from cast_sdk.training.tasks.open_vocabulary import MissingSegment, Vocabulary, crop, load_segments, score_image
 
     words = Vocabulary.encode(data, encoder)
     scores: list[tuple[float, float]] = []

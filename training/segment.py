@@ -15,21 +15,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from cast_sdk.training.engine import options
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from cast_sdk.models.dense import Segmenter
-    from cast_sdk.training.data.dense.base import DenseSplit
-    from cast_sdk.training.data.dense.transforms import DenseViews, Pixels
-    from cast_sdk.training.engine.distributed import World
-    from cast_sdk.training.engine.loop import Options
-    from cast_sdk.training.engine.recipe import Phase, Recipe
 
 _SPLIT_HELP = "The data set's folder in its official layout (prepare_data.py checks it)."
 
@@ -41,31 +31,11 @@ def main() -> None:
 
 @main.command("train", help="Fine-tune by a recipe.")
 @options.run_options(_SPLIT_HELP, cache=False)
-def train_command(
-    recipe: str,
-    data: Path,
-    out: Path,
-    overrides: tuple[str, ...],
-    device: str,
-    workers: int,
-    on_bad_image: Any,
-    eval_every: int,
-    log_every: int,
-    save_minutes: float,
-    allow_world_size: bool,
-) -> None:
-    from cast_sdk.training.data.dense.opening import open_split
-    from cast_sdk.training.engine.distributed import start
-    from cast_sdk.training.engine.launch import errors_for_people
-    from cast_sdk.training.engine.loop import Options
-    from cast_sdk.training.engine.recipe import load_recipe
+def train_command(run: options.Run) -> None:
+    from cast_sdk.training.engine.launch import run_program
+    from cast_sdk.training.tasks.segmentation import Segmentation
 
-    with errors_for_people():
-        settings = load_recipe(recipe, overrides, "segment")
-        splits = {name: open_split(settings.dense.data, data, name, on_bad_image) for name in ("train", "val")}
-        world = start(device)
-        train(settings, splits, world, Options(out, log_every, eval_every, save_minutes, allow_world_size), workers)
-        world.finish()
+    run_program(Segmentation, run)
 
 
 @main.command("evaluate", help="Mean IoU of a checkpoint over sliding windows.")
@@ -102,6 +72,7 @@ def evaluate_command(
     from cast_sdk.training.engine.launch import errors_for_people
     from cast_sdk.training.engine.recipe import load_recipe
     from cast_sdk.training.tasks.dense import MULTI_SCALE, Inference, evaluate
+    from cast_sdk.training.tasks.segmentation import check_classes, write_images
 
     with errors_for_people():
         settings = load_recipe(recipe, overrides, "segment")
@@ -110,17 +81,17 @@ def evaluate_command(
         model: Any = load_model(ckpt, sampler=settings.model.sampler).to(world.device)
         check_classes(model, pairs, ckpt)
         ratios, flips = (MULTI_SCALE, (False, True)) if multi_scale else ((1.0,), (False,))
-        how = Inference(settings.dense, stride or settings.dense.stride, ratios, flips, window_batch)
+        inference = Inference(settings.dense, stride or settings.dense.stride, ratios, flips, window_batch)
         out.mkdir(parents=True, exist_ok=True)
-        confusion = evaluate(model, pairs, how, world)
+        confusion = evaluate(model, pairs, inference, world)
         scores = confusion.to_dict()
         if world.main:
             named = {**scores, "iou": dict(zip(pairs.class_names, scores["iou"], strict=True))}
             with atomic_write(out / f"scores_{'ms' if multi_scale else 'ss'}.json") as temporary:
-                temporary.write_text(json.dumps({"stride": how.stride, **named}, indent=1))
-            print(f"{pairs_text(scores)} over {scores['images']} images")
+                temporary.write_text(json.dumps({"stride": inference.stride, **named}, indent=1))
+            print(f"{score_line(scores)} over {scores['images']} images")
             if save_images:
-                write_images(model, pairs, how, out / "images")
+                write_images(model, pairs, inference, out / "images")
         world.finish()
 
 
@@ -134,7 +105,6 @@ def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
 
     from cast_sdk.artifact import atomic_write
     from cast_sdk.training.data.dense.opening import open_split
-    from cast_sdk.training.data.transforms import settings
     from cast_sdk.training.engine.launch import errors_for_people
     from cast_sdk.training.engine.recipe import load_recipe
     from cast_sdk.training.metrics.dense_baselines import majority_class, superpixel_colour, superpixel_oracle
@@ -145,7 +115,7 @@ def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
         height, width = val.read(0)[0].shape[:2]
         # As dense as the model's: its count belongs to one crop.
         count = chosen.superpixels.count * height * width // chosen.dense.crop**2
-        superpixels = dataclasses.replace(settings(chosen.superpixels), count=count)
+        superpixels = dataclasses.replace(chosen.superpixels.settings(), count=count)
         results = {
             "majority class": majority_class(train, val, every),
             "superpixel colour": superpixel_colour(train, val, superpixels, False, every),
@@ -156,7 +126,7 @@ def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
         with atomic_write(out / "baselines.json") as temporary:
             temporary.write_text(json.dumps({name: result.to_dict() for name, result in results.items()}, indent=1))
         for name, result in results.items():
-            print(f"{name}: {pairs_text(result.to_dict())}")
+            print(f"{name}: {score_line(result.to_dict())}")
 
 
 @main.command("pictures", help="Draw a run's curve, and some images with truth and prediction.")
@@ -173,8 +143,9 @@ def pictures_command(recipe: str, data: Path, run: Path, baselines: Path | None,
     from cast_sdk.training.data.dense.opening import open_split
     from cast_sdk.training.engine.launch import errors_for_people
     from cast_sdk.training.engine.recipe import load_recipe
-    from cast_sdk.training.metrics.dense_pictures import draw_curve, draw_examples
+    from cast_sdk.training.metrics.dense_pictures import draw_curve, draw_examples, palette
     from cast_sdk.training.tasks.dense import Inference, predict
+    from cast_sdk.training.tasks.segmentation import check_classes
 
     with errors_for_people():
         settings = load_recipe(recipe, (), "segment")
@@ -183,155 +154,16 @@ def pictures_command(recipe: str, data: Path, run: Path, baselines: Path | None,
         check_classes(model, split, run / "best_checkpoint.pth")
         out.mkdir(parents=True, exist_ok=True)
         draw_curve(run, out / f"{settings.name}_curve.png", baselines)
-        how = Inference(settings.dense, settings.dense.stride)
+        inference = Inference(settings.dense, settings.dense.stride)
         pairs = [split.read(len(split) * index // images) for index in range(images)]
-        examples = [(image, label, predict(model, image, how)) for image, label in pairs]
+        examples = [(image, label, predict(model, image, inference)) for image, label in pairs]
         draw_examples(examples, split, palette(split), out / f"{settings.name}_examples.jpg")
         print(f"wrote {settings.name}_curve.png and {settings.name}_examples.jpg to {out}")
 
 
-def train(
-    recipe: Recipe, splits: dict[str, DenseSplit], world: World, options: Options, workers: int = 0
-) -> dict[str, float]:
-    """Run a segmentation recipe on the splits "train" and "val"; returns the best validation metrics."""
-    from cast_sdk.training.data.dataset import loader
-    from cast_sdk.training.data.dense.transforms import DenseViews
-    from cast_sdk.training.data.sampler import EpochSampler
-    from cast_sdk.training.engine.loop import Loop
-    from cast_sdk.training.engine.optim import build_optimizer
-    from cast_sdk.training.engine.schedules import scaled_lr
-    from cast_sdk.training.tasks.dense import build_segmenter
-
-    settings = recipe.train
-    batch = world.per_process(settings.batch, settings.accumulation)
-    views = DenseViews(splits["train"], recipe)
-    # Several processes cannot share an incomplete batch, so there the last images of an epoch wait for the next.
-    drop_last = settings.drop_last or world.size > 1
-    sampler = EpochSampler(
-        len(views), batch, seed=settings.seed, drop_last=drop_last, rank=world.rank, world=world.size
-    )
-    model = build_segmenter(recipe, splits["train"]).to(world.device)
-    lr = scaled_lr(recipe.optimizer.lr, settings.batch, recipe.optimizer.reference_batch)
-    optimizer = build_optimizer(model, recipe.optimizer, lr)
-    task = Segmentation(recipe, model, views, splits["val"], world)
-    batches = loader(views, sampler, workers, pin=world.device.type == "cuda")
-    return Loop(task, recipe, sampler, batches, optimizer, world, options).run()
-
-
-class Segmentation:
-    """Task of the loop: pixel cross entropy, mean IoU over sliding windows."""
-
-    def __init__(
-        self, recipe: Recipe, model: Segmenter, views: DenseViews, validation: DenseSplit, world: World
-    ) -> None:
-        self.recipe, self.model, self.views, self.validation, self.world = recipe, model, views, validation, world
-        self.wrapped = world.wrap(model, recipe.train.sync_bn)
-        self.weights: Tensor | None = None
-        if recipe.dense.class_balance:
-            from cast_sdk.training.metrics.dense_baselines import class_pixels
-            from cast_sdk.training.tasks.dense import class_weights
-
-            pixels = class_pixels(views.split, range(len(views)))
-            self.weights = class_weights(pixels, recipe.dense.class_balance).to(world.device)
-
-    def loss(self, batch: Any) -> Tensor:
-        from cast_sdk.training.data.transforms import normalise
-        from cast_sdk.training.tasks.dense import superpixel_cross_entropy
-
-        images, superpixels, target = (part.to(self.world.device, non_blocking=True) for part in batch)
-        scores = self.wrapped(normalise(images), superpixels, self.views.count()).dense
-        return superpixel_cross_entropy(scores, superpixels, target, self.weights)
-
-    def after_step(self, fraction: float) -> None:
-        pass
-
-    def enter_phase(self, phase: Phase) -> None:
-        pass
-
-    def validate(self) -> dict[str, float]:
-        from cast_sdk.training.tasks.dense import Inference, evaluate
-
-        config = self.recipe.dense
-        confusion = evaluate(self.model, self.validation, Inference(config, config.train_stride), self.world)
-        return {
-            "mean_iou": 100 * confusion.mean_iou(config.absent),
-            "pixel_accuracy": 100 * confusion.pixel_accuracy,
-            "mean_accuracy": 100 * confusion.mean_accuracy,
-        }
-
-    def better(self, new: dict[str, float], best: dict[str, float]) -> bool:
-        return new["mean_iou"] > best.get("mean_iou", -1.0)
-
-    def files(self, epoch: int, is_best: bool) -> list[str]:
-        return ["best_checkpoint.pth"] if is_best else []
-
-    def checkpoint(self, epoch: int, outer: dict[str, Any]) -> dict[str, Any]:
-        from cast_sdk.models.checkpoints import official_checkpoint
-
-        return official_checkpoint(self.model, "segmenter", lr_scheduler={}, epoch=epoch, **outer)
-
-    def restore(self, raw: dict[str, Any]) -> None:
-        self.model.load_state_dict(raw["model"])
-
-
-def check_classes(model: Any, split: DenseSplit, path: Path) -> None:
-    """Raises CheckpointError unless the model is a Segmenter with as many classes as the data set."""
-    from cast_sdk.errors import CheckpointError
-
-    if model.spec.family != "segmenter" or model.spec.num_classes != len(split.class_names):
-        raise CheckpointError(
-            f"The checkpoint is a Segmenter with {len(split.class_names)} classes.",
-            found=f"{path}: {model.spec.family} with {model.spec.num_classes}",
-            remedy="give the recipe and data of the checkpoint",
-        )
-
-
-def pairs_text(scores: dict[str, Any]) -> str:
+def score_line(scores: dict[str, Any]) -> str:
+    """ "mean_iou 43.1, pixel_accuracy 80.2, mean_accuracy 53.9"."""
     return ", ".join(f"{name} {scores[name]}" for name in ("mean_iou", "pixel_accuracy", "mean_accuracy"))
-
-
-def write_images(model: Any, split: DenseSplit, how: Any, folder: Path) -> None:
-    """`pred/<name>.png` with class indices and a palette, `overlay/<name>.jpg` with photograph, truth, prediction."""
-    import cv2
-    import numpy as np
-    from PIL import Image
-
-    from cast_sdk.artifact import atomic_write
-    from cast_sdk.training.engine.progress import progress
-    from cast_sdk.training.tasks.dense import predict
-
-    for name in ("pred", "overlay"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    colours = palette(split)
-    for index, pair in enumerate(progress(split.pairs, "drawing")):
-        image, label = split.read(index)
-        classes = predict(model, image, how)
-        indexed = Image.fromarray(classes)
-        indexed.putpalette(colours.ravel().tolist())
-        with atomic_write(folder / "pred" / f"{pair.name}.png") as temporary:
-            indexed.save(temporary, format="PNG")
-        page = np.concatenate([image, blend(image, label, colours), blend(image, classes, colours)], 1)
-        with atomic_write(folder / "overlay" / f"{pair.name}.jpg") as temporary:
-            temporary.write_bytes(cv2.imencode(".jpg", page[..., ::-1])[1].tobytes())
-
-
-def palette(split: DenseSplit) -> Pixels:
-    """RGB per class value 0..255; black for 255."""
-    import numpy as np
-
-    from cast_sdk.runtime.output.colours import class_colours
-
-    colours = np.zeros((256, 3), np.uint8)
-    count = len(split.class_names)
-    colours[:count] = np.array(split.palette, np.uint8) if split.palette else class_colours(count)[:, ::-1]
-    return colours
-
-
-def blend(image: Pixels, classes: Pixels, colours: Pixels) -> Pixels:
-    """The photograph under its class colours; pixels that do not count are dark."""
-    import numpy as np
-
-    return np.round(0.35 * image + 0.65 * colours[classes]).astype(np.uint8)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from cast_sdk.models import create_model, save_native
 from cast_sdk.spec import SuperpixelSettings
 from cast_sdk.training import hierarchy
 from cast_sdk.training.data.dense.bsds import bsds500, label_folder, read_annotations
-from cast_sdk.training.metrics.groupings import (
+from cast_sdk.training.metrics.levels import (
     Grouping,
     kmeans_hierarchy,
     merge_by_colour,

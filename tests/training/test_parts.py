@@ -20,7 +20,7 @@ from cast_sdk.training import parts
 from cast_sdk.training.data.dense.partimagenet import PartImageNet, decode_mask
 from cast_sdk.training.data.prepare import dense as prepare_dense
 from cast_sdk.training.metrics.semantic import image_jaccard
-from cast_sdk.training.tasks.parts_model import (
+from cast_sdk.training.tasks.open_vocabulary import (
     MissingSegment,
     OpenClip,
     Vocabulary,
@@ -145,7 +145,7 @@ def test_programs(home, tmp_path, monkeypatch):
     save_native(create_model("cast_tiny").eval(), tmp_path / "cast.safetensors")
     vit = create_model("vit_conv_small", embed_dim=48, depths=[1], num_heads=4)
     save_native(vit.eval(), tmp_path / "vit.safetensors")
-    monkeypatch.setattr("cast_sdk.training.tasks.parts_model.OpenClip", lambda *arguments: ColourEncoder())
+    monkeypatch.setattr("cast_sdk.training.tasks.open_vocabulary.OpenClip", lambda *arguments: ColourEncoder())
     for name in ("cast", "vit"):
         arguments = ("--model", tmp_path / f"{name}.safetensors", "--data", home, "--out", tmp_path / name)
         result = run("segments", *arguments, "--device", "cpu")

@@ -29,6 +29,8 @@ from cast_sdk.training.engine.optim import build_optimizer
 from cast_sdk.training.engine.recipe import Augment, Moco, list_recipes, load_recipe
 from cast_sdk.training.engine.runlog import read_log
 from cast_sdk.training.engine.schedules import scaled_lr
+from cast_sdk.training.tasks import pretraining
+from cast_sdk.training.tasks import probe as probing
 
 ROOT = Path(__file__).parents[2]
 MICRO = """
@@ -101,7 +103,7 @@ def test_pretraining_recipe(name, golden_dir):
     assert recipe.moco == Moco()
 
     with torch.device("meta"):
-        model = pretrain.create(recipe)
+        model = pretraining.create(recipe)
     (group,) = build_optimizer(model, recipe.optimizer, lr).param_groups
     assert group["weight_decay"] == 0.1 and group["betas"] == (0.9, 0.999) and group["eps"] == 1e-8
     trained = {key for key, parameter in model.named_parameters() if parameter.requires_grad}
@@ -126,7 +128,7 @@ def test_probe_recipe(name, golden_dir):
     assert recipe.train.precision == "fp32" and not recipe.train.drop_last and not recipe.train.sync_bn
     assert (recipe.augment.eval_resize, recipe.augment.interpolation) == (256, "bilinear")
     with torch.device("meta"):
-        model = linear_probe.create(recipe, "random", [str(label) for label in range(100)])
+        model = probing.create(recipe, "random", [str(label) for label in range(100)])
     assert model.head.weight.shape[0] == 1000
     (group,) = build_optimizer(model, recipe.optimizer, lr).param_groups
     assert len(group["params"]) == 2 and group["momentum"] == 0.9 and group["weight_decay"] == 0.0
@@ -180,11 +182,11 @@ def one_step(world: World, recipe_path: str, data: str) -> dict[str, torch.Tenso
     original, transforms.normalise = transforms.normalise, lambda images: images.double() / 255 - 0.5
     try:
         recipe = load_recipe(recipe_path, ["train.sync_bn=true", "model.dropout=0"])
-        model = pretrain.create(recipe).double()
+        model = pretraining.create(recipe).double()
         views = TwoViews(Images(open_source(data, "train")), recipe)
-        task = pretrain.Pretraining(recipe, model, views, world)
+        task = pretraining.Pretraining(recipe, model, views, world)
         sampler = EpochSampler(len(views), world.per_process(8), rank=world.rank, world=world.size, seed=1)
-        loss = task.loss(next(iter(loader(views, sampler))))
+        loss = task.loss(next(iter(loader(views, sampler))), 0.0)
         loss.backward()
     finally:
         transforms.normalise = original
@@ -350,26 +352,26 @@ def test_probe_of_random_weights_and_of_a_checkpoint_that_does_not_fit(run, fold
     other = probe(
         recipes, folders, tmp_path / "other", run / "checkpoint.pth.tar", "--set", "model.options.embed_dim=48"
     )
-    assert other.exit_code == 1 and "must hold the recipe's model" in other.output
+    assert other.exit_code == 1 and "holds another model than the recipe's" in other.output
     narrow = probe(recipes, folders, tmp_path / "narrow", "random", "--set", "model.options.num_classes=2")
     assert narrow.exit_code == 1 and "2 outputs, 4 classes" in narrow.output
 
 
 def test_the_sanity_check_finds_an_encoder_that_changed(recipes):
-    model = linear_probe.create(load_recipe(str(recipes / "probe.yaml")), "random", ["a", "b"])
+    model = probing.create(load_recipe(str(recipes / "probe.yaml")), "random", ["a", "b"])
     before = {key: value.clone() for key, value in model.state_dict().items() if not key.startswith("head")}
-    linear_probe.check_frozen(model, before, "file")
+    probing.check_frozen(model, before, "file")
     model.patch_embed.proj[1].running_mean[0] += 1e-6
     with pytest.raises(CheckpointError, match=r"1 tensors differ from file, first patch_embed\.proj\.1\.running_mean"):
-        linear_probe.check_frozen(model, before, "file")
+        probing.check_frozen(model, before, "file")
 
 
 def test_probe_refuses_a_model_that_is_not_frozen(recipes, folders):
     recipe = load_recipe(str(recipes / "probe.yaml"))
-    model = linear_probe.create(recipe, "random", ["a", "b"])
+    model = probing.create(recipe, "random", ["a", "b"])
     model.cls_token.requires_grad_(True)
     with pytest.raises(RecipeError, match=r"cls_token"):
-        linear_probe.LinearProbe(recipe, model, "random", None, None, World())
+        probing.LinearProbe(recipe, model, "random", None, None, World())
 
 
 def test_a_class_folder_that_only_one_split_has_would_shift_labels(recipes, folders, tmp_path):

@@ -20,7 +20,8 @@ from cast_sdk.training.data.dense.opening import open_split
 from cast_sdk.training.data.dense.transforms import DenseViews, pad, photometric, random_crop, scaled_size
 from cast_sdk.training.engine.recipe import list_recipes, load_recipe
 from cast_sdk.training.tasks import windows
-from cast_sdk.training.tasks.dense import build_segmenter, class_histogram, class_weights, superpixel_cross_entropy
+from cast_sdk.training.tasks.dense import class_histogram, class_weights, superpixel_cross_entropy
+from cast_sdk.training.tasks.segmentation import build_segmenter
 
 TINY = {"embed_dim": 48, "depths": [1, 1, 1, 1], "num_heads": 4, "clusters": [16, 8, 4, 2], "decoder_layers": 1}
 SETTINGS = [

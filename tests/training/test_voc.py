@@ -18,17 +18,15 @@ from cast_sdk.training import voc
 from cast_sdk.training.data.dense.opening import open_split
 from cast_sdk.training.data.prepare import dense as prepare_dense
 from cast_sdk.training.engine.recipe import load_recipe
-from cast_sdk.training.tasks.voc_model import (
+from cast_sdk.training.tasks.voc_finetuning import (
     RateInBufferSGD,
     VocViews,
     build_spml,
-    majority,
-    nearest_classes,
     parameter_groups,
-    prepare,
-    prototypes,
     resized_cross_entropy,
 )
+from cast_sdk.training.tasks.voc_prediction import prepare, voc_superpixels
+from cast_sdk.training.tasks.voc_retrieval import load_backbone, majority, nearest_classes, prototypes
 
 SIZES = {"embed_dim": 48, "depths": [1, 1, 1, 1], "num_heads": 4}
 SETTINGS = [
@@ -127,12 +125,11 @@ def test_votes_are_exact_in_blocks():
 def test_prototypes_are_area_weighted(home, checkpoint):
     """Against the definition on pixels: gather, normalise, add up per segment, normalise."""
     from cast_sdk.models.dense import spread
-    from cast_sdk.training.tasks.voc_model import load_backbone
 
     backbone = load_backbone(checkpoint)
     assert backbone.spec.clusters == (320, 160, 80, 40) and backbone.spec.position_grid == 64
     image, truth = open_split("voc", home, "val").read(0)
-    prepared = prepare(image, voc.voc_superpixels())
+    prepared = prepare(image, voc_superpixels())
     assert max(prepared.image.shape[2:]) == 512 and prepared.superpixels.shape[1:] == prepared.image.shape[2:]
     found = prototypes(backbone, prepared, truth)
     with torch.inference_mode():

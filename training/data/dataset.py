@@ -97,7 +97,7 @@ class LabelledViews(Dataset[Any]):
 
     def __init__(self, images: Images, recipe: Recipe, train: bool, superpixels: bool = True) -> None:
         self.images, self.train, self.seed, self.superpixels = images, train, recipe.train.seed, superpixels
-        self.settings = transforms.settings(recipe.superpixels)
+        self.settings = recipe.superpixels.settings()
         self.geometry = transforms.train_geometry(recipe.augment) if train else transforms.eval_geometry(recipe.augment)
         self.after_normalising = recipe.superpixels.source == "denormalised"
         self.erase = transforms.erasing(recipe.augment) if train else None

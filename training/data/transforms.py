@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD, SuperpixelSettings
-from cast_sdk.training.engine.recipe import Augment, Superpixels
+from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD
+from cast_sdk.training.engine.recipe import Augment
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -53,10 +53,6 @@ def denormalised_uint8(image: Tensor) -> Pixels:
     """DeiT's way back from a normalised float [3,H,W] to uint8 [H,W,3]: float64, truncation, wrap-around."""
     pixels = image.permute(1, 2, 0).double().numpy() * np.array(IMAGENET_STD) + np.array(IMAGENET_MEAN)
     return np.ascontiguousarray((pixels * 255).astype(np.int64).astype(np.uint8))
-
-
-def settings(config: Superpixels) -> SuperpixelSettings:
-    return SuperpixelSettings(config.count, config.bins, config.iterations, config.invert)
 
 
 def train_geometry(config: Augment) -> Callable[[Any], Any]:

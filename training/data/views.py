@@ -61,7 +61,7 @@ class TwoViews(Dataset[Any]):
 
     def __init__(self, images: Images, recipe: Recipe, superpixels: bool = True) -> None:
         self.images, self.seed = images, recipe.train.seed
-        self.settings = transforms.settings(recipe.superpixels) if superpixels else None
+        self.settings = recipe.superpixels.settings() if superpixels else None
         self.geometry = [view_geometry(recipe.augment, recipe.moco, view) for view in (0, 1)]
 
     def __len__(self) -> int:

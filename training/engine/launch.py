@@ -1,10 +1,10 @@
-"""What every program does before it trains: messages for people and images from disk."""
+"""What every program does around its training: messages for people, images from disk, start and end."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,11 @@ from typing import Any
 from cast_sdk.errors import CastError, InputError
 from cast_sdk.training.data.dataset import Images
 from cast_sdk.training.data.sources import open_source
-from cast_sdk.training.engine.distributed import World
+from cast_sdk.training.engine.distributed import World, start
+from cast_sdk.training.engine.loop import run_task
+from cast_sdk.training.engine.options import Run
+from cast_sdk.training.engine.recipe import load_recipe
+from cast_sdk.training.engine.task import Task
 
 
 @contextmanager
@@ -24,6 +28,33 @@ def errors_for_people() -> Iterator[None]:
     except CastError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         raise SystemExit(1) from error
+
+
+def run_program(kind: type[Task], run: Run, **own: Any) -> None:
+    """What the command of a training program does.
+
+    Args:
+        kind: the program's task.
+        run: from the command line.
+        own: options that only this program has, for `kind.open`.
+    """
+    with errors_for_people():
+        recipe = load_recipe(run.recipe, run.overrides, kind.program)
+        kind.check(recipe)
+        world = start(run.device)
+        run_task(kind.open(recipe, run, world, **own), run.options)
+        world.finish()
+
+
+def open_images(run: Run, splits: Sequence[str], world: World) -> dict[str, Images]:
+    """The images of a run's splits.
+
+    Raises:
+        InputError: when a split is missing, or has other class folders than another one.
+    """
+    images = {split: load_images(run.data, split, run.on_bad_image, run.cache, world) for split in splits}
+    check_same_classes(images)
+    return images
 
 
 def load_images(root: Path, split: str, on_bad: Any, cache: bool, world: World) -> Images:
@@ -51,7 +82,6 @@ def check_same_classes(images: Mapping[str, Images]) -> None:
         missing = sorted(set().union(*folders.values()) - names)
         if missing:
             raise InputError(
-                "Every split must have the same class folders.",
-                found=f"{len(missing)} missing in {split}/: {', '.join(missing[:6])}",
+                f"{len(missing)} class folders are missing in {split}/: {', '.join(missing[:6])}.",
                 remedy="add them, or remove those classes from the other splits",
             )

@@ -1,9 +1,4 @@
-"""The training loop every program here uses.
-
-A program writes a `Task` (model, loss, validation, the official checkpoint layout) and hands it over:
-
-    task = Supervised(...)                        # a Task
-    Loop(task, recipe, sampler, batches, optimizer, world, options).run()
+"""The training loop every program here uses: it runs a `Task` (see task.py).
 
 The loop owns what all recipes share: schedules, precision, accumulation, clocks, logs, checkpoints, resuming, signals.
 """
@@ -14,70 +9,23 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cast_sdk.errors import RecipeError
-from cast_sdk.training.data.sampler import EpochSampler
+from cast_sdk.training.data.dataset import loader
 from cast_sdk.training.engine import checkpointing, schedules
-from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.optim import scale_lr
-from cast_sdk.training.engine.recipe import Phase, Recipe
+from cast_sdk.training.engine.options import Options
+from cast_sdk.training.engine.recipe import Phase
 from cast_sdk.training.engine.runlog import RunLog, duration
+from cast_sdk.training.engine.task import Task
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-class Task(Protocol):
-    """What a program adds to the loop."""
-
-    wrapped: nn.Module  # as called: the model itself, or DDP around it
-
-    @property
-    def model(self) -> nn.Module:
-        """As saved."""
-
-    def loss(self, batch: Any) -> Tensor:
-        """Mean loss of one batch of this process; runs under autocast."""
-
-    def after_step(self, fraction: float) -> None:
-        """After each optimizer step; `fraction` of the schedule is done (EMA, momentum encoder)."""
-
-    def enter_phase(self, phase: Phase) -> None:
-        """Settings that hold from this epoch on."""
-
-    def validate(self) -> dict[str, float]:
-        """Metrics over the validation split, the same on every process; empty without one."""
-
-    def better(self, new: dict[str, float], best: dict[str, float]) -> bool:
-        """Whether validation results `new` beat `best`."""
-
-    def files(self, epoch: int, is_best: bool) -> list[str]:
-        """Names under which the checkpoint of finished `epoch` is kept besides the rolling one."""
-
-    def checkpoint(self, epoch: int, outer: dict[str, Any]) -> dict[str, Any]:
-        """The official layout, with `outer` (optimizer, scaler, resume, ...) beside the model."""
-
-    def restore(self, raw: dict[str, Any]) -> None:
-        """Load the model parts of `checkpoint` again."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user chooses per machine; none of it changes the result."""
-
-    out: Path
-    log_every: int = 50  # steps
-    eval_every: int = 1  # epochs
-    save_minutes: float = 5.0
-    allow_world_size: bool = False
-    tensorboard: bool = True
-    rolling: str = "checkpoint.pth"  # the file a run resumes from
 
 
 @dataclass
@@ -90,32 +38,34 @@ class Position:
     seconds: float = 0.0  # of training, over all starts
 
 
+def run_task(task: Task, options: Options) -> dict[str, float]:
+    """Train to the end of the recipe's schedule, or on from where OUT's checkpoint is. Returns the best metrics."""
+    return Loop(task, options).run()
+
+
 class Loop:
-    def __init__(
-        self,
-        task: Task,
-        recipe: Recipe,
-        sampler: EpochSampler,
-        batches: Iterable[Any],
-        optimizer: torch.optim.Optimizer,
-        world: World,
-        options: Options,
-    ) -> None:
-        self.task, self.recipe, self.sampler, self.batches = task, recipe, sampler, batches
-        self.optimizer, self.world, self.options = optimizer, world, options
+    def __init__(self, task: Task, options: Options) -> None:
+        self.task, self.options, self.recipe, self.world = task, options, task.recipe, task.world
+        self.sampler, self.optimizer = task.sampler(), task.optimizer()
+        workers = 0 if task.in_memory else options.workers
+        self.batches = loader(task.views, self.sampler, workers, pin=self.world.device.type == "cuda")
         self.at = Position()
         self.best: dict[str, float] = {}
-        self.steps = len(sampler) // recipe.train.accumulation  # optimizer steps per epoch
+        train = self.recipe.train
+        self.steps = len(self.sampler) // train.accumulation  # optimizer steps per epoch
         if self.steps == 0:
             raise RecipeError(
-                "An epoch holds at least one batch.",
-                found=f"{sampler.length} images, batch {recipe.train.batch}",
+                f"The batch ({train.batch}) is larger than the training split ({self.sampler.length} images).",
                 remedy="--set train.batch=N with a smaller N",
             )
-        device = world.device.type
-        fp16 = recipe.train.precision == "fp16"
+        device = self.world.device.type
+        fp16 = train.precision == "fp16"
         if fp16 and device == "cpu":
-            raise RecipeError("fp16 needs a GPU.", found="device cpu", remedy="--set train.precision=bf16 (or fp32)")
+            raise RecipeError(
+                "train.precision is fp16, which needs a GPU.",
+                found="device cpu",
+                remedy="--set train.precision=bf16 (or fp32)",
+            )
         self.scaler = torch.amp.GradScaler(device, enabled=fp16)
         self.stop = False
         self.clock = time.monotonic()
@@ -220,7 +170,7 @@ class Loop:
             quiet = contextlib.nullcontext() if last or self.world.size == 1 else self.task.wrapped.no_sync()  # type: ignore[operator]
             with quiet:
                 with torch.autocast(device.type, DTYPES.get(train.precision), enabled=train.precision in DTYPES):
-                    loss = self.task.loss(batch)
+                    loss = self.task.loss(batch, self.fraction())
                 self.scaler.scale(loss / train.accumulation).backward()
             total += loss.detach() / train.accumulation
         clip = self.recipe.optimizer.clip
@@ -249,8 +199,7 @@ class Loop:
         loss = float(self.world.mean(torch.stack(losses).mean()))
         if not math.isfinite(loss):
             raise RecipeError(
-                "The loss must stay finite.",
-                found=f"{loss} at epoch {self.at.epoch}, step {self.at.step}",
+                f"The loss is {loss} at epoch {self.at.epoch}, step {self.at.step}.",
                 remedy="a lower optimizer.lr, a longer schedule.warmup or optimizer.clip=1; then resume",
             )
         fraction = self.fraction()
@@ -294,12 +243,12 @@ class Loop:
             checkpointing.RESUME_KEY: resume,
         }
         checkpoint = self.task.checkpoint(self.at.epoch - 1 if epoch is None else epoch, outer)
-        kept = [] if epoch is None else self.task.files(epoch, is_best)
-        for name in [*kept, self.options.rolling]:
+        kept = [] if epoch is None else self.task.files(epoch, is_best, self.fraction())
+        for name in [*kept, self.task.rolling]:
             checkpointing.save(checkpoint, self.options.out / name)
 
     def _resume(self) -> bool:
-        path = self.options.out / self.options.rolling
+        path = self.options.out / self.task.rolling
         if not path.is_file():
             return False
         raw = checkpointing.load(

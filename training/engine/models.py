@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from cast_sdk.errors import RecipeError
-from cast_sdk.spec import SuperpixelSettings
 from cast_sdk.training.engine.recipe import Recipe
 
 
@@ -21,9 +20,7 @@ def create(recipe: Recipe, classes: Sequence[str], **overrides: Any) -> nn.Modul
         "num_classes": len(classes),
         "class_names": tuple(classes),
         "image_size": recipe.augment.image_size,
-        "superpixels": SuperpixelSettings(
-            recipe.superpixels.count, recipe.superpixels.bins, recipe.superpixels.iterations
-        ),
+        "superpixels": recipe.superpixels.settings(),
         **recipe.model.options,
         **overrides,
     }

@@ -1,7 +1,7 @@
 """Parameter groups and optimizers of the recipes.
 
 optimizer = build_optimizer(model, recipe.optimizer, lr)
-set_lr(optimizer, factor * lr) or scale_lr(optimizer, factor)   # each group keeps its own `base_lr`
+scale_lr(optimizer, factor)  # each group keeps its own `base_lr`
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cast_sdk.errors import RecipeError
 from cast_sdk.training.engine.recipe import Optimizer
@@ -56,14 +56,10 @@ def build_optimizer(model: nn.Module, config: Optimizer, lr: float) -> torch.opt
         optimizer = torch.optim.AdamW(groups, lr=lr, betas=config.betas, eps=config.eps, fused=fused)
     elif config.name == "sgd":
         optimizer = torch.optim.SGD(groups, lr=lr, momentum=config.momentum, nesterov=config.nesterov)
-    elif config.name == "lars":
-        optimizer = LARS(groups, lr=lr, momentum=config.momentum)
     elif config.name == "muon":
         optimizer = MuonAdamW(list(trainable(model)), config, lr)
     else:
-        raise RecipeError(
-            "The optimizer is one of adamw, sgd, lars, muon.", found=config.name, remedy="--set optimizer.name=adamw"
-        )
+        raise RecipeError(f"There is no optimizer {config.name!r}.", remedy="--set optimizer.name=adamw, sgd or muon")
     for group in optimizer.param_groups:
         group.setdefault("base_lr", group["lr"])
     return optimizer
@@ -73,46 +69,6 @@ def scale_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Set every group's rate to `factor` times its own base rate."""
     for group in optimizer.param_groups:
         group["lr"] = factor * group["base_lr"]
-
-
-class LARS(torch.optim.Optimizer):
-    """SGD with layer-wise rates (You et al., 2017), as MoCo-v3 uses it.
-
-    Tensors of more than one dimension: decay is added, then the gradient is scaled by `trust * |p| / |g|` (1 where
-    either is zero). Others take the plain gradient. mu = momentum * mu + g; p = p - lr * mu.
-    """
-
-    def __init__(
-        self, params: Any, lr: float, weight_decay: float = 0.0, momentum: float = 0.9, trust: float = 0.001
-    ) -> None:
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "trust": trust})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                gradient = parameter.grad
-                if parameter.ndim > 1:
-                    gradient = gradient.add(parameter, alpha=group["weight_decay"])
-                    gradient = gradient * _trust_ratio(parameter, gradient, group["trust"])
-                state = self.state[parameter]
-                if "mu" not in state:
-                    state["mu"] = torch.zeros_like(parameter)
-                state["mu"].mul_(group["momentum"]).add_(gradient)
-                parameter.add_(state["mu"], alpha=-group["lr"])
-        return loss
-
-
-def _trust_ratio(parameter: Tensor, gradient: Tensor, trust: float) -> Tensor:
-    size, slope = parameter.norm(), gradient.norm()
-    ratio = trust * size / slope
-    return torch.where((size > 0) & (slope > 0), ratio, torch.ones_like(ratio))
 
 
 class MuonAdamW(torch.optim.Optimizer):

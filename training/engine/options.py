@@ -1,14 +1,43 @@
-"""Command-line options that the training programs share."""
+"""Command-line options that the training programs share, and what a program gets from them: a `Run`."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user chooses per machine; none of it changes the result."""
+
+    out: Path
+    workers: int = 0  # loader processes per training process
+    eval_every: int = 1  # epochs
+    log_every: int = 50  # steps
+    save_minutes: float = 5.0
+    allow_world_size: bool = False
+    tensorboard: bool = True
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run as its command line describes it."""
+
+    recipe: str
+    data: Path
+    options: Options
+    overrides: tuple[str, ...] = ()
+    device: str = "auto"
+    cache: bool = False
+    on_bad_image: Literal["error", "skip"] = "error"
+
 
 recipe = click.option("--recipe", required=True, help="Name in training/recipes, or a YAML file.")
 overrides = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe.")
@@ -29,8 +58,10 @@ def data(text: str) -> Callable[[F], F]:
 
 def run_options(
     data_help: str, *, cache: bool = True, eval_every: int | None = 1, log_every: int = 50
-) -> Callable[[F], F]:
+) -> Callable[[F], Callable[..., Any]]:
     """Options of a training run: recipe, data, out, overrides, device, workers, reports, checkpoints.
+
+    The command gets them as one `Run`, and its own options as keywords.
 
     Args:
         data_help: help of --data.
@@ -63,9 +94,19 @@ def run_options(
         ),
     ]
 
-    def add(command: F) -> F:
+    def add(command: F) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def call(**values: Any) -> Any:
+            machine = Options(**_taken(Options, values))
+            return command(Run(options=machine, **_taken(Run, values)), **values)
+
         for option in reversed(options):
-            command = option(command)
-        return command
+            call = option(call)
+        return call
 
     return add
+
+
+def _taken(kind: type, values: dict[str, Any]) -> dict[str, Any]:
+    """The values that are fields of a dataclass, moved out of `values`."""
+    return {one.name: values.pop(one.name) for one in fields(kind) if one.name in values}

@@ -12,12 +12,13 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from cast_sdk.errors import RecipeError
+from cast_sdk.spec import SuperpixelSettings
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 
@@ -39,6 +40,10 @@ class Superpixels:
     source: Literal["crop", "denormalised"] = "crop"  # denormalised: DeiT's round trip, see data/transforms.py
     invert: bool = False  # SEEDS on (256 - v) mod 256, as the reference's Segmenter does by an overflow
 
+    def settings(self) -> SuperpixelSettings:
+        """What training items are made with and what the trained model carries: the same."""
+        return SuperpixelSettings(self.count, self.bins, self.iterations, self.invert)
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -57,7 +62,7 @@ class Augment:
 
 @dataclass(frozen=True)
 class Optimizer:
-    name: Literal["adamw", "sgd", "lars", "muon"] = "adamw"
+    name: Literal["adamw", "sgd", "muon"] = "adamw"
     lr: float = 1e-3
     reference_batch: int | None = None  # linear scaling: lr is per so many images
     weight_decay: float = 0.05
@@ -83,6 +88,11 @@ class Schedule:
     warmup_steps: int = 0  # poly only: from a tenth of the rate up
     steps: int | None = None  # end after so many optimizer steps instead of `epochs`
     minutes: float | None = None  # end after this training time instead of `epochs`
+
+    @property
+    def ends_by(self) -> Literal["minutes", "steps", "epochs"]:
+        """Which knob ends the run."""
+        return "minutes" if self.minutes is not None else "steps" if self.steps is not None else "epochs"
 
 
 @dataclass(frozen=True)
@@ -209,7 +219,90 @@ def load_recipe(name: str, overrides: Iterable[str] = (), program: str | None = 
             found=f"{recipe.name} is for {recipe.program}",
             remedy=f"python training/{recipe.program}.py --recipe {recipe.name} ...",
         )
+    changed = {override.partition("=")[0].strip() for override in overrides}
+    end = recipe.schedule.ends_by
+    if "schedule.epochs" in changed and end != "epochs":
+        raise RecipeError(
+            f"schedule.epochs does not end this run, schedule.{end} does.",
+            found=f"schedule.{end}={getattr(recipe.schedule, end)}",
+            remedy=f"--set schedule.{end}=null --set schedule.epochs={recipe.schedule.epochs}",
+        )
     return recipe
+
+
+def knobs(recipe: Recipe) -> dict[str, Any]:
+    """All settings by their dotted names, such as "train.batch"; without name, program and notes."""
+    found: dict[str, Any] = {}
+    for one in dataclasses.fields(recipe):
+        value = getattr(recipe, one.name)
+        if dataclasses.is_dataclass(value):
+            found |= {f"{one.name}.{knob.name}": getattr(value, knob.name) for knob in dataclasses.fields(value)}
+        elif one.name not in ("name", "program", "notes"):
+            found[one.name] = value
+    return found
+
+
+# Knobs that only some optimizers and schedules have.
+_OF_OPTIMIZER = {
+    "adamw": {"betas", "eps"},
+    "sgd": {"momentum", "nesterov"},
+    "muon": {"betas", "eps", "muon_lr", "muon_momentum"},
+}
+_OF_SCHEDULE = {
+    "cosine": {"warmup"},
+    "epoch_cosine": {"warmup"},
+    "deit": {"warmup", "warmup_lr"},
+    "poly": {"power", "warmup_steps"},
+}
+
+
+def _without_effect(recipe: Recipe) -> set[str]:
+    """Knobs that other knobs of the recipe put out of action."""
+    optimizer, schedule = recipe.optimizer, recipe.schedule
+    idle = {f"optimizer.{knob}" for knob in set().union(*_OF_OPTIMIZER.values()) - _OF_OPTIMIZER[optimizer.name]}
+    idle |= {f"schedule.{knob}" for knob in set().union(*_OF_SCHEDULE.values()) - _OF_SCHEDULE[schedule.kind]}
+    if schedule.minutes is not None:
+        idle.add("schedule.steps")
+    # Where minutes or steps end a run, its epochs are the unit of warm-up and of schedules that change once an epoch.
+    if schedule.ends_by != "epochs" and (
+        schedule.kind == "poly" or (schedule.kind == "cosine" and not schedule.warmup)
+    ):
+        idle.add("schedule.epochs")
+    return idle
+
+
+def check_knobs(recipe: Recipe, program: str, reads: Collection[str], fixed: Mapping[str, Any]) -> None:
+    """Refuse knobs that have no effect: a run must not be described by what it does not do.
+
+    Args:
+        recipe: to check.
+        program: for the message.
+        reads: knobs that the program uses, or whole sections.
+        fixed: knobs that have this value in the program whatever the recipe says, so the recipe must say it.
+
+    Raises:
+        RecipeError: naming every knob with another value than its default that is not used.
+    """
+    given, default = knobs(recipe), knobs(Recipe())
+    for name, value in fixed.items():
+        if given[name] != value:
+            raise RecipeError(
+                f"{name} is {given[name]!r}, and {program} knows only {value!r}.", remedy=f"--set {name}={value}"
+            )
+    idle = _without_effect(recipe)
+    unused = [
+        name
+        for name, value in given.items()
+        if value != default[name]
+        and name not in fixed
+        and (name in idle or not {name, name.partition(".")[0]} & set(reads))
+    ]
+    if unused:
+        raise RecipeError(
+            f"{program} does not use {', '.join(unused)} as {recipe.name or 'the recipe'} sets it.",
+            found=", ".join(f"{name}={given[name]!r}" for name in unused),
+            remedy="remove it from the recipe or the --set options",
+        )
 
 
 def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:

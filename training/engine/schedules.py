@@ -7,7 +7,6 @@ Checked against the reference's values (tests/golden/schedules.npz).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 
 def scaled_lr(lr: float, batch: int, reference: int | None) -> float:
@@ -52,11 +51,6 @@ def poly(step: float, lr: float, steps: float, power: float = 0.9, minimum: floa
     if step >= steps:
         return minimum
     return (lr - minimum) * (1 - step / steps) ** power + minimum
-
-
-def step_decay(step: int, lr: float, drops: Sequence[int], factor: float = 0.1) -> float:
-    """`lr` times `factor` for every iteration of `drops` that is reached."""
-    return lr * factor ** sum(step >= drop for drop in drops)
 
 
 def warm(step: int, lr: float, value: float, warmup: int, start: float = 0.1) -> float:

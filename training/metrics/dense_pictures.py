@@ -10,10 +10,26 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cast_sdk.runtime.output.colours import class_colours
 from cast_sdk.training.data.dense.base import DenseSplit
 from cast_sdk.training.engine.runlog import read_log
 
 _BLUE, _GREY = "#1f5f8b", "#777777"
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def palette(split: DenseSplit) -> Pixels:
+    """RGB per class value 0..255: uint8 [256, 3]; black for 255."""
+    colours = np.zeros((256, 3), np.uint8)
+    count = len(split.class_names)
+    colours[:count] = np.array(split.palette, np.uint8) if split.palette else class_colours(count)[:, ::-1]
+    return colours
+
+
+def blend(image: Pixels, classes: Pixels, colours: Pixels) -> Pixels:
+    """The photograph under its class colours; pixels that do not count are dark."""
+    return np.round(0.35 * image + 0.65 * colours[classes]).astype(np.uint8)
 
 
 def draw_curve(run: Path, file: Path, baselines: Path | None = None) -> None:
@@ -49,9 +65,9 @@ def draw_curve(run: Path, file: Path, baselines: Path | None = None) -> None:
 
 
 def draw_examples(
-    examples: Sequence[tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]],
+    examples: Sequence[tuple[Pixels, Pixels, Pixels]],
     split: DenseSplit,
-    colours: npt.NDArray[np.uint8],
+    colours: Pixels,
     file: Path,
 ) -> None:
     """Rows of photograph, ground truth and prediction with a legend of the classes.

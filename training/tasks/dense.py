@@ -1,108 +1,26 @@
-"""What Segmenter fine-tuning does with tensors: starting weights, the loss, and prediction over sliding windows."""
+"""What Segmenter fine-tuning does with tensors: the loss, and prediction over sliding windows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cast_sdk.errors import RecipeError
-from cast_sdk.models import create_model, load_model
 from cast_sdk.models.dense import Segmenter
 from cast_sdk.superpixels import seeds_count, superpixels_for
 from cast_sdk.training.data import transforms
 from cast_sdk.training.data.dense.base import DenseSplit
 from cast_sdk.training.data.dense.transforms import Pixels, eval_resize, resize_image, scaled_size
 from cast_sdk.training.engine.distributed import World
-from cast_sdk.training.engine.recipe import Dense, Recipe
+from cast_sdk.training.engine.recipe import Dense
 from cast_sdk.training.metrics.semantic import ConfusionMatrix
 from cast_sdk.training.tasks import windows
 
 MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
-
-
-def build_segmenter(recipe: Recipe, split: DenseSplit) -> Segmenter:
-    """The recipe's Segmenter for the classes of a data set, its encoder from `model.init` if that is given."""
-    options = {
-        "num_classes": len(split.class_names),
-        "class_names": split.class_names,
-        "palette": split.palette,
-        "image_size": recipe.dense.crop,
-        "superpixels": transforms.settings(recipe.superpixels),
-        **recipe.model.options,
-    }
-    torch.manual_seed(recipe.train.seed)
-    model = create_model(recipe.model.name, sampler=recipe.model.sampler, **options)
-    if not isinstance(model, Segmenter):
-        raise RecipeError(
-            "Dense segmentation trains a Segmenter.",
-            found=recipe.model.name,
-            remedy="--set model.name=segmenter_cast_small",
-        )
-    if recipe.model.init:
-        load_start(model, recipe.model.init)
-    if recipe.model.dropout is not None:
-        for module in model.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = recipe.model.dropout
-    # The encoder's norm and classifier do not reach the output; DDP wants a gradient for all the rest.
-    model.encoder.norm.requires_grad_(False)
-    model.encoder.head.requires_grad_(False)
-    return model.train()
-
-
-def load_start(model: Segmenter, path: str) -> None:
-    """Fill a Segmenter from a checkpoint.
-
-    From a Segmenter for the same number of classes: everything. From a classification model: the encoder, while block
-    fusion and decoder stay random.
-
-    Args:
-        path: checkpoint of a Segmenter, cast_deit or cast model of the same sizes, or "bundled". The fixed positions
-            of a `cast` become the start of learned ones.
-
-    Raises:
-        RecipeError: when sizes differ.
-        CheckpointError: when the file cannot be opened.
-    """
-    source = load_model(_bundled() if path == "bundled" else path)
-    prefix = "encoder."
-    theirs = source.state_dict()
-    if isinstance(source, Segmenter):
-        if source.spec.num_classes != model.spec.num_classes:
-            theirs = {key: value for key, value in theirs.items() if key.startswith(prefix)}
-    else:
-        if "pe_token" in theirs:
-            theirs["pos_embed"] = torch.cat([theirs.pop("pe_token"), theirs["pos_embed"]], 1)
-        theirs = {prefix + key: value for key, value in theirs.items()}
-    ours = model.state_dict()
-    fresh = ("encoder.head.", "encoder.block_fusion.", "decoder.")
-    wanted = [key for key in ours if not key.startswith(fresh) or key in theirs]
-    wanted = [key for key in wanted if not key.startswith("encoder.head.")]
-    misfit = [key for key in wanted if key not in theirs or theirs[key].shape != ours[key].shape]
-    if misfit:
-        key = misfit[0]
-        there = tuple(theirs[key].shape) if key in theirs else "missing"
-        raise RecipeError(
-            "model.init must hold an encoder of the recipe's sizes.",
-            found=f"{path}: {len(misfit)} of {len(wanted)} tensors, first {key}: {there} for {tuple(ours[key].shape)}",
-            remedy="set model.options (embed_dim, depths, num_heads, position_grid) to those of the checkpoint",
-        )
-    model.load_state_dict({**ours, **{key: theirs[key] for key in wanted}})
-
-
-def _bundled() -> Path:
-    import cast_sdk
-
-    path = Path(cast_sdk.__file__).parent / "bundled" / "cast_tiny.safetensors"
-    if not path.is_file():
-        raise RecipeError("model.init=bundled needs the bundled weights.", found=f"no {path}")
-    return path
 
 
 def class_histogram(superpixels: Tensor, target: Tensor, count: int, classes: int) -> Tensor:
@@ -158,13 +76,13 @@ class Inference:
     batch: int = 4  # windows per forward pass
 
 
-def predict(model: Segmenter, image: Pixels, how: Inference) -> npt.NDArray[np.uint8]:
+def predict(model: Segmenter, image: Pixels, inference: Inference) -> npt.NDArray[np.uint8]:
     """Class map uint8 [h, w] of an RGB image: sliding windows with superpixels of their own, averaged over versions."""
     height, width = image.shape[:2]
     total: Tensor | float = 0.0
-    for ratio in how.ratios:
-        for flip in how.flips:
-            scores = window_scores(model, _version(image, how.config, ratio, flip), how)
+    for ratio in inference.ratios:
+        for flip in inference.flips:
+            scores = window_scores(model, _version(image, inference.config, ratio, flip), inference)
             total = total + windows.probabilities(scores, height, width, flip)
     assert isinstance(total, Tensor)
     return total.argmax(0).to(torch.uint8).cpu().numpy()
@@ -185,20 +103,20 @@ def _version(image: Pixels, config: Dense, ratio: float, flip: bool) -> Pixels:
 
 
 @torch.inference_mode()
-def window_scores(model: Segmenter, image: Pixels, how: Inference) -> Tensor:
+def window_scores(model: Segmenter, image: Pixels, inference: Inference) -> Tensor:
     """Mean class scores [classes,h,w] of all windows of an RGB image of at least the window's size."""
-    side = how.config.window
+    side = inference.config.window
     height, width = image.shape[:2]
-    places = windows.positions(height, width, side, how.stride)
+    places = windows.positions(height, width, side, inference.stride)
     settings = model.spec.superpixels
     count = seeds_count(side, side, settings.count)
     device = next(model.parameters()).device
 
     def crops() -> Iterator[Tensor]:
-        for begin in range(0, len(places), how.batch):
+        for begin in range(0, len(places), inference.batch):
             group = [
                 np.ascontiguousarray(image[top : top + side, left : left + side])
-                for top, left in places[begin : begin + how.batch]
+                for top, left in places[begin : begin + inference.batch]
             ]
             pixels = torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2).to(device)
             maps = torch.from_numpy(np.stack([superpixels_for(crop, settings) for crop in group])).to(device)
@@ -208,7 +126,7 @@ def window_scores(model: Segmenter, image: Pixels, how: Inference) -> Tensor:
 
 
 def evaluate(
-    model: nn.Module, split: DenseSplit, how: Inference, world: World, indices: Sequence[int] | None = None
+    model: nn.Module, split: DenseSplit, inference: Inference, world: World, indices: Sequence[int] | None = None
 ) -> ConfusionMatrix:
     """Confusion matrix over a split, images shared among the processes; the same result on every process."""
     assert isinstance(model, Segmenter)
@@ -217,7 +135,7 @@ def evaluate(
     confusion = ConfusionMatrix(len(split.class_names))
     for index in list(range(len(split)) if indices is None else indices)[world.rank :: world.size]:
         image, label = split.read(index)
-        confusion.update(predict(model, image, how), label)
+        confusion.update(predict(model, image, inference), label)
     model.train(mode)
     sums = torch.tensor([*confusion.matrix.ravel().tolist(), confusion.images], dtype=torch.float64)
     sums = world.sum(sums.to(world.device)).cpu()

@@ -16,7 +16,7 @@ from cast_sdk.training.data.sources import open_source
 from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.models import create
 from cast_sdk.training.engine.recipe import load_recipe
-from cast_sdk.training.supervised import Supervised
+from cast_sdk.training.tasks.classification import Classification
 
 BATCH = 8
 
@@ -28,10 +28,10 @@ def one_step(world: World, recipe_path: str, data: str) -> dict[str, torch.Tenso
     source = open_source(data, "train")
     views = LabelledViews(Images(source), recipe, train=True)
     model = create(recipe, source.classes)
-    task = Supervised(recipe, model, views, views, world)
+    task = Classification(recipe, model, views, views, world)
     sampler = EpochSampler(len(views), world.per_process(BATCH), rank=world.rank, world=world.size, seed=1)
     task.wrapped.train()
-    loss = task.loss(next(iter(loader(views, sampler))))
+    loss = task.loss(next(iter(loader(views, sampler))), 0.0)
     loss.backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     buffers = {f"buffer {name}": value for name, value in model.named_buffers()}

@@ -1,4 +1,4 @@
-"""Two AdamW and two LARS steps of the whole MoCo wrapper against the reference's parameter changes."""
+"""Two AdamW steps of the whole MoCo wrapper against the reference's parameter changes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,9 @@ from cast_sdk.models import MoCo, model_spec
 from cast_sdk.training.engine.optim import build_optimizer
 from cast_sdk.training.engine.recipe import Optimizer
 
-CONFIGS = {
-    "adamw": (Optimizer(name="adamw", weight_decay=0.1, decay_rule="all"), 1e-3),
-    "lars": (Optimizer(name="lars", weight_decay=1e-6, decay_rule="all"), 0.3),
-}
-
 
 @pytest.mark.parametrize("encoder", ["cast", "cast_seg"])
-@pytest.mark.parametrize("name", CONFIGS)
-def test_steps_move_every_parameter_as_the_reference_does(encoder, name):
+def test_steps_move_every_parameter_as_the_reference_does(encoder):
     with np.load(GOLDEN / f"moco_step_{encoder}.npz") as file:
         fixture = {key: file[key] for key in file.files}
     meta = json.loads(str(fixture["meta"]))
@@ -39,8 +33,7 @@ def test_steps_move_every_parameter_as_the_reference_does(encoder, name):
             drawn = 0.01 * np.random.RandomState(seed).standard_normal(tuple(parameter.shape))
             parameter.grad = torch.from_numpy(drawn.astype(np.float32))
 
-    config, lr = CONFIGS[name]
-    optimizer = build_optimizer(model, config, lr)
+    optimizer = build_optimizer(model, Optimizer(name="adamw", weight_decay=0.1, decay_rule="all"), 1e-3)
     for _ in range(meta["optimiser_steps"]):
         optimizer.step()
 
@@ -48,9 +41,9 @@ def test_steps_move_every_parameter_as_the_reference_does(encoder, name):
     assert set(names) == set(parameters)
     for i, key in enumerate(names):
         delta = (parameters[key].detach() - before[key]).numpy()
-        norm = float(fixture[f"{name}_delta_norm"][i])
+        norm = float(fixture["adamw_delta_norm"][i])
         assert abs(np.linalg.norm(delta.astype(np.float64)) - norm) <= 1e-4 * norm, key
         if norm == 0:
             assert not delta.any(), f"{key} must not move"
         else:
-            assert_close(fixture_slice(delta), fixture[f"{name}_delta_slice"][i], 1e-3, key)
+            assert_close(fixture_slice(delta), fixture["adamw_delta_slice"][i], 1e-3, key)

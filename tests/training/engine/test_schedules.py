@@ -43,11 +43,6 @@ def test_voc(golden):
         iterations,
         golden["spml/lr_poly_3e-3_30000_w100"],
     )
-    check(
-        lambda it: schedules.warm(it, lr, schedules.step_decay(it, lr, (10000, 20000)), 100),
-        iterations,
-        golden["spml/lr_step_3e-3_d10000_20000_w100"],
-    )
 
 
 def test_segmenter(golden):

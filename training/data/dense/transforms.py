@@ -16,7 +16,6 @@ from torch.utils.data import Dataset
 
 from cast_sdk.spec import IMAGENET_MEAN
 from cast_sdk.superpixels import seeds_count, superpixels_for
-from cast_sdk.training.data import transforms
 from cast_sdk.training.data.dense.base import IGNORE, DenseSplit
 from cast_sdk.training.data.sampler import Key
 from cast_sdk.training.engine.recipe import Dense, Recipe
@@ -123,7 +122,7 @@ class DenseViews(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
     def __init__(self, split: DenseSplit, recipe: Recipe) -> None:
         self.split, self.config, self.flip, self.seed = split, recipe.dense, recipe.augment.flip, recipe.train.seed
-        self.settings = transforms.settings(recipe.superpixels)
+        self.settings = recipe.superpixels.settings()
 
     def __len__(self) -> int:
         return len(self.split)

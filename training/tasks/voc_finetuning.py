@@ -1,10 +1,10 @@
-"""PASCAL VOC with the MoCo segmentation backbone: segment prototypes, nearest-neighbour votes, softmax fine-tuning."""
+"""PASCAL VOC by softmax fine-tuning of the MoCo segmentation backbone: pixel cross entropy, mean IoU over val."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import cv2
 import numpy as np
@@ -12,143 +12,97 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
-from cast_sdk.errors import RecipeError
+from cast_sdk.errors import CheckpointError, RecipeError
 from cast_sdk.models import create_model, load_model
-from cast_sdk.models.cast import Cast, CastOutput
-from cast_sdk.models.dense import Spml, cluster_index
-from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD, SuperpixelSettings
+from cast_sdk.models.dense import Spml
+from cast_sdk.spec import SuperpixelSettings
 from cast_sdk.superpixels import seeds_count, superpixels_for
-from cast_sdk.training.data import transforms
 from cast_sdk.training.data.dense.base import IGNORE, DenseSplit
+from cast_sdk.training.data.dense.opening import open_split
+from cast_sdk.training.data.dense.transforms import DenseViews
 from cast_sdk.training.data.sampler import Key
+from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.optim import trainable
+from cast_sdk.training.engine.options import Run
 from cast_sdk.training.engine.recipe import Recipe
-
-LONG_SIDE = 512  # of an image at test time
-NEIGHBOURS = 20
-_MEAN, _STD = np.array(IMAGENET_MEAN, np.float32), np.array(IMAGENET_STD, np.float32)
-
-Pixels = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A photograph as the test programs see it: longer side 512, superpixels of the native size."""
-
-    image: Tensor  # float32 [1,3,h,w], normalised
-    superpixels: Tensor  # int32 [1,h,w]
-    count: int  # S
-
-    def nearest(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """A native-size map at this size."""
-        return nearest_resize(values, (self.image.shape[2], self.image.shape[3]))
+from cast_sdk.training.engine.task import SHARED, Task
+from cast_sdk.training.metrics.semantic import ConfusionMatrix
+from cast_sdk.training.tasks.voc_prediction import (
+    MEAN,
+    STD,
+    Pixels,
+    nearest_resize,
+    predict_split,
+    prepare,
+    voc_superpixels,
+)
 
 
-def prepare(image: Pixels, settings: SuperpixelSettings) -> Prepared:
-    """SEEDS on the native image, then image (bilinear) and labels (nearest) to longer side 512."""
-    height, width = image.shape[:2]
-    ratio = min(LONG_SIDE / height, LONG_SIDE / width)
-    size = int(height * ratio), int(width * ratio)
-    labels = nearest_resize(superpixels_for(image, settings), size)
-    pixels = cv2.resize(image.astype(np.float32) / 255, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-    tensor = torch.from_numpy((pixels - _MEAN) / _STD).permute(2, 0, 1)[None]
-    return Prepared(tensor, torch.from_numpy(labels)[None], seeds_count(height, width, settings.count))
+class Finetuning(Task):
+    """Task of voc.py."""
 
+    program = "voc"
+    layout = "spml"
+    reads = (SHARED - {"optimizer"}) | {
+        "model.init",
+        "augment.flip",
+        "dense.scale",
+        "dense.crop",
+        "optimizer.lr",
+        "optimizer.momentum",
+        "optimizer.weight_decay",
+        "optimizer.clip",
+        "train.sync_bn",
+    }
+    fixed: ClassVar[Mapping[str, Any]] = {
+        "optimizer.name": "sgd",
+        "dense.data": "voc",
+        "dense.category_cap": 1.0,
+        "dense.photometric": False,
+        "dense.absent": "zero",
+    }
+    metric = "mean_iou"
 
-def nearest_resize(values: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[Any]:
-    """Nearest neighbour, to (height, width)."""
-    return cast("npt.NDArray[Any]", cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_NEAREST))
+    def __init__(self, recipe: Recipe, model: Spml, views: VocViews, validation: DenseSplit, world: World) -> None:
+        for name, parameter in model.named_parameters():
+            if not name.endswith(("weight", "bias")):
+                parameter.requires_grad_(False)  # the class token: in no parameter group
+        super().__init__(recipe, model, views, world, called=PixelLoss(model))
+        self.model: Spml = model
+        self.views: VocViews = views
+        self.validation = validation
 
+    @classmethod
+    def open(cls, recipe: Recipe, run: Run, world: World) -> Finetuning:
+        train, val = (open_split("voc", run.data, name, run.on_bad_image) for name in ("train", "val"))
+        return cls(recipe, build_spml(recipe, train).to(world.device), VocViews(train, recipe), val, world)
 
-# ------------------------------------------------------------------------------------------- retrieval
+    def optimizer(self) -> torch.optim.Optimizer:
+        config = self.recipe.optimizer
+        groups = parameter_groups(self.model, config.lr, config.weight_decay)
+        return RateInBufferSGD(groups, config.lr, config.momentum)
 
+    def loss(self, batch: Any, fraction: float) -> Tensor:
+        image, superpixels, target = (part.to(self.world.device, non_blocking=True) for part in batch)
+        return self.wrapped(image, superpixels, target, self.views.count())
 
-@dataclass(frozen=True)
-class Prototypes:
-    """Segments of one image at level 4 and what they look like."""
+    def validate(self) -> dict[str, float]:
+        metrics: dict[str, float] | None = None
+        if self.world.main:
+            confusion = score(self.model, self.validation)
+            metrics = {
+                "mean_iou": 100 * confusion.mean_iou("zero"),
+                "pixel_accuracy": 100 * confusion.pixel_accuracy,
+            }
+        return self.world.from_main(metrics)
 
-    vectors: Tensor  # float32 [n,256], unit length
-    clusters: Tensor  # int64 [h,w], 0..n-1 at the prepared size
-    labels: npt.NDArray[np.int64] | None = None  # majority class of each segment, 255 included
+    def files(self, epoch: int, is_best: bool, fraction: float) -> list[str]:
+        steps = self.recipe.schedule.steps
+        return [f"model-{steps - 1}.pth" if steps else "model.pth"] if fraction >= 1 else []
 
-
-@torch.inference_mode()
-def prototypes(backbone: Cast, prepared: Prepared, truth: Pixels | None = None) -> Prototypes:
-    """Unit-length sums of the unit-length pixel embeddings of every level-4 segment.
-
-    Args:
-        backbone: cast_seg in stage "segmentation" with its MoCo projector as the head.
-        prepared: see `prepare`.
-        truth: class map at the native size, to label the segments.
-    """
-    device = next(backbone.parameters()).device
-    superpixels = prepared.superpixels.to(device)
-    out: CastOutput = backbone(prepared.image.to(device), superpixels, prepared.count)
-    assert out.dense is not None
-    clusters = cluster_index(out.levels[3].labels, superpixels)[0]
-    segments = int(clusters.max()) + 1
-    embeddings = F.normalize(out.dense[0], dim=1)
-    # Pixels of superpixel s in segment k: every pixel of a superpixel has its embedding.
-    pairs = clusters.flatten() * prepared.count + superpixels[0].flatten().long()
-    area = torch.bincount(pairs, minlength=segments * prepared.count).view(segments, prepared.count)
-    vectors = F.normalize(area.to(embeddings.dtype) @ embeddings, dim=1)
-    labels = None
-    if truth is not None:
-        labels = majority(clusters.cpu().numpy(), prepared.nearest(truth), segments)
-    return Prototypes(vectors, clusters, labels)
-
-
-def majority(clusters: npt.NDArray[np.integer], truth: Pixels, segments: int) -> npt.NDArray[np.int64]:
-    """Most frequent label (0..255, the lowest on ties) of each segment."""
-    pairs = clusters.astype(np.int64).ravel() * 256 + truth.ravel()
-    return np.bincount(pairs, minlength=segments * 256).reshape(segments, 256).argmax(1)
-
-
-def nearest_classes(
-    queries: Tensor,
-    memory: Tensor,
-    labels: Tensor,
-    num_classes: int,
-    neighbours: int = NEIGHBOURS,
-    block: int = 1 << 16,
-) -> Tensor:
-    """Majority class among the nearest memory entries by dot product; the lowest class on ties: int64 [Q].
-
-    The memory is searched in blocks, so that at most Q x block similarities exist at a time; the result is exact.
-
-    Args:
-        queries: [Q,C]. memory: [M,C]. labels: integer [M], classes below `num_classes`.
-        neighbours: entries that vote (all of a smaller memory).
-        block: memory entries at a time.
-    """
-    best = queries.new_full((len(queries), 0), -torch.inf)
-    votes = labels.new_zeros((len(queries), 0))
-    for begin in range(0, len(memory), block):
-        part = slice(begin, begin + block)
-        scores = torch.cat([best, queries @ memory[part].to(queries.device, queries.dtype).T], 1)
-        found = torch.cat([votes, labels[part].expand(len(queries), -1)], 1)
-        best, index = scores.topk(min(neighbours, scores.shape[1]), 1)
-        votes = found.gather(1, index)
-    counts = torch.zeros(len(queries), num_classes, dtype=torch.long, device=votes.device)
-    counts.scatter_add_(1, votes.long(), torch.ones_like(votes, dtype=torch.long))
-    return counts.argmax(1)
-
-
-def load_backbone(path: Any, sampler: Any = "matrix") -> Cast:
-    """A COCO MoCo checkpoint as the retrieval backbone: stage "segmentation", 64 x 64 positions, projector kept."""
-    model = load_model(path, stage="segmentation", keep_projector=True, sampler=sampler)
-    if not isinstance(model, Cast) or model.spec.family != "cast_seg":
-        raise RecipeError(
-            "Retrieval needs a MoCo checkpoint of the segmentation family.",
-            found=f"{path}: {type(model).__name__}",
-            remedy="pre-train one: python training/pretrain.py --recipe coco_cast_small ...",
-        )
-    return model.eval()
-
-
-# ------------------------------------------------------------------------------------------- fine-tuning
+    def restore(self, raw: dict[str, Any]) -> None:
+        self.model.load_state_dict({**raw["embedding_model"], **raw["prediction_model"]})
 
 
 def build_spml(recipe: Recipe, split: DenseSplit) -> Spml:
@@ -160,7 +114,7 @@ def build_spml(recipe: Recipe, split: DenseSplit) -> Spml:
         num_classes=len(split.class_names),
         class_names=split.class_names,
         palette=split.palette,
-        superpixels=transforms.settings(recipe.superpixels),
+        superpixels=recipe.superpixels.settings(),
         **recipe.model.options,
     )
     if not isinstance(model, Spml) or model.semantic_classifier is None:
@@ -245,19 +199,12 @@ class RateInBufferSGD(torch.optim.Optimizer):
         return loss
 
 
-class VocViews(Dataset[tuple[Tensor, Tensor, Tensor]]):
+class VocViews(DenseViews):
     """Training items: normalised float32 [3,H,W], superpixels int32 [H/2,W/2] and class map uint8 [H,W].
 
     Flip, random scale, padding with the mean colour, random crop; SEEDS on the halved crop. Items depend on (seed,
     epoch, position) alone.
     """
-
-    def __init__(self, split: DenseSplit, recipe: Recipe) -> None:
-        self.split, self.config, self.flip, self.seed = split, recipe.dense, recipe.augment.flip, recipe.train.seed
-        self.settings = transforms.settings(recipe.superpixels)
-
-    def __len__(self) -> int:
-        return len(self.split)
 
     def count(self) -> int:
         """Superpixels S of an item."""
@@ -274,7 +221,7 @@ class VocViews(Dataset[tuple[Tensor, Tensor, Tensor]]):
         side = self.config.crop // 2
         half = cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)
         superpixels = superpixels_for((half * 255).astype(np.uint8), self.settings)
-        normalised = torch.from_numpy((image - _MEAN) / _STD).permute(2, 0, 1)
+        normalised = torch.from_numpy((image - MEAN) / STD).permute(2, 0, 1)
         return normalised, torch.from_numpy(superpixels), torch.from_numpy(label)
 
     def _crop(
@@ -286,7 +233,7 @@ class VocViews(Dataset[tuple[Tensor, Tensor, Tensor]]):
         image = cast("npt.NDArray[np.float32]", cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
         label = nearest_resize(label, (height, width))
         padded = np.empty((max(height, side), max(width, side), 3), np.float32)
-        padded[:] = _MEAN
+        padded[:] = MEAN
         classes = np.full(padded.shape[:2], IGNORE, np.uint8)
         padded[:height, :width], classes[:height, :width] = image, label
         top = int(generator.integers(padded.shape[0] - side + 1))
@@ -304,3 +251,28 @@ def predict(model: nn.Module, image: Pixels, settings: SuperpixelSettings) -> Pi
     scores = model(prepared.image.to(device), superpixels, prepared.count).dense[0]
     classes = scores.argmax(1).to(torch.uint8)[superpixels[0].long()].cpu().numpy()
     return nearest_resize(classes, (image.shape[0], image.shape[1]))
+
+
+def score(model: Any, split: DenseSplit, out: Path | None = None) -> ConfusionMatrix:
+    """Confusion matrix of a fine-tuned model; class maps are written when `out` is given."""
+    mode = model.training
+    model.eval()
+    confusion = predict_split(lambda image: predict(model, image, voc_superpixels()), split, out)
+    model.train(mode)
+    return confusion
+
+
+def load_finetuned(path: Path, split: DenseSplit) -> Spml:
+    """A fine-tuned checkpoint for the classes of a split.
+
+    Raises:
+        CheckpointError: when the file holds another model.
+    """
+    model: Any = load_model(path, sampler="matrix")
+    if model.spec.family != "spml" or model.spec.num_classes != len(split.class_names):
+        raise CheckpointError(
+            f"{path} is no fine-tuned VOC checkpoint.",
+            found=f"{model.spec.family} with {model.spec.num_classes} classes",
+            remedy="train one: python training/voc.py finetune --recipe voc_finetune_cast_small ...",
+        )
+    return model

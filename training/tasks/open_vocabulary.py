@@ -117,7 +117,7 @@ def cast_segments(model: Any, pixels: Pixels, reference: bool = False) -> list[L
 
 def vit_segments(model: Any, pixels: Pixels, clusters: Sequence[int], seed: int = 0) -> list[Labels]:
     """Spherical k-means levels of a ViT's patch tokens, int64 [224, 224] each."""
-    from cast_sdk.training.metrics.groupings import vit_levels
+    from cast_sdk.training.metrics.levels import vit_levels
 
     return [_enlarged(level.astype(np.int64)) for level in vit_levels(model, clusters, seed)(pixels)]
 

@@ -1,0 +1,130 @@
+"""Classification from labels: cross entropy on the class token, mixup, averaged weights, top-1 and top-5."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from cast_sdk.models.checkpoints import official_checkpoint, official_state
+from cast_sdk.training.data.dataset import Images, LabelledViews
+from cast_sdk.training.engine.distributed import World
+from cast_sdk.training.engine.ema import Ema
+from cast_sdk.training.engine.launch import open_images
+from cast_sdk.training.engine.models import create, set_clusters
+from cast_sdk.training.engine.options import Run
+from cast_sdk.training.engine.recipe import Phase, Recipe
+from cast_sdk.training.engine.task import SHARED, Task
+from cast_sdk.training.evaluate import accuracy, to_device
+
+
+class Classification(Task):
+    """Task of supervised.py."""
+
+    program = "supervised"
+    layout = "deit"
+    reads = SHARED | {
+        "model",
+        "superpixels.source",
+        "augment",
+        "train.sync_bn",
+        "train.ema",
+        "train.ema_aliases",
+        "train.label_smoothing",
+        "train.channels_last",
+        "phases",
+    }
+    best_file = "best_checkpoint.pth"
+    metric = "top1"
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: nn.Module,
+        views: LabelledViews,
+        validation: LabelledViews,
+        world: World,
+        workers: int = 0,
+    ) -> None:
+        super().__init__(recipe, model, views, world)
+        self.views: LabelledViews = views
+        self.validation, self.workers = validation, workers
+        settings = recipe.train
+        self.ema = Ema(model, settings.ema, settings.ema_aliases) if settings.ema else None
+        self.mix = self._mixup(model.spec.num_classes)  # type: ignore[union-attr, arg-type]
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=0.0 if self.mix else settings.label_smoothing)
+
+    @classmethod
+    def open(cls, recipe: Recipe, run: Run, world: World) -> Classification:
+        images = open_images(run, ("train", "val"), world)
+        return cls.build(recipe, images, world, run.options.workers)
+
+    @classmethod
+    def build(cls, recipe: Recipe, images: Mapping[str, Images], world: World, workers: int = 0) -> Classification:
+        """The task on the splits "train" and "val"."""
+        model = create(recipe, images["train"].source.classes).to(world.device)
+        train, validation = (LabelledViews(images[split], recipe, train=split == "train") for split in ("train", "val"))
+        return cls(recipe, model, train, validation, world, workers)
+
+    def _mixup(self, classes: int) -> Any:
+        augment = self.recipe.augment
+        if not (augment.mixup or augment.cutmix):
+            return None
+        from timm.data import Mixup
+
+        return Mixup(
+            augment.mixup,
+            augment.cutmix,
+            prob=1.0,
+            switch_prob=augment.mix_switch,
+            mode="batch",
+            label_smoothing=self.recipe.train.label_smoothing,
+            num_classes=classes,
+        )
+
+    def loss(self, batch: Any, fraction: float) -> Tensor:
+        images, superpixels, targets = to_device(batch, self.world.device, self.recipe.train.channels_last)
+        if self.mix is not None:  # superpixels stay those of the unmixed images
+            images, targets = self.mix(images, targets)
+        logits = self.wrapped(images, superpixels, num_superpixels=self.views.count(superpixels)).logits
+        return self.criterion(logits.float(), targets)
+
+    def after_step(self, fraction: float) -> None:
+        if self.ema is not None:
+            self.ema.update()
+
+    def enter_phase(self, phase: Phase) -> None:
+        if phase.clusters:
+            for model in (self.model, *([self.ema.model] if self.ema else [])):
+                set_clusters(model, phase.clusters)
+        if phase.superpixels:
+            self.views.set_count(phase.superpixels)
+            self.validation.set_count(phase.superpixels)
+
+    def validate(self) -> dict[str, float]:
+        batch = max(1, self.recipe.train.batch // self.world.size)
+
+        def measured(model: nn.Module) -> dict[str, float]:
+            return accuracy(
+                model, self.validation, self.world, batch, precision=self.recipe.train.precision, workers=self.workers
+            )
+
+        metrics = measured(self.model)
+        if self.ema is not None:
+            metrics |= {f"ema_{name}": value for name, value in measured(self.ema.model).items()}
+        return metrics
+
+    def checkpoint(self, epoch: int, outer: dict[str, Any]) -> dict[str, Any]:
+        average = {"model_ema": official_state(self.ema.model, "deit")} if self.ema else {}
+        arguments = argparse.Namespace(recipe=self.recipe.name, seed=self.recipe.train.seed)
+        scheduler = {"t_in_epochs": True, "epoch": epoch}
+        return official_checkpoint(
+            self.model, self.layout, **average, lr_scheduler=scheduler, epoch=epoch, args=arguments, **outer
+        )
+
+    def restore(self, raw: dict[str, Any]) -> None:
+        super().restore(raw)
+        if self.ema is not None:
+            self.ema.model.load_state_dict(raw["model_ema"])
