@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from cast_sdk.errors import ArtifactError, ExportError
+from cast_sdk.errors import ArtifactError
 from cast_sdk.spec import ModelSpec
 
 SPEC_KEY = "cast_sdk"  # ONNX metadata_props: the ModelSpec as JSON
@@ -67,42 +62,3 @@ def from_metadata(metadata: dict[str, str], path: str | os.PathLike[str]) -> tup
             remedy="export it with: cast-export --ckpt CHECKPOINT --out MODEL.onnx",
         )
     return ModelSpec.from_json(metadata[SPEC_KEY]), ExportInfo.from_json(metadata[INFO_KEY])
-
-
-def sha256(path: str | os.PathLike[str]) -> str:
-    """Hex digest of a file."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-@contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside `path` that is renamed to it on success and removed on failure.
-
-    Raises:
-        ExportError: when the folder does not exist or cannot be written.
-    """
-    target = Path(path)
-    if target.is_dir():
-        raise ExportError(f"The output {target} is a folder.", remedy="name a file in it")
-    try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-    except OSError as error:
-        raise ExportError(
-            f"No file can be written in the folder {target.parent}.",
-            found=error.strerror,
-            remedy="create the folder, free space or choose another one",
-        ) from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -262,7 +262,7 @@ def _open(checkpoint: str | None, name: str | None, stage: Any) -> tuple[Any, st
         torch.manual_seed(0)
         assert name is not None
         return create_model(name, **({"stage": stage} if stage else {})).eval(), ""
-    from cast_sdk.artifact import sha256
+    from cast_sdk.files import sha256
     from cast_sdk.models import load_model
 
     return load_model(checkpoint, stage=stage), "" if checkpoint.startswith("hf://") else sha256(checkpoint)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from cast_sdk._version import __version__
-from cast_sdk.artifact import ExportInfo, atomic_write
+from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ExportError, MissingDependencyError
 from cast_sdk.export import graph as graphs
 from cast_sdk.export.compact import compact as compact_weights
@@ -26,6 +26,7 @@ from cast_sdk.export.verification.photos import find_images, read_inputs
 from cast_sdk.export.verification.quality import THRESHOLDS, Thresholds
 from cast_sdk.export.verification.report import Report
 from cast_sdk.export.verification.verify import verify as verify_graph
+from cast_sdk.files import atomic_write
 from cast_sdk.spec import ModelSpec
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.artifact import atomic_write
 from cast_sdk.errors import InputError
+from cast_sdk.files import atomic_write
 from cast_sdk.hierarchy import Hierarchy
 from cast_sdk.runtime.preprocess import Geometry
 from cast_sdk.spec import ModelSpec

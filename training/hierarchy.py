@@ -191,7 +191,7 @@ def _open_network(
     """Levels, ModelSpec, note, and what identifies the weights."""
     import torch
 
-    from cast_sdk.artifact import sha256
+    from cast_sdk.files import sha256
     from cast_sdk.models import create_model, save_native
     from cast_sdk.runtime.runtime import bundled_model
     from cast_sdk.spec import SuperpixelSettings
@@ -241,7 +241,7 @@ def evaluate(
     """Scores of the methods but those in `skip`; `drawn` images, evenly spaced, are drawn with all methods."""
     import cv2
 
-    from cast_sdk.artifact import atomic_write
+    from cast_sdk.files import atomic_write
     from cast_sdk.runtime.preprocess import read_image
     from cast_sdk.training.engine.progress import progress
     from cast_sdk.training.metrics.partition import PartitionScores, partition_scores, summarise_hierarchy
@@ -351,7 +351,7 @@ def table(source: str, images: int, methods: Sequence[Method], scores: dict[str,
 
 
 def _write(path: Path, text: str) -> None:
-    from cast_sdk.artifact import atomic_write
+    from cast_sdk.files import atomic_write
 
     with atomic_write(path) as temporary:
         temporary.write_text(text)

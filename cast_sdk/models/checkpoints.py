@@ -20,8 +20,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from cast_sdk.artifact import SPEC_KEY, atomic_write
+from cast_sdk.artifact import SPEC_KEY
 from cast_sdk.errors import ArtifactError, CheckpointError, InputError
+from cast_sdk.files import atomic_write
 from cast_sdk.models.infer import infer_spec
 from cast_sdk.models.layers import resize_positions
 from cast_sdk.models.moco import MoCo

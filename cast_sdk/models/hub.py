@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cast_sdk.artifact import atomic_write, sha256
 from cast_sdk.errors import CheckpointError, InputError, MissingDependencyError
+from cast_sdk.files import atomic_write, sha256
 
 SCHEME = "hf://"
 DIGESTS = "cast_sdk.json"  # in the repository's cache folder: file -> [sha256, size, mtime in ns]

@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from cast_sdk._version import __version__
-from cast_sdk.artifact import INFO_KEY, SPEC_KEY, ExportInfo, atomic_write
+from cast_sdk.artifact import INFO_KEY, SPEC_KEY, ExportInfo
 from cast_sdk.errors import ExportError, MissingDependencyError
 from cast_sdk.export.lowering.lower import Lowered, lower
 from cast_sdk.export.lowering.options import GraphOptions, graph_options, spec_of
+from cast_sdk.files import atomic_write
 from cast_sdk.spec import ModelSpec
 
 SUFFIX = ".ep"

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cast_sdk.errors import CastError
+    from cast_sdk.runtime.commands.results import Results
     from cast_sdk.runtime.commands.segment_images import Job
     from cast_sdk.runtime.result import Segmentation
+
+    Failures = list[tuple[Path, CastError]]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -30,26 +33,27 @@ if TYPE_CHECKING:
     "Default: the image and all levels.",
 )
 @click.option("--json", "data", is_flag=True, help="Write the class, embedding, segments and run-length masks too.")
-@click.option("--overwrite", is_flag=True, help="Make finished results again.")
+@click.option("--overwrite", is_flag=True, help="Make finished results again. Replaces only what earlier runs wrote.")
 @model_options
 @clean_exit
 def main(images: tuple[str, ...], out: str, levels: tuple[int, ...], data: bool, overwrite: bool, **model: Any) -> None:
     """Segment IMAGES (files, folders or videos) into nested segments.
 
     Each becomes DIR/NAME.png (and NAME.json), a video DIR/NAME.mp4 and NAME.jsonl, one line per frame. Interrupted
-    work goes on where it stopped: results that are there and not older than their image are kept. Broken files are
-    named at the end and make the exit code 1.
+    work goes on where it stopped: DIR/cast-segment.jsonl records what was made from which file. Files of yours are
+    never replaced: where one has the name of a result, the result gets another. Broken files are named at the end and
+    make the exit code 1.
     """
     from pathlib import Path
 
-    from cast_sdk.artifact import sha256
-    from cast_sdk.runtime.commands import segment_images as bulk
-    from cast_sdk.runtime.commands.segment_video import is_video
+    from cast_sdk.files import sha256
+    from cast_sdk.runtime.commands import segment_images
+    from cast_sdk.runtime.commands.results import Results, recorded
 
     target = Path(out)
-    videos = [path for path in images if is_video(path) and not Path(path).is_dir()]
-    stills = [path for path in images if path not in videos]
-    jobs = bulk.plan(stills, target, data=data) if stills else []
+    inputs = segment_images.gather(images, recorded(target))
+    for line in inputs.left_out:
+        click.echo(line, err=True)
     runtime = open_runtime(model)
     try:
         for level in levels:
@@ -62,60 +66,84 @@ def main(images: tuple[str, ...], out: str, levels: tuple[int, ...], data: bool,
             "fit": runtime.fit,
             "levels": list(levels),
         }
-        bulk.claim(target, settings, overwrite=overwrite)
-        todo = jobs if overwrite else [job for job in jobs if not job.done]
-        if len(todo) < len(jobs):
-            click.echo(f"{len(jobs) - len(todo)} of {len(jobs)} are finished already")
-        failures: list[tuple[Path, CastError]] = []
-        last: list[tuple[Job, Segmentation]] = []
-        with click.progressbar(
-            length=len(todo), label="segmenting", show_pos=True, file=sys.stderr, hidden=len(todo) < 2
-        ) as bar:
-
-            def step(job: Job, result: Segmentation | None, error: CastError | None) -> None:
-                if error is not None:
-                    failures.append((job.source, error))
-                if result is not None:
-                    last[:] = [(job, result)]
-                bar.update(1)
-
-            layers = None if not levels else levels[0] if len(levels) == 1 else levels
-            bulk.run(runtime, todo, level=layers, step=step)
-        for video in videos:
-            _segment_video(runtime, video, target, levels[0] if levels else 2, overwrite)
+        with Results(target, settings, overwrite=overwrite) as results:
+            jobs = segment_images.plan(inputs, results, data=data)
+            failures = _segment_images(runtime, jobs, results, levels, overwrite)
+            for video, wanted in inputs.videos:
+                failures += _segment_video(runtime, video, wanted, results, levels[0] if levels else 2, overwrite)
     finally:
         runtime.close()
-    if len(jobs) == 1 and last:
-        _describe(*last[0])
-    elif todo:
-        click.echo(f"{len(todo) - len(failures)} of {len(todo)} segmented into {target}/")
     for source, failure in failures:
         click.echo(f"error: {source}: {failure}", err=True)
     if failures:
         sys.exit(1)
 
 
-def _segment_video(runtime: Any, path: str, target: Path, level: int, overwrite: bool) -> None:
-    from pathlib import Path
+def _segment_images(
+    runtime: Any, jobs: list[Job], results: Results, levels: tuple[int, ...], overwrite: bool
+) -> Failures:
+    """Segment what is not finished; returns what failed."""
+    from cast_sdk.runtime.commands import segment_images
 
-    from cast_sdk.errors import InputError
-    from cast_sdk.runtime.commands.segment_video import segment_video, video_outputs
+    todo = jobs if overwrite else [job for job in jobs if not results.finished(job.source, job.outputs)]
+    if len(todo) < len(jobs):
+        click.echo(f"{len(jobs) - len(todo)} of {len(jobs)} are finished already")
+    failures: Failures = []
+    finished = 0
+    last: list[tuple[Job, Segmentation]] = []
+    layers = None if not levels else levels[0] if len(levels) == 1 else levels
+    try:
+        with click.progressbar(
+            length=len(todo), label="segmenting", show_pos=True, file=sys.stderr, hidden=len(todo) < 2
+        ) as bar:
 
-    if not Path(path).is_file():
-        raise InputError(f"There is no video {path}.", remedy="check the path")
-    film, lines = video_outputs(path, target)
-    changed = Path(path).stat().st_mtime_ns
-    if not overwrite and all(p.exists() and p.stat().st_mtime_ns >= changed for p in (film, lines)):
+            def step(job: Job, result: Segmentation | None, error: CastError | None) -> None:
+                nonlocal finished
+                if error is not None:
+                    failures.append((job.source, error))
+                if result is not None:
+                    finished += 1
+                    last[:] = [(job, result)]
+                bar.update(1)
+
+            segment_images.run(runtime, todo, results, level=layers, step=step)
+    finally:
+        if len(jobs) == 1 and last:
+            _describe(*last[0])
+        elif todo:
+            click.echo(f"{finished} of {len(todo)} segmented into {results.folder}/")
+    return failures
+
+
+def _segment_video(runtime: Any, path: Path, wanted: Path, results: Results, level: int, overwrite: bool) -> Failures:
+    """Segment one video unless it is finished; returns what failed."""
+    from cast_sdk.errors import CastError, ExportError
+    from cast_sdk.runtime.commands.results import Identity
+    from cast_sdk.runtime.commands.segment_images import SUFFIXES
+    from cast_sdk.runtime.commands.segment_video import segment_video
+
+    stem = results.stem(path, wanted, SUFFIXES)
+    film, lines = (results.folder / stem.with_name(stem.name + suffix) for suffix in (".mp4", ".jsonl"))
+    if not overwrite and results.finished(path, [film, lines]):
         click.echo(f"{film} is finished already")
-        return
-    with click.progressbar(length=1, label=Path(path).name, show_pos=True, file=sys.stderr) as bar:
+        return []
+    try:
+        identity = Identity.of(path)
+        results.begin([film, lines])
+        with click.progressbar(length=1, label=path.name, show_pos=True, file=sys.stderr) as bar:
 
-        def progress(result: Segmentation, frames: int) -> None:
-            bar.length = max(frames, result.index + 1)
-            bar.update(1)
+            def progress(result: Segmentation, frames: int) -> None:
+                bar.length = max(frames, result.index + 1)
+                bar.update(1)
 
-        segment_video(runtime, path, target, level=level, progress=progress)
+            segment_video(runtime, path, film, level=level, progress=progress)
+    except ExportError:
+        raise
+    except CastError as error:
+        return [(path, error)]
+    results.add(path, identity, stem, [film, lines])
     click.echo(f"wrote {film} and {lines}")
+    return []
 
 
 def _check_level(level: int, runtime: Any) -> None:

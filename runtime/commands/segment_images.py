@@ -1,22 +1,37 @@
-"""Segment many image files: plan the outputs, skip what is finished, survive files that are broken."""
+"""Segment many image files: find them, deal names for their results, survive files that are broken."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from cast_sdk.artifact import atomic_write
-from cast_sdk.errors import CastError, InputError
+from cast_sdk.errors import CastError, ExportError, InputError
+from cast_sdk.files import writing
+from cast_sdk.runtime.commands.results import Identity, Results
 from cast_sdk.runtime.preprocess import Prepared
 from cast_sdk.runtime.result import Segmentation
 from cast_sdk.runtime.runtime import Runtime
-from cast_sdk.runtime.sources.base import IMAGE_SUFFIXES
+from cast_sdk.runtime.sources.base import VIDEO_SUFFIXES
+from cast_sdk.runtime.sources.folders import search
+from cast_sdk.runtime.sources.kinds import file_kind
 
-RECORD = "cast-segment.json"  # in the output folder: the settings its files were made with
+SUFFIXES = (".png", ".json", ".mp4", ".jsonl")  # of everything that may be made from one input
+
+
+@dataclass
+class Inputs:
+    """What a command was given: files and the names their results would like to have, below the output folder.
+
+    Attributes:
+        images, videos: path and wanted name without suffix, in order, each file once.
+        left_out: lines about files of folders that are not segmented.
+    """
+
+    images: list[tuple[Path, Path]] = field(default_factory=list)
+    videos: list[tuple[Path, Path]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -24,6 +39,7 @@ class Job:
     """One image and the files that it becomes. `data` is None where no JSON is asked for."""
 
     source: Path
+    stem: Path
     picture: Path
     data: Path | None
 
@@ -31,114 +47,118 @@ class Job:
     def outputs(self) -> list[Path]:
         return [self.picture] + ([self.data] if self.data else [])
 
-    @property
-    def done(self) -> bool:
-        """True when every output exists and is not older than the image."""
-        try:
-            changed = self.source.stat().st_mtime_ns
-            return all(path.stat().st_mtime_ns >= changed for path in self.outputs)
-        except FileNotFoundError:
-            return False
 
+def gather(paths: Iterable[str | os.PathLike[str]], own: set[Path]) -> Inputs:
+    """The images and videos that were named, or that lie in the folders that were named.
 
-def plan(images: Iterable[str | os.PathLike[str]], out: Path, *, data: bool = False) -> list[Job]:
-    """One job per image. Folders are searched to any depth; their structure is kept below `out`.
+    Folders are searched to any depth; their structure is kept. Videos in folders are left out.
+
+    Args:
+        paths: files and folders.
+        own: resolved paths of earlier results, which are no inputs when they lie in a folder.
 
     Raises:
         InputError: for a path that does not exist, a folder without images, or nothing at all.
     """
-    found: list[tuple[Path, Path]] = []  # image, its path below `out`
-    for item in map(Path, images):
-        if item.is_dir():
-            inside = sorted(p for p in item.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            inside = [p for p in inside if out.resolve() not in p.resolve().parents]
-            if not inside:
+    inputs = Inputs()
+    for item in map(Path, paths):
+        if "\0" in str(item) or not str(item):
+            raise InputError(f"{str(item)!r} is no name of a file.", remedy="check the path")
+        try:
+            folder = item.is_dir()
+        except OSError as error:
+            raise InputError(f"{item} cannot be read.", found=error.strerror, remedy="check the path") from error
+        if folder:
+            found = search(item, own=own)
+            if found.videos:
+                found.left_out["videos inside a folder; name them to segment them"] = found.videos
+            inputs.left_out += found.summary()
+            if not found.images:
                 raise InputError(
-                    f"The folder {item} holds no images.",
-                    remedy=f"images end in {', '.join(sorted(IMAGE_SUFFIXES))}",
+                    f"There are no images in {item}.",
+                    found="; ".join(found.summary()) or "an empty folder",
+                    remedy="name images, or a folder that holds some",
                 )
-            found += [(p, p.relative_to(item)) for p in inside]
-        elif item.exists():
-            found.append((item, Path(item.name)))
+            inputs.images += [(path, path.relative_to(item).with_suffix("")) for path in found.images]
+        elif _is_video(item):
+            inputs.videos.append((item, Path(item.stem)))
         else:
-            raise InputError(f"There is no file or folder {item}.", remedy="check the path")
-    if not found:
-        raise InputError("There is nothing to segment.", remedy="name images or folders")
-    taken: set[Path] = set()
-    jobs = []
-    for source, below in dict.fromkeys(found):
-        stem, number = below.with_suffix(""), 1
-        if stem in taken:  # a.jpg and a.png, or two folders with the same names
-            stem = below.with_name(f"{below.stem}_{below.suffix[1:].lower()}")
-        while stem in taken:
-            number += 1
-            stem = below.with_name(f"{below.stem}_{number}")
-        taken.add(stem)
-        target = out / stem
-        jobs.append(
-            Job(
-                source,
-                target.with_name(target.name + ".png"),
-                target.with_name(target.name + ".json") if data else None,
-            )
-        )
-    return jobs
+            inputs.images.append((item, Path(item.stem)))
+    if not (inputs.images or inputs.videos):
+        raise InputError("There is nothing to segment.", remedy="name images, videos or folders")
+    inputs.images = list(dict.fromkeys(inputs.images))
+    inputs.videos = list(dict.fromkeys(inputs.videos))
+    return inputs
 
 
-def claim(out: Path, settings: dict[str, Any], *, overwrite: bool = False) -> None:
-    """Create the output folder and record the settings; refuse one that was filled with others.
+def _is_video(path: Path) -> bool:
+    """Kind of a file that was named: by its content, by its suffix where the content tells nothing.
 
     Raises:
-        InputError: when the folder cannot be made, or holds results of another model or other settings.
+        InputError: for a file that does not exist, cannot be read or is none.
     """
+    if not path.exists():
+        link = "a link that leads nowhere" if path.is_symlink() else "no file or folder"
+        raise InputError(f"There is {link} {path}.", remedy="check the path; for a camera use cast-camera")
+    if not path.is_file():
+        raise InputError(f"{path} is a pipe, socket or device.", remedy="for cameras and streams use cast-camera")
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        kind = file_kind(path)
     except OSError as error:
-        raise InputError(
-            f"The output folder {out} cannot be made.", found=error.strerror, remedy="choose another --out"
-        ) from error
-    record = out / RECORD
-    if record.is_file() and not overwrite:
-        try:
-            before = json.loads(record.read_text())
-        except ValueError:
-            before = {}
-        changed = [
-            f"{key} {before.get(key)!r} before, {value!r} now"
-            for key, value in settings.items()
-            if before.get(key) != value
-        ]
-        if changed:
-            raise InputError(
-                f"{out} holds results of another model or of other options.",
-                found="; ".join(changed),
-                remedy="choose another --out, or add --overwrite to make all of them again",
-            )
-    with atomic_write(record) as temporary:
-        temporary.write_text(json.dumps(settings, indent=2) + "\n")
+        raise InputError(f"{path} cannot be read.", found=error.strerror, remedy="check its permissions") from error
+    return kind == "video" or (kind is None and path.suffix.lower() in VIDEO_SUFFIXES)
+
+
+def plan(inputs: Inputs, results: Results, *, data: bool = False) -> list[Job]:
+    """One job per image, each with a name of its own.
+
+    Raises:
+        InputError: when a result would replace one of the inputs.
+    """
+    jobs = []
+    for source, wanted in inputs.images:
+        stem = results.stem(source, wanted, SUFFIXES)
+        target = results.folder / stem
+        picture = target.with_name(target.name + ".png")
+        jobs.append(Job(source, stem, picture, target.with_name(target.name + ".json") if data else None))
+    given = {path.resolve() for path, _ in (*inputs.images, *inputs.videos)}
+    for job in jobs:
+        for path in job.outputs:
+            if path.resolve() in given:
+                raise InputError(
+                    f"{path} is an input of this command and would be replaced by a result.",
+                    remedy="leave it out, or choose another --out",
+                )
+    return jobs
 
 
 def run(
     runtime: Runtime,
     jobs: Sequence[Job],
+    results: Results,
     *,
     level: int | Sequence[int] | None = None,
     step: Callable[[Job, Segmentation | None, CastError | None], None],
 ) -> None:
-    """Segment and write every job in order; `step` hears of each, with its result or its error.
+    """Segment and write every job in order; `step` is called for each, with its result or its error.
 
     Outputs appear whole or not at all. A file that cannot be read costs only itself. A result is released once `step`
     returns.
+
+    Raises:
+        ExportError: when a result cannot be written; what is finished is recorded.
     """
     batch = runtime.info.batch or 1
-    waiting: list[tuple[Job, Prepared]] = []
+    waiting: list[tuple[Job, Identity, Prepared]] = []
 
     def flush() -> None:
-        rows = runtime.infer([prepared for _, prepared in waiting])
-        for (job, prepared), row in zip(waiting, rows, strict=True):
+        rows = runtime.infer([prepared for _, _, prepared in waiting])
+        for (job, identity, prepared), row in zip(waiting, rows, strict=True):
             result = runtime.finish(prepared, row)
             try:
-                write(job, result, level)
+                write(job, result, level, results, identity)
+            except ExportError:
+                raise
             except CastError as error:
                 step(job, None, error)
             else:
@@ -147,7 +167,10 @@ def run(
 
     for job in jobs:
         try:
-            waiting.append((job, runtime.add_superpixels(runtime.prepare(job.source))))
+            identity = Identity.of(job.source)
+            waiting.append((job, identity, runtime.add_superpixels(runtime.prepare(job.source))))
+        except OSError as error:
+            step(job, None, InputError(f"{job.source} cannot be read.", found=error.strerror))
         except CastError as error:
             step(job, None, error)
         if len(waiting) == batch:
@@ -156,9 +179,14 @@ def run(
         flush()
 
 
-def write(job: Job, result: Segmentation, level: int | Sequence[int] | None) -> None:
-    """The outputs of one job; the JSON last, so that its presence means that both are there."""
-    job.picture.parent.mkdir(parents=True, exist_ok=True)
+def write(
+    job: Job, result: Segmentation, level: int | Sequence[int] | None, results: Results, identity: Identity
+) -> None:
+    """The outputs of one job, and its line in the record."""
+    with writing(job.picture.parent):
+        job.picture.parent.mkdir(parents=True, exist_ok=True)
+    results.begin(job.outputs)
     result.save(job.picture, level)
     if job.data:
         result.save(job.data)
+    results.add(job.source, identity, job.stem, job.outputs)

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cast_sdk.artifact import ExportInfo, atomic_write, sha256
+from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ExportError, InputError, MissingDependencyError
+from cast_sdk.files import atomic_write, sha256
 from cast_sdk.runtime.backends.base import check_file
 from cast_sdk.runtime.engine.api import (
     FLAVORS,

@@ -7,8 +7,8 @@ import re
 import sys
 from pathlib import Path
 
-from cast_sdk.artifact import sha256
 from cast_sdk.errors import ArtifactError
+from cast_sdk.files import sha256
 from cast_sdk.runtime.engine.api import load_tensorrt
 from cast_sdk.runtime.engine.build import BuildRequest, build, check_request, choose_flavor
 from cast_sdk.runtime.engine.cuda import Gpu, open_cuda

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.artifact import atomic_write
 from cast_sdk.errors import CastError, EngineError, InputError
+from cast_sdk.files import atomic_write
 from cast_sdk.runtime.engine.api import Log, TensorRT
 from cast_sdk.runtime.engine.cuda import Buffer, Cuda
 

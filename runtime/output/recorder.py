@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.artifact import atomic_write
 from cast_sdk.errors import InputError
+from cast_sdk.files import atomic_write
 from cast_sdk.runtime.output.serialise import SCHEMA_VERSION
 from cast_sdk.runtime.preprocess import Geometry, import_cv2
 

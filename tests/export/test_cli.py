@@ -57,7 +57,7 @@ def test_inspect_a_checkpoint(checkpoint):
         (("--model", "cast_huge"), "cast_huge"),
         (("--onnx", "x.onnx"), "without --trt"),
         (("--ckpt", "{here}", "--out", "{folder}/x.txt"), "x.txt does not end in .onnx"),
-        (("--ckpt", "{here}", "--out", "{folder}/missing/x.onnx"), "No file can be written in the folder"),
+        (("--ckpt", "{here}", "--out", "{folder}/missing/x.onnx"), "cannot be written"),
         (("--ckpt", "{here}", "--out", "{folder}/x.onnx", "--image-size", "64"), "64 x 64 pixels, only of 224 x 224"),
         (("--ckpt", "{here}", "--out", "{folder}/x.onnx", "--precision", "int8"), "without real images"),
         (("inspect", "no.onnx"), "no.onnx"),

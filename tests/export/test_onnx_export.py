@@ -226,14 +226,14 @@ def test_outputs_that_cannot_be_written(tmp_path):
     model = small_model("vit_small")
     with pytest.raises(ExportError, match=r"x\.pth does not end in \.onnx"):
         export_onnx(model, tmp_path / "x.pth")
-    with pytest.raises(ExportError, match="No file can be written in the folder"):
+    with pytest.raises(ExportError, match="cannot be written"):
         export_onnx(model, tmp_path / "missing" / "x.onnx")
     folder = tmp_path / "closed"
     folder.mkdir()
     folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
     try:
         if not os.access(folder, os.W_OK):  # root may write anywhere
-            with pytest.raises(ExportError, match="No file can be written in the folder"):
+            with pytest.raises(ExportError, match="cannot be written"):
                 export_onnx(model, folder / "x.onnx")
         assert list(folder.iterdir()) == []
     finally:

@@ -11,11 +11,12 @@ import pytest
 from onnx import TensorProto, helper
 
 import cast_sdk
-from cast_sdk.artifact import INFO_KEY, SPEC_KEY, ExportInfo, sha256
+from cast_sdk.artifact import INFO_KEY, SPEC_KEY, ExportInfo
 from cast_sdk.errors import ArtifactError, EngineError, ExportError, InputError, MissingDependencyError
 from cast_sdk.export.engines.tensorrt import build_engine
 from cast_sdk.export.precision import quantize
 from cast_sdk.export.precision.calibrate import Range
+from cast_sdk.files import sha256
 from cast_sdk.runtime.backends.tensorrt import load_plan
 from cast_sdk.runtime.engine.api import Log, load_tensorrt
 from cast_sdk.runtime.engine.cuda import find_gpu

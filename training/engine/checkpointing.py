@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from cast_sdk.artifact import atomic_write
 from cast_sdk.errors import CheckpointError, RecipeError
+from cast_sdk.files import atomic_write
 from cast_sdk.models.checkpoints import read_file
 from cast_sdk.training.engine.recipe import recipe_from_dict
 

@@ -12,8 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 import cast_sdk
-from cast_sdk.artifact import atomic_write
 from cast_sdk.errors import CheckpointError, RecipeError
+from cast_sdk.files import atomic_write
 from cast_sdk.models import create_model, load_model
 from cast_sdk.models.checkpoints import official_checkpoint
 from cast_sdk.models.dense import Segmenter

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cast_sdk.artifact import atomic_write
+from cast_sdk.files import atomic_write
 from cast_sdk.models import model_spec
 from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD, SuperpixelSettings
 from cast_sdk.superpixels import seeds_count, superpixels_for

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cast_sdk.artifact import atomic_write
 from cast_sdk.errors import RecipeError
+from cast_sdk.files import atomic_write
 from cast_sdk.models import load_model
 from cast_sdk.models.cast import Cast, CastOutput
 from cast_sdk.models.dense import cluster_index

@@ -9,8 +9,9 @@ import warnings
 
 import pytest
 
-from cast_sdk.artifact import ExportInfo, sha256
+from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError, MissingDependencyError
+from cast_sdk.files import sha256
 from cast_sdk.runtime import Runtime
 from cast_sdk.runtime.engine.api import TensorRT, current_platform, version_tuple
 from cast_sdk.runtime.engine.cuda import Gpu

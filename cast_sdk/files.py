@@ -1,0 +1,147 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import platform
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from cast_sdk.errors import ExportError
+
+# What the operating system says while something is written, and what helps.
+_WHILE_WRITING = {
+    errno.ENOSPC: "free space or choose another folder",
+    errno.EDQUOT: "free space or ask for a larger quota",
+    errno.EFBIG: "raise the limit (ulimit -f) or choose another file system",
+    errno.EIO: "check the disk (dmesg) or choose another one",
+    errno.EROFS: "choose a folder that can be written to",
+}
+# What it says when a file is made or named.
+_REMEDIES = _WHILE_WRITING | {
+    errno.EACCES: "choose a folder that you may write to",
+    errno.EPERM: "choose a folder that you may write to",
+    errno.ENOENT: "create the folder or choose another one",
+    errno.ENOTDIR: "choose a path below a folder",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EISDIR: "name a file in it",
+}
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Hex digest of a file."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside `path` that is renamed to it on success and removed on failure.
+
+    What a killed process of this machine left behind for the same file is removed first.
+
+    Raises:
+        ExportError: the folder does not exist, or the file cannot be written there: no space, no permission, ...
+    """
+    target = writable_target(path)
+    with writing(target):
+        remove_abandoned(target)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=_prefix(target), suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        with writing(target, _WHILE_WRITING):
+            yield temporary
+        with writing(target):
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(target)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def writable_target(path: str | os.PathLike[str]) -> Path:
+    """The path, if a file may stand there: no folder, no device, no NUL in its name.
+
+    Raises:
+        ExportError: otherwise.
+    """
+    target = Path(path)
+    if "\0" in str(target):
+        raise ExportError("The name of the output holds a NUL character.", found=repr(str(target)))
+    with writing(target):
+        if target.is_dir():
+            raise ExportError(f"The output {target} is a folder.", remedy="name a file in it")
+        if target.exists() and not target.is_file():
+            raise ExportError(f"The output {target} is a device, pipe or socket.", remedy="name an ordinary file")
+    return target
+
+
+@contextmanager
+def writing(target: str | os.PathLike[str], remedies: Mapping[int, str] = _REMEDIES) -> Iterator[None]:
+    """Report what goes wrong while `target` is written as an ExportError that names it and the reason.
+
+    Args:
+        target: the file.
+        remedies: errors of the operating system that are reported so, and what helps; others pass as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in remedies:
+            raise
+        raise ExportError(
+            f"{os.fspath(target)} cannot be written.",
+            found=error.strerror,
+            remedy=remedies[error.errno],
+        ) from error
+
+
+def remove_abandoned(target: Path) -> None:
+    """Remove temporary files of `target` whose process, on this machine, has ended without removing them."""
+    start = f".{_short(target.name)}.{_host()}-"
+    with contextlib.suppress(OSError), os.scandir(target.parent) as entries:
+        left = [entry.name for entry in entries if entry.name.startswith(start) and entry.name.endswith(".tmp")]
+        for name in left:
+            process = name.removeprefix(start).partition(".")[0]
+            if process.isdecimal() and not _running(int(process)):
+                with contextlib.suppress(OSError):
+                    (target.parent / name).unlink(missing_ok=True)
+
+
+def _prefix(target: Path) -> str:
+    return f".{_short(target.name)}.{_host()}-{os.getpid()}."
+
+
+def _short(name: str) -> str:
+    """The name, cut so that the temporary one is no longer than a file system allows (255 bytes)."""
+    kept = os.fsencode(name)[:180]
+    return os.fsdecode(kept)
+
+
+def _host() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+def _running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

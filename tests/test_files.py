@@ -1,0 +1,80 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cast_sdk.errors import ExportError
+from cast_sdk.files import atomic_write
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_whole(tmp_path):
+    with atomic_write(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half")
+        assert names(tmp_path) == [temporary.name]
+    assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS])
+def test_what_goes_wrong_while_writing_is_named(tmp_path, code):
+    (tmp_path / "a.txt").write_text("before")
+    with (
+        pytest.raises(ExportError, match=rf"(?s)a\.txt cannot be written.*{os.strerror(code)}.*Remedy"),
+        atomic_write(tmp_path / "a.txt"),
+    ):
+        raise OSError(code, os.strerror(code))
+    assert names(tmp_path) == ["a.txt"] and (tmp_path / "a.txt").read_text() == "before"
+
+
+def test_other_errors_pass(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "a.txt"):
+        (tmp_path / "another").read_text()
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [("missing/a.txt", "cannot be written"), ("", "is a folder"), ("a\0b", "NUL"), ("x" * 300, "shorter name")],
+)
+def test_targets_that_cannot_be(tmp_path, name, words):
+    with pytest.raises(ExportError, match=words), atomic_write(f"{tmp_path}/{name}"):
+        pass
+    assert names(tmp_path) == []
+
+
+def test_a_pipe_is_no_target(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ExportError, match="device, pipe or socket"), atomic_write(tmp_path / "pipe"):
+        pass
+
+
+def test_a_name_as_long_as_the_file_system_allows(tmp_path):
+    name = "\N{LATIN SMALL LETTER E WITH ACUTE}" * 127
+    with atomic_write(tmp_path / name) as temporary:
+        temporary.write_text("x")
+    assert names(tmp_path) == [name]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    program = (
+        "import os, sys; from cast_sdk.files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as t: t.write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.txt")], timeout=60)
+    (left,) = names(tmp_path)
+    assert left.startswith(".a.txt.") and left.endswith(".tmp")
+    with atomic_write(tmp_path / "a.txt") as outer, atomic_write(tmp_path / "a.txt") as inner:
+        assert sorted([outer.name, inner.name]) == names(tmp_path)
+        inner.write_text("inner")
+        outer.write_text("outer")
+    assert names(tmp_path) == ["a.txt"]
