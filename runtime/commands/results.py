@@ -128,9 +128,10 @@ class Results:
         key = _key(source)
         if key in self._entries:
             return Path(self._entries[key].stem)
-        for stem in _candidates(wanted, source):
+        blocked = self._is_foreign(wanted, suffixes)
+        for stem in _candidates(wanted, "" if blocked else source.suffix):
             holder = self._taken.get(_folded(stem), key)
-            if holder == key and not any(self._is_foreign(stem, suffix) for suffix in suffixes):
+            if holder == key and not self._is_foreign(stem, suffixes):
                 self._taken[_folded(stem)] = key
                 return stem
         raise AssertionError("names never run out")
@@ -174,10 +175,10 @@ class Results:
         self._taken[_folded(Path(entry.stem))] = key
         self._made.update(entry.outputs)
 
-    def _is_foreign(self, stem: Path, suffix: str) -> bool:
-        path = (self.folder / stem).with_name(stem.name + suffix)
-        name = path.relative_to(self.folder).as_posix()
-        return name not in self._made and os.path.lexists(path)
+    def _is_foreign(self, stem: Path, suffixes: Sequence[str]) -> bool:
+        """True when a file that this record does not list stands at a name with one of the suffixes."""
+        names = [stem.with_name(stem.name + suffix).as_posix() for suffix in suffixes]
+        return any(name not in self._made and os.path.lexists(self.folder / name) for name in names)
 
     def _append(self, record: dict[str, Any]) -> None:
         self._append_text(json.dumps(record, separators=(",", ":")) + "\n")
@@ -208,11 +209,11 @@ class Results:
         return settings
 
 
-def _candidates(wanted: Path, source: Path) -> Iterator[Path]:
-    """NAME, NAME_jpg, NAME_segments, NAME_segments_2, ..."""
+def _candidates(wanted: Path, suffix: str) -> Iterator[Path]:
+    """NAME, NAME_jpg (for the suffix .jpg), NAME_segments, NAME_segments_2, ..."""
     yield wanted
-    if source.suffix:
-        yield wanted.with_name(f"{wanted.name}_{source.suffix[1:].lower()}")
+    if suffix:
+        yield wanted.with_name(f"{wanted.name}_{suffix[1:].lower()}")
     yield wanted.with_name(f"{wanted.name}_segments")
     number = 2
     while True:

@@ -122,7 +122,7 @@ def test_names_stay_when_another_image_joins(out, tmp_path):
 def test_files_of_the_user_keep_their_names(tmp_path, source, foreign):
     (tmp_path / foreign).write_text("mine")
     with Results(tmp_path, {"model": "m"}) as results:
-        assert results.stem(source, Path("a"), SUFFIXES) == Path("a_jpg")
+        assert results.stem(source, Path("a"), SUFFIXES) == Path("a_segments")
         make(results, source)
     assert (tmp_path / foreign).read_text() == "mine"
 
