@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError
+from cast_sdk.processor import available_cores
 from cast_sdk.superpixels.grid import seeds_grid
 from cast_sdk.superpixels.kernels import borrow, kernel_class
 
@@ -101,7 +101,7 @@ def seeds_batch(
     def work(index: int) -> None:
         _segment(batch[index], num_superpixels, bins, iterations, labels[index])
 
-    workers = min(len(batch), _available_cores() if threads is None else threads)
+    workers = min(len(batch), available_cores() if threads is None else threads)
     if workers == 1:
         for index in range(len(batch)):
             work(index)
@@ -178,7 +178,3 @@ def _check_out(out: Any, shape: tuple[int, ...]) -> None:
             found=found,
             remedy=f"give a writeable C-contiguous int32 array of shape {list(shape)}, or leave `out` away",
         )
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

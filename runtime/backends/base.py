@@ -10,6 +10,7 @@ import numpy as np
 
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError, InputError
+from cast_sdk.processor import available_cores
 from cast_sdk.spec import ModelSpec
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -90,11 +91,4 @@ def check_batch(info: ExportInfo, image: np.ndarray, superpixels: np.ndarray) ->
 
 def default_threads() -> int:
     """Cores this process may use (affinity and container quota), at most 8: the model is too small for more."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            cores = min(cores, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return min(cores, 8)  # no cgroup v2 here: the affinity is all there is to know
-    return min(cores, 8)
+    return min(available_cores(), 8)

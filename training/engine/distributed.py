@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cast_sdk.errors import RecipeError
+from cast_sdk.processor import available_cores
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,8 @@ def start(device: str = "auto") -> World:
         torch.cuda.set_device(where)
     else:
         local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if "OMP_NUM_THREADS" not in os.environ or local_size > 1:
-            torch.set_num_threads(max(1, cores // local_size))
+            torch.set_num_threads(max(1, available_cores() // local_size))
     if size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
     return World(rank, size, local, where)
