@@ -16,8 +16,8 @@ from time import perf_counter
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from cast_sdk.images import images_in
 from cast_sdk.runtime import Runtime, Segmentation
-from cast_sdk.runtime.sources.base import IMAGE_SUFFIXES
 
 
 def matched_iou(first: np.ndarray, second: np.ndarray) -> float:
@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("images", type=Path)
     parser.add_argument("--count", type=int, default=100)
     options = parser.parse_args()
-    files = sorted(path for path in options.images.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    files = images_in(options.images, deep=True)
     files = files[:: max(1, len(files) // options.count)][: options.count]
 
     runtimes = {

@@ -107,9 +107,9 @@ def _frames(images: str | None, size: str) -> list[Any]:
     from pathlib import Path
 
     from cast_sdk.errors import InputError
+    from cast_sdk.images import IMAGE_SUFFIXES, images_in
     from cast_sdk.runtime import preprocess
     from cast_sdk.runtime.commands import benchmark
-    from cast_sdk.runtime.sources.base import IMAGE_SUFFIXES
 
     if images is None:
         width, _, height = size.lower().partition("x")
@@ -119,7 +119,7 @@ def _frames(images: str | None, size: str) -> list[Any]:
     path = Path(images)
     files = [path]
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)[:64]
+        files = images_in(path)[:64]
         if not files:
             raise InputError(
                 f"The folder {images} holds no images.", remedy=f"images end in {', '.join(sorted(IMAGE_SUFFIXES))}"

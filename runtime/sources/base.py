@@ -18,9 +18,6 @@ from cast_sdk.runtime.preprocess import Frame, import_cv2
 FLIPS = ("none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-270")
 
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".jp2", ".ppm", ".pgm"})
-
-
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"})
 
 

@@ -8,7 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cast_sdk.runtime.sources.base import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from cast_sdk.images import is_image
+from cast_sdk.runtime.sources.base import VIDEO_SUFFIXES
 from cast_sdk.runtime.sources.kinds import file_kind
 
 _NAMED = 3  # files that a summary names per reason
@@ -94,10 +95,9 @@ def search(folder: Path, *, deep: bool = True, own: Collection[Path] = ()) -> Fo
             found.leave_out(f"files that cannot be read: {error.strerror}", path)
             return
         # A damaged file is still meant to be what its name says; whoever reads it tells what is wrong with it.
-        suffix = path.suffix.lower()
-        if kind == "image" or (kind is None and suffix in IMAGE_SUFFIXES):
+        if kind == "image" or (kind is None and is_image(path)):
             found.images.append(path)
-        elif kind == "video" or (kind is None and suffix in VIDEO_SUFFIXES):
+        elif kind == "video" or (kind is None and path.suffix.lower() in VIDEO_SUFFIXES):
             found.videos.append(path)
         elif path.stat().st_size == 0:
             found.leave_out("empty files", path)

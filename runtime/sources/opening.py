@@ -22,8 +22,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import numpy as np
 
 from cast_sdk.errors import InputError
+from cast_sdk.images import images_in, is_image
 from cast_sdk.runtime.preprocess import Frame
-from cast_sdk.runtime.sources.base import IMAGE_SUFFIXES, Source, SourceOptions
+from cast_sdk.runtime.sources.base import Source, SourceOptions
 from cast_sdk.runtime.sources.files import ImageSource, IterableSource
 
 _NETWORK = ("rtsp", "rtsps", "rtmp", "udp", "tcp", "http", "https")
@@ -92,18 +93,18 @@ def open_source(
 
 def _path(uri: str, path: str, options: SourceOptions) -> Source:
     if Path(path).is_dir():
-        paths = sorted(str(p) for p in Path(path).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        paths = [str(file) for file in images_in(path)]
         if not paths:
             raise InputError(f"The folder {path} holds no image files.", remedy="name a video or another folder")
         return ImageSource(uri, options, paths)
     if Path(path).exists():
-        if Path(path).suffix.lower() in IMAGE_SUFFIXES:
+        if is_image(path):
             return ImageSource(uri, options, [path])
         from cast_sdk.runtime.sources.opencv import FileSource
 
         return FileSource(path, options)
     if glob.has_magic(path):
-        paths = sorted(p for p in glob.iglob(path, recursive=True) if Path(p).suffix.lower() in IMAGE_SUFFIXES)  # noqa: PTH207
+        paths = sorted(file for file in glob.iglob(path, recursive=True) if is_image(file))  # noqa: PTH207
         if not paths:
             raise InputError(f"No image files match {path}.", remedy="check it with: ls " + path)
         return ImageSource(uri, options, paths)

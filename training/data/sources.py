@@ -18,8 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".JPEG", ".JPG", ".PNG")
+from cast_sdk.images import IMAGE_SUFFIXES, images_in
 
 
 @dataclass
@@ -91,7 +90,7 @@ def _open_folders(root: Path, split: str) -> ImageSource:
         )
     places, labels, names, empty = [], [], [], []
     for label, folder in enumerate(folders):
-        files = sorted(path for path in folder.iterdir() if path.suffix in IMAGE_SUFFIXES)
+        files = images_in(folder)
         if not files:
             empty.append(folder.name)
         for path in files:
@@ -117,7 +116,7 @@ def _open_shards(root: Path, split: str, shards: list[Path]) -> ImageSource:
                 for member in tar:
                     stem, dot, suffix = member.name.partition(".")
                     key = f"{shard.name}/{stem}"
-                    if dot + suffix in IMAGE_SUFFIXES:
+                    if (dot + suffix).lower() in IMAGE_SUFFIXES:
                         images[key] = (str(shard), member.offset_data, member.size)
                     elif suffix == "cls":
                         text = tar.extractfile(member)

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError, RecipeError
+from cast_sdk.images import images_in
 from cast_sdk.training.data.dense.base import read_mat
 
 SPLITS = ("train", "val", "test")
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _LABELS = (".png", ".tif", ".tiff", ".npy", ".mat")
 
 
@@ -111,7 +111,7 @@ def label_folder(images: Path, truths: Path) -> list[AnnotatedImage]:
     for folder in (images, truths):
         if not folder.is_dir():
             raise RecipeError("Images and label maps are in two folders.", found=f"no folder {folder}")
-    files = sorted(path for path in images.iterdir() if path.suffix.lower() in _IMAGES)
+    files = images_in(images)
     if not files:
         raise RecipeError("The image folder holds images.", found=f"none in {images}")
     entries = [AnnotatedImage(path.stem, path, tuple(_truths_of(path.stem, truths))) for path in files]

