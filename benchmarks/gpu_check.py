@@ -30,10 +30,11 @@ from typing import Any
 
 import numpy as np
 
+from cast_sdk import bundled
 from cast_sdk.errors import CastError
 from cast_sdk.export.engines.tensorrt import build_engine
 from cast_sdk.export.verification.engine_parity import compare
-from cast_sdk.export.verification.photos import Inputs, bundled_photos, read_inputs
+from cast_sdk.export.verification.photos import Inputs, read_inputs
 from cast_sdk.runtime.backends.base import Backend
 from cast_sdk.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from cast_sdk.runtime.backends.tensorrt import TensorRTBackend
@@ -238,7 +239,7 @@ def run(arguments: argparse.Namespace, device: str = "cuda") -> Findings:
     from cast_sdk.runtime.backends.torch import TorchBackend
 
     found = Findings()
-    photos = [Path(path) for path in arguments.images] or bundled_photos()
+    photos = [Path(path) for path in arguments.images] or bundled.photos()
 
     def inputs_of(spec: Any, info: Any) -> Inputs:
         return read_inputs(spec, (info.height, info.width), photos, skip_unreadable=True)

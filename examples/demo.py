@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("image", nargs="?", type=Path, default=HERE / "photos" / "coffee.jpg")
-    parser.add_argument("--checkpoint", type=Path, default=bundled.path("cast_tiny.safetensors"))
+    parser.add_argument("--checkpoint", type=Path, default=bundled.path(bundled.WEIGHTS))
     parser.add_argument("--out", type=Path, default=Path("outputs"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cast_sdk import bundled
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.hierarchy import Hierarchy
@@ -69,7 +69,7 @@ class Runtime:
         self.fit: Fit = fit
         start = perf_counter()
         if model is None:
-            model = bundled_model()
+            model = bundled.path(bundled.MODEL)
         if isinstance(model, (str, os.PathLike)):
             self.path: str | None = os.fspath(model)
             self.backend: Backend = open_backend(model, backend, device, threads=threads, spinning=spinning, **options)
@@ -211,23 +211,6 @@ class Runtime:
             f"Runtime({self.spec.name}, {type(self.backend).__name__} on {self.device}, "
             f"{info.precision}, {info.height}x{info.width}, {info.num_superpixels} superpixels)"
         )
-
-
-def bundled_model() -> Path:
-    """Path of the model that comes with the package.
-
-    Raises:
-        ArtifactError: when this installation has none.
-    """
-    import cast_sdk
-
-    path = Path(cast_sdk.__file__).parent / "bundled" / "cast_tiny.onnx"
-    if not path.is_file():
-        raise ArtifactError(
-            "This installation has no bundled model.",
-            remedy="export one with: cast-export --ckpt CHECKPOINT --out MODEL.onnx, then Runtime('MODEL.onnx')",
-        )
-    return path
 
 
 def _superpixels(prepared: Prepared) -> np.ndarray:

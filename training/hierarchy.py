@@ -191,9 +191,9 @@ def _open_network(
     """Levels, ModelSpec, note, and what identifies the weights."""
     import torch
 
+    from cast_sdk import bundled
     from cast_sdk.files import sha256
     from cast_sdk.models import create_model, save_native
-    from cast_sdk.runtime.runtime import bundled_model
     from cast_sdk.spec import SuperpixelSettings
     from cast_sdk.training.metrics.levels import Grouping, open_levels
 
@@ -201,7 +201,7 @@ def _open_network(
         grouping = Grouping(224, SuperpixelSettings(), counts)
     path: Path | None = None
     if name == "bundled":
-        path = bundled_model()
+        path = bundled.path(bundled.MODEL)
     elif not name.startswith("random:"):
         path = Path(name)
         if not path.exists():

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from cast_sdk import bundled
 from cast_sdk.errors import ExportError, InputError
+from cast_sdk.images import IMAGE_SUFFIXES, images_in
 from cast_sdk.runtime.preprocess import Fit, prepare
 from cast_sdk.spec import ModelSpec
 from cast_sdk.superpixels import superpixels_for
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"})
 Progress = Callable[[int, int], None]
 
 
@@ -31,13 +32,6 @@ class Inputs:
         return len(self.paths)
 
 
-def bundled_photos() -> list[Path]:
-    """The photographs that come with the package."""
-    import cast_sdk
-
-    return sorted((Path(cast_sdk.__file__).parent / "bundled" / "photos").glob("*.jpg"))
-
-
 def find_images(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None) -> list[Path]:
     """Image files named one by one or by folder (searched in depth, sorted); the bundled photographs for None.
 
@@ -45,13 +39,13 @@ def find_images(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
         ExportError: for a path that does not exist, or when no image is found.
     """
     if paths is None:
-        return bundled_photos()
+        return bundled.photos()
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            found += sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+            found += images_in(path, deep=True)
         elif path.is_file():
             found.append(path)
         else:
@@ -59,7 +53,7 @@ def find_images(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
     if not found:
         raise ExportError(
             f"There are no images in {', '.join(str(path) for path in paths)}." if paths else "No image was named.",
-            remedy=f"name images or folders of {', '.join(sorted(SUFFIXES))} files",
+            remedy=f"name images or folders of {', '.join(sorted(IMAGE_SUFFIXES))} files",
         )
     return found
 

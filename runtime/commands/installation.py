@@ -245,11 +245,11 @@ def check_export() -> Iterable[Finding]:
 
 
 def check_bundled_model() -> Iterable[Finding]:
+    from cast_sdk import bundled
     from cast_sdk.errors import ArtifactError
-    from cast_sdk.runtime.runtime import bundled_model
 
     try:
-        path = bundled_model()
+        path = bundled.path(bundled.MODEL)
     except ArtifactError as error:
         yield Finding("bundled model", "info", error.problem, error.remedy or "")
     else:

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from golden_tools import draw_weights
 
+from cast_sdk import bundled
 from cast_sdk.export.lowering.lower import lower
 from cast_sdk.export.lowering.options import GraphOptions, graph_options
-from cast_sdk.export.verification.photos import Inputs, bundled_photos, read_inputs
+from cast_sdk.export.verification.photos import Inputs, read_inputs
 from cast_sdk.models import create_model
 from cast_sdk.spec import ModelSpec, SuperpixelSettings
 
@@ -41,7 +42,7 @@ def small_model(name: str) -> torch.nn.Module:
 
 @cache
 def photo_inputs(spec: ModelSpec, height: int, width: int, count: int = 8) -> Inputs:
-    return read_inputs(spec, (height, width), bundled_photos()[:count])
+    return read_inputs(spec, (height, width), bundled.photos()[:count])
 
 
 def lowered_small(name: str, **options) -> tuple[torch.nn.Module, ModelSpec, GraphOptions]:

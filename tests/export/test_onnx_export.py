@@ -12,11 +12,11 @@ import torch
 from export_tools import SMALL, photo_inputs, small_model
 from golden_tools import draw_weights
 
+from cast_sdk import bundled
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY, from_metadata
 from cast_sdk.errors import CastError, ExportError
 from cast_sdk.export import graph as graphs
 from cast_sdk.export.onnx_export import export_onnx
-from cast_sdk.export.verification.photos import bundled_photos
 from cast_sdk.export.verification.report import Report
 from cast_sdk.export.verification.verify import (
     TIE_MARGIN,
@@ -105,13 +105,13 @@ def export_in_full_size(name, path, photos):
 @pytest.mark.parametrize("name", [name for name in list_models() if "_base" not in name])
 def test_small_models_export_in_full_size(tmp_path, name):
     """The base sizes are these with wider layers, and take three quarters of the time."""
-    export_in_full_size(name, tmp_path / "model.onnx", bundled_photos()[:2])
+    export_in_full_size(name, tmp_path / "model.onnx", bundled.photos()[:2])
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", list_models())
 def test_every_registered_model_exports_in_full_size(tmp_path, name):
-    export_in_full_size(name, tmp_path / "model.onnx", bundled_photos())
+    export_in_full_size(name, tmp_path / "model.onnx", bundled.photos())
 
 
 def test_few_operators_per_sampling_step(exported):
@@ -174,9 +174,9 @@ def test_a_segmentation_model_exports_at_other_sizes(tmp_path):
 
 
 def photo_inputs_paths(count):
-    from cast_sdk.export.verification.photos import bundled_photos
+    from cast_sdk import bundled
 
-    return bundled_photos()[:count]
+    return bundled.photos()[:count]
 
 
 def test_a_shortfall_writes_nothing(tmp_path, monkeypatch):
@@ -281,7 +281,7 @@ def test_sampling_is_clear_where_float32_keeps_its_distances(noise, clear):
 
 
 def test_verification_leaves_gradients_on(tmp_path):
-    export_onnx(small_model("cast_small"), tmp_path / "x.onnx", images=bundled_photos()[:2])
+    export_onnx(small_model("cast_small"), tmp_path / "x.onnx", images=bundled.photos()[:2])
     assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
 
 

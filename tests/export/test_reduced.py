@@ -6,6 +6,7 @@ import pytest
 from export_tools import photo_inputs, small_model
 from onnx import TensorProto, numpy_helper
 
+from cast_sdk import bundled
 from cast_sdk.artifact import from_metadata
 from cast_sdk.errors import ExportError
 from cast_sdk.export import graph
@@ -16,7 +17,6 @@ from cast_sdk.export.precision import calibrate, reduced, sensitivity
 from cast_sdk.export.precision.calibrate import Range
 from cast_sdk.export.precision.quantize import activation_scale, activations, layers, quantize, weight_scales
 from cast_sdk.export.verification import quality
-from cast_sdk.export.verification.photos import bundled_photos
 from cast_sdk.export.verification.report import Check, Report
 from cast_sdk.export.verification.verify import open_session, run_session
 
@@ -164,7 +164,7 @@ def test_int8_needs_64_real_images(tmp_path):
     with pytest.raises(ExportError, match="without real images"):
         export_onnx(model, tmp_path / "x.onnx", precision="int8")
     with pytest.raises(ExportError, match=r"8 images are too few(.|\n)*at least 64"):
-        export_onnx(model, tmp_path / "x.onnx", precision="int8", calibrate=bundled_photos())
+        export_onnx(model, tmp_path / "x.onnx", precision="int8", calibrate=bundled.photos())
     (tmp_path / "bad").mkdir()
     for number in range(70):
         (tmp_path / "bad" / f"{number}.jpg").write_bytes(b"not an image")
@@ -181,9 +181,9 @@ def test_int8_from_one_call(tmp_path):
         small_model("vit_conv_small"),
         tmp_path / "int8.onnx",
         precision="int8",
-        calibrate=bundled_photos() * 8,
+        calibrate=bundled.photos() * 8,
         keep_float=["*/head/*"],
-        images=bundled_photos(),
+        images=bundled.photos(),
         thresholds=STATED,
     )
     assert (info.precision, info.target) == ("int8", "onnxruntime")
@@ -198,7 +198,7 @@ def test_a_shortfall_of_quality_fails(tmp_path):
             small_model("cast_small"),
             tmp_path / "x.onnx",
             precision="fp16",
-            images=bundled_photos()[:2],
+            images=bundled.photos()[:2],
             thresholds=impossible,
         )
     assert list(tmp_path.iterdir()) == []

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import cast_sdk
+from cast_sdk import bundled
 from cast_sdk.errors import InputError
 from cast_sdk.export.engines.tensorrt import build_engine
-from cast_sdk.export.verification.photos import bundled_photos, read_inputs
+from cast_sdk.export.verification.photos import read_inputs
 from cast_sdk.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from cast_sdk.runtime.backends.tensorrt import TensorRTBackend
 from cast_sdk.runtime.engine.api import installed_flavors, load_tensorrt
@@ -46,7 +47,7 @@ def engine(graph, flavor):
 
 
 def inputs(backend, count=4):
-    given = read_inputs(backend.spec, (backend.info.height, backend.info.width), bundled_photos()[:count])
+    given = read_inputs(backend.spec, (backend.info.height, backend.info.width), bundled.photos()[:count])
     return [(given.image[n : n + 1], given.superpixels[n : n + 1]) for n in range(len(given))]
 
 
@@ -94,7 +95,7 @@ def test_half_precision_on_the_card(tmp_path, flavor):
 def test_onnx_through_the_cache(graph, flavor, tmp_path, monkeypatch):
     monkeypatch.setenv("CAST_SDK_CACHE", str(tmp_path))
     with cast_sdk.Runtime(graph, device="cuda", backend="tensorrt", flavor=flavor) as runtime:
-        runtime.segment(bundled_photos()[0])
+        runtime.segment(bundled.photos()[0])
     (engine,) = (tmp_path / "engines").glob("*.engine")
     stamp = engine.stat().st_mtime_ns
     cast_sdk.Runtime(graph, device="cuda", backend="tensorrt", flavor=flavor).close()

@@ -176,7 +176,7 @@ def test_a_closed_runtime(tiny_onnx, photo):
 
 
 def test_without_a_model(monkeypatch, tmp_path):
-    monkeypatch.setattr(cast_sdk, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(cast_sdk.bundled, "FOLDER", tmp_path)
     with pytest.raises(ArtifactError, match="cast-export --ckpt"):
         Runtime()
     with pytest.raises(InputError, match="stretch, crop"):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-import cast_sdk
+from cast_sdk import bundled
 from cast_sdk.errors import CheckpointError, RecipeError
 from cast_sdk.files import atomic_write
 from cast_sdk.models import create_model, load_model
@@ -120,7 +120,7 @@ def load_start(model: Segmenter, path: str) -> None:
         RecipeError: when sizes differ.
         CheckpointError: when the file cannot be opened.
     """
-    source = load_model(_bundled() if path == "bundled" else path)
+    source = load_model(bundled.path(bundled.WEIGHTS) if path == "bundled" else path)
     prefix = "encoder."
     theirs = source.state_dict()
     if isinstance(source, Segmenter):
@@ -144,13 +144,6 @@ def load_start(model: Segmenter, path: str) -> None:
             remedy="set model.options (embed_dim, depths, num_heads, position_grid) to those of the checkpoint",
         )
     model.load_state_dict({**ours, **{key: theirs[key] for key in wanted}})
-
-
-def _bundled() -> Path:
-    path = Path(cast_sdk.__file__).parent / "bundled" / "cast_tiny.safetensors"
-    if not path.is_file():
-        raise RecipeError("The bundled weights, model.init=bundled, are not installed.", found=f"no {path}")
-    return path
 
 
 def check_classes(model: Any, split: DenseSplit, path: Path) -> None:

@@ -10,11 +10,11 @@ NOTEBOOK = Path(__file__).parents[3] / "examples" / "visualize_hierarchy.ipynb"
 
 
 def test_notebook(monkeypatch, capsys):
+    from cast_sdk import bundled
     from cast_sdk.errors import ArtifactError
-    from cast_sdk.runtime.runtime import bundled_model
 
     try:
-        bundled_model()
+        bundled.path(bundled.MODEL)
     except ArtifactError:
         pytest.skip("this checkout has no bundled model")
     matplotlib.use("Agg")
