@@ -22,11 +22,11 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import cv2
 import numpy as np
-import onnxruntime
 import torch
 
 from cast_sdk.export.onnx_export import export_onnx
@@ -143,7 +143,7 @@ def main() -> None:
 
     print(
         f"{platform.machine()}, {arguments.threads} threads, {arguments.clock} clock, {arguments.rounds} rounds, "
-        f"Python {platform.python_version()}, torch {torch.__version__}, onnxruntime {onnxruntime.__version__}"
+        f"Python {platform.python_version()}, torch {torch.__version__}, onnxruntime {metadata.version('onnxruntime')}"
     )
 
     def on_inputs(run: Callable[[np.ndarray, np.ndarray], object]) -> Run:

@@ -74,6 +74,7 @@ def digest(path: str | os.PathLike[str]) -> str:
 
 
 def _import_hub() -> Any:
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         import huggingface_hub
         import huggingface_hub.constants

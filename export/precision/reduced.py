@@ -21,6 +21,7 @@ from cast_sdk.export.verification.quality import Thresholds, compare
 from cast_sdk.export.verification.report import Report
 from cast_sdk.export.verification.verify import Arrays, open_session, run_reference, run_session
 from cast_sdk.models.cast import CastOutput
+from cast_sdk.runtime.backends.onnxruntime import import_onnxruntime
 from cast_sdk.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -86,9 +87,9 @@ def quality_report(
     model: nn.Module, spec: ModelSpec, graph: bytes, inputs: Inputs, options: GraphOptions, thresholds: Thresholds
 ) -> Report:
     """A reduced graph in ONNX Runtime against the training model in float32."""
-    import onnxruntime
     import torch
 
+    onnxruntime = import_onnxruntime()
     reference = (arrays(output, spec) for output in run_reference(model, spec, inputs, options.num_superpixels))
     found = run_session(open_session(graph), inputs, options.batch)
     checks = compare(zip(reference, found, strict=True), inputs.superpixels, thresholds)

@@ -24,11 +24,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cast_sdk.errors import ExportError, MissingDependencyError
+from cast_sdk.errors import ExportError
 from cast_sdk.export.verification.photos import Inputs, Progress
 from cast_sdk.export.verification.report import Check, Report
 from cast_sdk.models.cast import CastOutput, Level
-from cast_sdk.runtime.backends.onnxruntime import session_options
+from cast_sdk.runtime.backends.onnxruntime import import_onnxruntime, session_options
 from cast_sdk.spec import ModelSpec
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -64,14 +64,7 @@ def run_reference(
 
 def open_session(model: bytes, threads: int = 0) -> Any:
     """An ONNX Runtime session on the CPU; 0 threads: as many as there are cores."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError(
-            "ONNX Runtime, which verification runs the graph with, cannot be imported.",
-            found=str(error),
-            remedy="pip install onnxruntime, or skip it with --no-verify",
-        ) from error
+    onnxruntime = import_onnxruntime()
     options = session_options(onnxruntime, threads)
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
@@ -113,8 +106,7 @@ def verify(
         sampled_graph: the same graph with the extra outputs `sampled1..4`.
         progress: called with (images done, total).
     """
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     bars = bars or Bars()
     runs = [run_session(open_session(graph), inputs, batch)]
     if sampled_graph is not None:

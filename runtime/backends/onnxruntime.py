@@ -89,7 +89,15 @@ def session_options(ort: Any, threads: int, spinning: bool = False) -> Any:
 
 
 def import_onnxruntime() -> Any:
-    """The onnxruntime module, or MissingDependencyError."""
+    """The onnxruntime module, with its telemetry off unless the user has set `ORT_DISABLE_TELEMETRY`.
+
+    From 1.29 on its wheel for Linux keeps a device id and a store of events in the user's cache and looks up a host to
+    send them to, whenever a session is made.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:

@@ -42,6 +42,7 @@ def examine() -> list[Finding]:
     """Run every check. None of them changes anything; torch is not imported."""
     checks: Sequence[Callable[[], Iterable[Finding]]] = (
         check_system,
+        check_telemetry,
         lambda: check_opencv_wheels(installed(OPENCV_WHEELS)),
         check_opencv,
         check_superpixels,
@@ -80,6 +81,20 @@ def check_system() -> Iterable[Finding]:
     )
     yield Finding("processor", "ok", f"{os.cpu_count()} cores, {default_threads()} threads by default")
     yield Finding("NumPy", "ok", metadata.version("numpy"))
+
+
+def check_telemetry() -> Iterable[Finding]:
+    """Whether ONNX Runtime may send usage events."""
+    chosen = os.environ.get("ORT_DISABLE_TELEMETRY", "1")
+    if chosen in ("", "0"):
+        yield Finding(
+            "telemetry",
+            "info",
+            f"ORT_DISABLE_TELEMETRY={chosen}: ONNX Runtime may send events",
+            "unset it to forbid that",
+        )
+    else:
+        yield Finding("telemetry", "ok", "off: cast-sdk sends nothing and keeps ONNX Runtime from sending")
 
 
 def check_opencv_wheels(wheels: dict[str, str]) -> Iterable[Finding]:
