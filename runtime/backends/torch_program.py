@@ -11,6 +11,8 @@ from cast_sdk.artifact import INFO_KEY, SPEC_KEY, from_metadata
 from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
 from cast_sdk.runtime.backends.base import check_batch
 
+_MAX_DESCRIPTION = 4 * 2**20  # bytes; real ones have a few thousand
+
 
 class TorchProgramBackend:
     """A program that `torch.export` saved. See `Backend`.
@@ -18,9 +20,16 @@ class TorchProgramBackend:
     Args:
         path: written by `cast-export --torch-trt`.
         device: "auto", or what the program was compiled for: CUDA for Torch-TensorRT's.
+        allow_code: open it. torch unpickles parts of a program and loads compiled code from it, so a file of a stranger
+            could run anything: allow it only for files that you or somebody you trust made.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, device: str = "auto") -> None:
+    def __init__(self, path: str | os.PathLike[str], *, device: str = "auto", allow_code: bool = False) -> None:
+        if not allow_code:
+            raise InputError(
+                f"{os.fspath(path)} is a torch program, which can run code of whoever made it.",
+                remedy="pass allow_code=True (commands: --allow-code) if you trust its origin, or use the .onnx file",
+            )
         try:
             import torch
         except ImportError as error:
@@ -80,8 +89,13 @@ def _read_extra(path: str | os.PathLike[str]) -> dict[str, str]:
 
     try:
         with zipfile.ZipFile(path) as archive:
-            names = {name.rsplit("/", 1)[-1]: name for name in archive.namelist() if "extra" in name}
-            return {key: archive.read(names[key]).decode() for key in (SPEC_KEY, INFO_KEY)}
+            entries = {
+                info.filename.rsplit("/", 1)[-1]: info for info in archive.infolist() if "extra" in info.filename
+            }
+            large = [key for key in (SPEC_KEY, INFO_KEY) if entries[key].file_size > _MAX_DESCRIPTION]
+            if large:
+                raise KeyError(f"{large[0]} of at most {_MAX_DESCRIPTION} bytes")
+            return {key: archive.read(entries[key]).decode() for key in (SPEC_KEY, INFO_KEY)}
     except (zipfile.BadZipFile, OSError, UnicodeDecodeError, KeyError) as error:
         reason = f"no {error} in it" if isinstance(error, KeyError) else str(error)
         raise ArtifactError(

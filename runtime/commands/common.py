@@ -32,7 +32,7 @@ def clean_exit(command: F) -> F:
 
 
 def model_options(command: F) -> F:
-    """Options --model, --backend, --device, --precision, --fit, --threads, --spinning."""
+    """Options that open a model: --model, --backend, --device, --precision, --fit, --threads, ..."""
     for option in reversed(
         (
             click.option(
@@ -61,6 +61,9 @@ def model_options(command: F) -> F:
             click.option(
                 "--threads", type=click.IntRange(1), help="CPU threads of the network (default: cores, at most 8)."
             ),
+            click.option(
+                "--allow-code", is_flag=True, help="Open .ep programs, which can run code: trusted files only."
+            ),
             click.option("--spinning", is_flag=True, help="ONNX Runtime: let idle threads spin (for an idle machine)."),
         )
     ):
@@ -75,4 +78,6 @@ def open_runtime(options: dict[str, Any], **changes: Any) -> Any:
     chosen = {**options, **changes}
     if chosen.get("precision") is None:
         chosen.pop("precision", None)
+    if not chosen.get("allow_code"):
+        chosen.pop("allow_code", None)
     return Runtime(chosen.pop("model"), **chosen)

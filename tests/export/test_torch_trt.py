@@ -39,7 +39,7 @@ def program(model, tmp_path_factory):
 
 
 def test_a_program_runs_as_the_checkpoint_does(model, program):
-    runtime = cast_sdk.Runtime(program)
+    runtime = cast_sdk.Runtime(program, allow_code=True)
     assert isinstance(runtime.backend, TorchProgramBackend) and runtime.device == "cpu"
     side, count = runtime.info.height, runtime.info.num_superpixels
     rng = np.random.default_rng(1)
@@ -54,27 +54,33 @@ def test_a_program_runs_as_the_checkpoint_does(model, program):
     np.testing.assert_allclose(found["logits"], expected.logits, atol=1e-4)
     np.testing.assert_array_equal(found["level4"], expected.levels[3].labels)
     runtime.close()
-    with pytest.raises(InputError, match="closed backend"):
+    with pytest.raises(InputError, match="backend is closed"):
         runtime.backend.run(image, grid)
+
+
+def test_a_program_is_opened_only_when_its_code_is_allowed(program, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.export, "load", lambda *_: pytest.fail("the program was opened"))
+    with pytest.raises(InputError, match=r"(?s)can run code.*allow_code=True.*--allow-code"):
+        cast_sdk.Runtime(program)
 
 
 def test_damaged_and_foreign_programs(program, tmp_path):
     damaged = tmp_path / "cut.ep"
     damaged.write_bytes(program.read_bytes()[:10_000])
-    with pytest.raises(ArtifactError, match="complete zip archive"):
-        cast_sdk.Runtime(damaged)
+    with pytest.raises(ArtifactError, match="not a complete torch program"):
+        cast_sdk.Runtime(damaged, allow_code=True)
     with zipfile.ZipFile(tmp_path / "foreign.ep", "w") as archive:
         archive.writestr("hello", "world")
-    with pytest.raises(ArtifactError, match=r"carries cast_sdk's model description.\n.*no 'cast_sdk' in it"):
-        cast_sdk.Runtime(tmp_path / "foreign.ep")
+    with pytest.raises(ArtifactError, match=r"(?s)cast_sdk's model description.*no 'cast_sdk' in it"):
+        cast_sdk.Runtime(tmp_path / "foreign.ep", allow_code=True)
     with zipfile.ZipFile(program) as source, zipfile.ZipFile(tmp_path / "hollow.ep", "w") as archive:
         for name in source.namelist():
             if "extra" in name:
                 archive.writestr(name, source.read(name))
     with pytest.raises(ArtifactError, match="torch cannot load the program"):
-        cast_sdk.Runtime(tmp_path / "hollow.ep")
+        cast_sdk.Runtime(tmp_path / "hollow.ep", allow_code=True)
     with pytest.raises(InputError, match="compiled for cpu"):
-        cast_sdk.Runtime(program, device="cuda")
+        cast_sdk.Runtime(program, device="cuda", allow_code=True)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU; what is tested is its absence")
@@ -140,5 +146,5 @@ def test_what_is_compiled_and_saved(model, tmp_path, monkeypatch):
         torch_trt.export_torch_trt(model, tmp_path / "y.ep")
     assert [path.name for path in tmp_path.iterdir()] == ["x.ep"]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(MissingDependencyError, match="program runs on an NVIDIA GPU"):
-        cast_sdk.Runtime(tmp_path / "x.ep")
+    with pytest.raises(MissingDependencyError, match="compiled for an NVIDIA GPU"):
+        cast_sdk.Runtime(tmp_path / "x.ep", allow_code=True)
