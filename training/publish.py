@@ -32,7 +32,7 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 def main(run: Path, checkpoint: Path | None, data: Path, weights: Path, card: Path, curve: Path, batch: int) -> None:
     from cast_sdk.training.engine.distributed import start
     from cast_sdk.training.engine.launch import errors_for_people, load_images
-    from cast_sdk.training.evaluate import accuracy, evaluation_views
+    from cast_sdk.training.metrics.accuracy import accuracy, evaluation_views
 
     with errors_for_people():
         world = start("cpu")
@@ -56,7 +56,7 @@ def main(run: Path, checkpoint: Path | None, data: Path, weights: Path, card: Pa
 def half_rounded(path: Path, averaged: bool) -> Any:
     """The checkpoint's model with its weights rounded to half precision; None without averaged weights."""
     from cast_sdk.errors import CheckpointError
-    from cast_sdk.training.evaluate import open_checkpoint
+    from cast_sdk.training.metrics.accuracy import open_checkpoint
 
     try:
         model = open_checkpoint(str(path), ema=averaged)

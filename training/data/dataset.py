@@ -152,6 +152,15 @@ def loader(dataset: Dataset[Any], sampler: EpochSampler, workers: int = 0, pin: 
     )
 
 
+def to_device(batch: Any, device: torch.device, channels_last: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """A loader's batch as normalised images, superpixels and targets on the device."""
+    images, superpixels, targets = (tensor.to(device, non_blocking=True) for tensor in batch)
+    images = transforms.normalise(images)
+    if channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    return images, superpixels, targets
+
+
 def _one_thread(_: int) -> None:
     import cv2
 

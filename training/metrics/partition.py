@@ -48,11 +48,6 @@ def covering(table: npt.NDArray[np.int64]) -> float:
     return float((table.sum(1) * _overlaps(table).max(1)).sum() / table.sum())
 
 
-def best_overlaps(table: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Best intersection over union of each row segment with any column segment: [rows]."""
-    return _overlaps(table).max(1)
-
-
 def _overlaps(table: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     union = table.sum(1, keepdims=True) + table.sum(0, keepdims=True) - table
     return table / union

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cast_sdk.models.checkpoints import official_checkpoint, official_state
-from cast_sdk.training.data.dataset import Images, LabelledViews
+from cast_sdk.training.data.dataset import Images, LabelledViews, to_device
 from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.ema import Ema
 from cast_sdk.training.engine.launch import open_images
@@ -17,7 +17,7 @@ from cast_sdk.training.engine.models import create, set_clusters
 from cast_sdk.training.engine.options import Run
 from cast_sdk.training.engine.recipe import Phase, Recipe
 from cast_sdk.training.engine.task import SHARED, Task
-from cast_sdk.training.evaluate import accuracy, to_device
+from cast_sdk.training.metrics.accuracy import accuracy
 
 
 class Classification(Task):

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from cast_sdk.errors import CheckpointError, RecipeError
 from cast_sdk.models import load_model, model_spec
 from cast_sdk.models.checkpoints import official_checkpoint
-from cast_sdk.training.data.dataset import Images, LabelledViews, loader
+from cast_sdk.training.data.dataset import Images, LabelledViews, loader, to_device
 from cast_sdk.training.data.sampler import EpochSampler
 from cast_sdk.training.engine import models
 from cast_sdk.training.engine.distributed import World
@@ -21,7 +21,7 @@ from cast_sdk.training.engine.launch import open_images
 from cast_sdk.training.engine.options import Run
 from cast_sdk.training.engine.recipe import Recipe
 from cast_sdk.training.engine.task import SHARED, Task
-from cast_sdk.training.evaluate import accuracy, to_device
+from cast_sdk.training.metrics.accuracy import accuracy
 
 RANDOM = "random"  # in place of a checkpoint
 _SHAPE = ("family", "embed_dim", "depths", "num_heads", "image_size")

@@ -7,13 +7,17 @@ import pytest
 import torch
 
 from cast_sdk.errors import InputError
-from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD
+from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD, SuperpixelSettings
 from cast_sdk.superpixels import seeds
 from cast_sdk.training.data import transforms
 from cast_sdk.training.data.dataset import Images, LabelledViews, decode, loader
 from cast_sdk.training.data.sampler import EpochSampler
 from cast_sdk.training.data.sources import open_source
+from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.recipe import load_recipe
+from cast_sdk.training.metrics.accuracy import evaluation_views
+from cast_sdk.training.tasks import pretraining
+from cast_sdk.training.tasks.classification import Classification
 
 
 def test_folders_and_shards_give_the_same_pictures(folders, shards):
@@ -164,3 +168,13 @@ def test_randaugment_may_posterize_to_nothing():
     (op,) = [op for op in augment.ops if op.name == "PosterizeIncreasing"]
     op.prob, op.magnitude, op.magnitude_std = 1.0, 10, 0
     assert op(picture).getpixel((0, 0)) == (0, 0, 0)
+
+
+def test_a_model_carries_the_superpixels_it_is_trained_and_evaluated_with(folders, micro):
+    expected = SuperpixelSettings(16, 5, 4, invert=True)
+    images = {split: Images(open_source(folders, split)) for split in ("train", "val")}
+    task = Classification.build(load_recipe(str(micro), ["superpixels.invert=true"]), images, World())
+    assert task.model.spec.superpixels == task.views.settings == task.validation.settings == expected
+    assert evaluation_views(task.model.spec, images["val"]).settings == expected
+    encoder = pretraining.create(load_recipe("tiny_moco", ["superpixels.invert=true"]))
+    assert encoder.spec.superpixels == SuperpixelSettings(25, 5, 8, invert=True)
