@@ -84,7 +84,7 @@ def main(
             entries, source = label_folder(images, labels), f"{images.name} with {labels.name}"
         else:
             raise InputError(
-                "The images are given by --data, or by --images and --labels.", remedy="--data BSDS500 --split val"
+                "No images are given.", remedy="--data BSDS500 --split val, or --images FOLDER --labels FOLDER"
             )
         entries = entries[:limit]
         opened = open_methods(methods, size, superpixels, segments, seed)
@@ -163,7 +163,7 @@ def _baseline(name: str, grouping: Grouping) -> Method:
     settings = dataclasses.replace(grouping.superpixels, count=fields.pop("superpixels", grouping.superpixels.count))
     grouping = dataclasses.replace(grouping, size=fields.pop("size", grouping.size), superpixels=settings)
     if fields:
-        raise InputError("superpixels and merge take size and superpixels.", found=", ".join(fields))
+        raise InputError(f"{kind} has no field {', '.join(fields)}.", remedy=f"{kind}:{{size: N, superpixels: N}}")
     where = f"at {grouping.size} x {grouping.size}"
     label = f"{kind} {grouping.size} px" if text else kind
     if kind == "superpixels":
@@ -178,9 +178,8 @@ def _fields(text: str) -> dict[str, Any]:
     fields = yaml.safe_load(text) if text else {}
     if not isinstance(fields, dict):
         raise InputError(
-            "Fields of a method are written as {field: value}.",
-            found=text,
-            remedy="random:vit_conv_small:{embed_dim: 192, num_heads: 6}",
+            f"{text!r} are no fields of a method.",
+            remedy="write {field: value}, as in random:vit_conv_small:{embed_dim: 192, num_heads: 6}",
         )
     return fields
 
@@ -205,7 +204,7 @@ def _open_network(
     elif not name.startswith("random:"):
         path = Path(name)
         if not path.exists():
-            raise InputError(f"A method is {METHODS}.", found=f"{name}, which is no file", remedy="check the path")
+            raise InputError(f"There is no method and no file {name}.", remedy=f"give {METHODS}")
     if path is not None:
         levels, spec = open_levels(path, grouping, seed)
         return levels, spec, f"{path.name} ({spec.name}, {_grouped(spec)})", sha256(path)
@@ -220,8 +219,8 @@ def _open_network(
 
 
 def _grouped(spec: Any) -> str:
-    how = "own levels" if spec.hierarchical else "spherical k-means on patch tokens"
-    return f"{spec.image_size} px, {how}"
+    source = "own levels" if spec.hierarchical else "spherical k-means on patch tokens"
+    return f"{spec.image_size} px, {source}"
 
 
 def _short(name: str) -> str:
@@ -247,7 +246,7 @@ def evaluate(
     from cast_sdk.training.metrics.partition import PartitionScores, partition_scores, summarise_hierarchy
 
     if len({method.name for method in methods}) != len(methods):
-        raise InputError("Methods have different names.", found=", ".join(method.name for method in methods))
+        raise InputError("Two methods have the same name.", found=", ".join(method.name for method in methods))
     collected: dict[str, list[list[PartitionScores]]] = {
         method.name: [] for method in methods if method.name not in skip
     }
@@ -258,8 +257,8 @@ def evaluate(
         truths = [annotation.labels for annotation in annotations]
         if truths[0].shape != bgr.shape[:2]:
             raise InputError(
-                "An annotation has the size of its image.",
-                found=f"{entry.name}: {list(truths[0].shape)} for an image of {list(bgr.shape[:2])}",
+                f"The annotation of {entry.name} has another size than its image.",
+                found=f"{list(truths[0].shape)} for an image of {list(bgr.shape[:2])}",
             )
         outlines = [annotation.boundaries for annotation in annotations]
         rgb = bgr[..., ::-1]

@@ -100,8 +100,8 @@ def _network(path: Path, device: Any, seed: int, reference: bool) -> Any:
         return lambda image: vit_segments(model, np.array(crop(image)), (64, 32, 16, 8), seed)
     if not model.spec.hierarchical or model.spec.fused:
         raise InputError(
-            "Parts are evaluated on a classification CAST or a ViT.",
-            found=f"{path}: family {model.spec.family}",
+            f"{path} is neither a classification CAST nor a ViT.",
+            found=f"family {model.spec.family}",
             remedy="give a cast_* or vit_* checkpoint",
         )
     return lambda image: cast_segments(model, np.array(crop(image)), reference)
@@ -115,7 +115,7 @@ def _sam(path: Path, kind: str, device: Any) -> Any:
         from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
     except ImportError as error:
         raise MissingDependencyError(
-            "SAM's masks need segment-anything.",
+            "segment-anything, which makes SAM's masks, is missing.",
             found=str(error),
             remedy="pip install git+https://github.com/facebookresearch/segment-anything",
         ) from error

@@ -145,7 +145,7 @@ def test_best_levels():
     assert result.best_per_image["covering"] == pytest.approx((0.9 + 0.5 + 0.5) / 3)
     assert result.best_per_image["information"] == pytest.approx((0.1 + 0.5 + 0.5) / 3)
     assert result.best_per_image["f"] == pytest.approx(0.6)
-    with pytest.raises(InputError, match="same levels"):
+    with pytest.raises(InputError, match="different numbers of levels"):
         summarise_hierarchy([images[0], images[1][:1]])
 
 

@@ -74,7 +74,7 @@ def test_reader(home, caplog):
     assert set(np.unique(objects[pieces < 4] * 2 + pieces[pieces < 4] % 2)) <= {0, 1, 2, 3}
     with pytest.raises(InputError):
         data.truth(data.images[0], tolerate=False)
-    with pytest.raises(InputError, match="polygons or run lengths"):
+    with pytest.raises(InputError, match="neither polygons nor run lengths"):
         decode_mask({"counts": 3}, 4, 4)
     with pytest.raises(RecipeError, match=r"train\.json"):
         PartImageNet.open(home, "train")

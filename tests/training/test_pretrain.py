@@ -381,4 +381,4 @@ def test_a_class_folder_that_only_one_split_has_would_shift_labels(recipes, fold
     shutil.copytree(folders, data)
     shutil.rmtree(data / "val" / "class1")
     result = probe(recipes, data, tmp_path / "out", "random")
-    assert result.exit_code == 1 and "1 missing in val/: class1" in result.output
+    assert result.exit_code == 1 and "1 class folders are missing in val/: class1" in result.output

@@ -71,7 +71,7 @@ def test_windows_cover_everything_once_or_more():
     assert windows.anchors(1024, 512, 512) == [0, 512]
     assert windows.enlarged_size(200, 400, 256) == (256, 512)
     assert windows.enlarged_size(300, 400, 256) == (300, 400)
-    with pytest.raises(InputError, match="fit into the image"):
+    with pytest.raises(InputError, match="No windows of 128 pixels"):
         windows.anchors(100, 128, 64)
 
 
@@ -133,8 +133,8 @@ def test_readers(data_dir, tmp_path, camvid):
 
 
 def test_bad_data(camvid, tmp_path):
-    with pytest.raises(RecipeError, match="CamVid has the folders train, trainannot"):
-        open_split("camvid", tmp_path / "nowhere", "train")
+    with pytest.raises(RecipeError, match="not the folder of CamVid: no train, trainannot"):
+        open_split("camvid", tmp_path / "CamVid" / "train", "train")
     broken = sorted((camvid / "train").iterdir())[1]
     broken.write_bytes(broken.read_bytes()[:500])
     with pytest.raises(InputError, match=broken.name):

@@ -163,7 +163,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(whole_run, folders, micro, t
     [
         (("--set", "optimizer.lr=0.5"), "optimizer.lr: 0.002 in the checkpoint, 0.5 now"),
         (("--set", "train.batch=7000"), "The batch (7000) is larger than the training split"),
-        (("--set", "train.precision=fp16"), "fp16 needs a GPU"),
+        (("--set", "train.precision=fp16"), "train.precision is fp16, which needs a GPU"),
         (("--set", "train.bach=8"), "did you mean 'batch'"),
     ],
 )

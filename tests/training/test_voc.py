@@ -68,7 +68,7 @@ def test_preparation(home, data_dir):
     np.testing.assert_array_equal(val.read(0)[1][2:], expected[2:])
     assert (val.read(0)[1][:2] == 255).all() and train.pairs[1].label.parent.name == "clsimg"
     (home / "VOC2012" / "segcls" / "2008_000002.png").unlink()
-    with pytest.raises(RecipeError, match="1 files missing"):
+    with pytest.raises(RecipeError, match="1 files of VOC val are missing"):
         open_split("voc", home, "val")
 
 
@@ -98,7 +98,7 @@ def test_pascal_context_from_both_kinds_of_annotation(data_dir, tmp_path):
         prepare_dense.convert_pcontext(root.parent, raw)
         split = open_split("pcontext", root, "val")
         np.testing.assert_array_equal(split.read(0)[1], class_map(pairs[1][1], 60))
-    with pytest.raises(RecipeError, match=r"neither in"):
+    with pytest.raises(RecipeError, match=r"No train\.pth and val\.pth"):
         prepare_dense.convert_pcontext(root, tmp_path)
 
 

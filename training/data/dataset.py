@@ -40,8 +40,8 @@ def decode(data: bytes, name: str) -> Tensor:
             pixels = np.array(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(
-            "Every training image must be readable.",
-            found=f"{name}: {error}",
+            f"{name} cannot be read.",
+            found=str(error),
             remedy="replace or remove the file, or run with --on-bad-image skip",
         ) from error
     return torch.from_numpy(pixels).permute(2, 0, 1)
@@ -75,7 +75,7 @@ class Images(Dataset[Any]):
             image = self._load(at) if self.decoded is None else self.decoded[at]
             if image.numel():
                 return image, int(self.source.labels[at])
-        raise InputError("A split needs readable images.", found=f"none in {self.source.root}/{self.source.split}")
+        raise InputError(f"No readable images in {self.source.root / self.source.split}.")
 
     def _load(self, index: int) -> Tensor:
         try:
@@ -83,7 +83,7 @@ class Images(Dataset[Any]):
         except InputError as error:
             if self.on_bad == "error":
                 raise
-            log.warning("skipped: %s", error.found)
+            log.warning("skipped: %s %s", error.problem, error.found)
             self.bad.add(index)
             return torch.empty(0)
 

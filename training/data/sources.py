@@ -60,15 +60,15 @@ def open_source(root: str | Path, split: str) -> ImageSource:
     """
     root = Path(root)
     if not root.is_dir():
-        raise InputError("--data must be a folder.", found=f"{root} does not exist", remedy="give the data set folder")
+        raise InputError(f"The data folder {root} does not exist.", remedy="--data FOLDER")
     shards = sorted(root.glob(f"{split}-*.tar"))
     if shards:
         return _open_shards(root, split, shards)
     if (root / split).is_dir():
         return _open_folders(root, split)
     raise InputError(
-        f"The data folder must hold {split}/<class>/ folders or {split}-*.tar shards.",
-        found=f"{root} with {', '.join(sorted(path.name for path in root.iterdir())[:8]) or 'nothing'}",
+        f"No {split}/<class>/ folders and no {split}-*.tar shards in {root}.",
+        found=", ".join(sorted(path.name for path in root.iterdir())[:8]) or "an empty folder",
         remedy=f"see docs/reproduce.md for the layout of the {split} split",
     )
 
@@ -85,9 +85,7 @@ def read_classes(root: Path) -> list[str]:
 def _open_folders(root: Path, split: str) -> ImageSource:
     folders = sorted(path for path in (root / split).iterdir() if path.is_dir())
     if not folders:
-        raise InputError(
-            f"{split}/ must hold one folder per class.", found=f"no folder in {root / split}", remedy="check --data"
-        )
+        raise InputError(f"No class folders in {root / split}.", remedy="sort its images into one folder per class")
     places, labels, names, empty = [], [], [], []
     for label, folder in enumerate(folders):
         files = images_in(folder)
@@ -99,8 +97,8 @@ def _open_folders(root: Path, split: str) -> ImageSource:
             names.append(str(path))
     if empty:
         raise InputError(
-            "Every class folder must hold images.",
-            found=f"{len(empty)} empty in {root / split}: {', '.join(empty[:6])}",
+            f"{len(empty)} class folders without images in {root / split}.",
+            found=", ".join(empty[:6]),
             remedy="add the images, or remove the folders from both splits",
         )
     classes = read_classes(root) or [folder.name for folder in folders]
@@ -123,16 +121,17 @@ def _open_shards(root: Path, split: str, shards: list[Path]) -> ImageSource:
                         labels[key] = int(text.read()) if text else -1
         except (tarfile.TarError, ValueError, EOFError) as error:
             raise InputError(
-                "A shard must be a complete tar file with `key.jpg` and `key.cls`.",
-                found=f"{shard}: {error}",
-                remedy="copy or write the shard again",
+                f"The shard {shard} is damaged.",
+                found=str(error),
+                remedy="copy or write it again: a tar file with key.jpg and key.cls for every image",
             ) from error
     unlabelled = [key for key in images if key not in labels]
     if unlabelled or not images:
         raise InputError(
-            "Every image of a shard needs a label `key.cls`.",
-            found=f"{len(unlabelled)} without, first {unlabelled[0]}" if unlabelled else f"no image in {shards[0]}",
-            remedy="write the shards with both entries per sample",
+            f"{len(unlabelled)} images without a label, first {unlabelled[0]}."
+            if unlabelled
+            else f"No images in {shards[0]}.",
+            remedy="write the shards with key.jpg and key.cls for every image",
         )
     keys = list(images)
     numbers = np.array([labels[key] for key in keys], np.int64)

@@ -36,8 +36,7 @@ def save(checkpoint: Mapping[str, Any], path: Path) -> None:
             torch.save(dict(checkpoint), temporary)
     except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
         raise CheckpointError(
-            "A checkpoint must be written completely.",
-            found=f"{path}: {str(error).splitlines()[0]}",
+            f"{path} could not be written: {str(error).splitlines()[0]}",
             remedy="free space and resume: the previous checkpoint is untouched",
         ) from error
 
@@ -52,8 +51,7 @@ def load(path: Path, recipe: Mapping[str, Any], world_size: int | None) -> dict[
     raw = read_file(path)
     if RESUME_KEY not in raw:
         raise CheckpointError(
-            "A run continues from its own checkpoint.",
-            found=f"{path} holds weights only",
+            f"{path} holds weights only, no run to continue.",
             remedy=f"start from these weights instead: --set model.init={path}",
         )
     stored = raw[RESUME_KEY]
@@ -64,14 +62,13 @@ def load(path: Path, recipe: Mapping[str, Any], world_size: int | None) -> dict[
     ]
     if changed:
         raise RecipeError(
-            "A run is resumed with the recipe it was started with.",
+            f"{path} was made with another recipe.",
             found="; ".join(changed[:4]),
             remedy="use the same recipe and --set values, or another --out for a new run",
         )
     if world_size is not None and stored["world_size"] != world_size:
         raise RecipeError(
-            "A run is resumed on as many processes as it was started with.",
-            found=f"{stored['world_size']} in the checkpoint, {world_size} now",
+            f"The number of processes changed: {stored['world_size']} in the checkpoint, {world_size} now.",
             remedy=f"torchrun --nproc-per-node {stored['world_size']}, or --allow-world-size to give up exactness",
         )
     return raw

@@ -46,7 +46,7 @@ class World:
         parts = self.size * accumulation
         if batch % parts:
             raise RecipeError(
-                "The batch must divide over the processes and accumulated steps.",
+                f"train.batch is {batch}, which does not divide by {parts}.",
                 found=f"batch {batch} over {self.size} processes x {accumulation} accumulated steps",
                 remedy=f"--set train.batch={max(batch // parts, 1) * parts}",
             )
@@ -94,7 +94,7 @@ def start(device: str = "auto") -> World:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
-        raise RecipeError("--device cuda needs a GPU.", found="none", remedy="--device cpu")
+        raise RecipeError("There is no CUDA GPU for --device cuda.", remedy="--device cpu")
     size, rank, local = (int(os.environ.get(key, default)) for key, default in _ENVIRONMENT)
     where = torch.device("cuda", local) if device == "cuda" else torch.device("cpu")
     if device == "cuda":

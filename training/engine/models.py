@@ -32,8 +32,8 @@ def create(recipe: Recipe, classes: Sequence[str], **overrides: Any) -> nn.Modul
         misfit = [key for key in ours if key not in theirs or theirs[key].shape != ours[key].shape]
         if misfit:
             raise RecipeError(
-                "model.init must hold the weights of the recipe's model.",
-                found=f"{recipe.model.init}: {len(misfit)} of {len(ours)} tensors do not fit, first {misfit[0]}",
+                f"{recipe.model.init} does not fit the recipe's model.",
+                found=f"{len(misfit)} of {len(ours)} tensors differ, first {misfit[0]}",
                 remedy="check model.name and model.options",
             )
         model.load_state_dict({key: theirs[key] for key in ours})

@@ -59,7 +59,7 @@ def build_optimizer(model: nn.Module, config: Optimizer, lr: float) -> torch.opt
     elif config.name == "muon":
         optimizer = MuonAdamW(list(trainable(model)), config, lr)
     else:
-        raise RecipeError(f"There is no optimizer {config.name!r}.", remedy="--set optimizer.name=adamw, sgd or muon")
+        raise RecipeError(f"There is no optimizer {config.name!r}.", remedy="--set optimizer.name=adamw (or sgd, muon)")
     for group in optimizer.param_groups:
         group.setdefault("base_lr", group["lr"])
     return optimizer

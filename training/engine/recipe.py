@@ -194,29 +194,29 @@ def load_recipe(name: str, overrides: Iterable[str] = (), program: str | None = 
     if not path.is_file():
         near = difflib.get_close_matches(name, list_recipes(), 3)
         raise RecipeError(
-            "A recipe is a name from training/recipes or a YAML file.",
-            found=name,
+            f"There is no recipe {name}.",
             remedy="one of: " + ", ".join(near or list_recipes()),
         )
     data = yaml.safe_load(path.read_text()) or {}
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
-            raise RecipeError("--set takes key=value.", found=override, remedy="for example --set train.batch=64")
+            raise RecipeError(
+                f"--set {override} gives no value.", remedy="--set key=value, for example --set train.batch=64"
+            )
         *sections, last = key.strip().split(".")
         target = data
         for section in sections:
             target = target.setdefault(section, {})
             if not isinstance(target, dict):
                 remedy = f"--set {key.strip().rpartition('.')[0]}=VALUE"
-                raise RecipeError(f"{section} holds a value, not keys.", found=override, remedy=remedy)
+                raise RecipeError(f"{section} is a value and has no keys below it.", found=override, remedy=remedy)
         target[last] = yaml.safe_load(value)
     data.setdefault("name", path.stem)
     recipe = recipe_from_dict(data)
     if program is not None and recipe.program != program:
         raise RecipeError(
-            f"This program runs recipes for {program}.",
-            found=f"{recipe.name} is for {recipe.program}",
+            f"{recipe.name} is a recipe for {recipe.program}, and this program is {program}.",
             remedy=f"python training/{recipe.program}.py --recipe {recipe.name} ...",
         )
     changed = {override.partition("=")[0].strip() for override in overrides}
@@ -311,15 +311,14 @@ def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:
 
 def _build(kind: Any, data: Any, where: str) -> Any:
     if not isinstance(data, Mapping):
-        raise RecipeError(f"{where or 'A recipe'} holds keys and values.", found=repr(data))
+        raise RecipeError(f"{where or 'The recipe'} is {data!r} in place of keys with values.")
     hints = typing.get_type_hints(kind)
     values = {}
     for key, value in data.items():
         if key not in hints:
             near = difflib.get_close_matches(str(key), hints, 1)
             raise RecipeError(
-                f"A recipe holds only known keys{' under ' + where if where else ''}.",
-                found=f"{where + '.' if where else ''}{key}",
+                f"There is no setting {where + '.' if where else ''}{key}.",
                 remedy=f"did you mean {near[0]!r}?" if near else "one of: " + ", ".join(hints),
             )
         values[key] = _convert(hints[key], value, f"{where + '.' if where else ''}{key}")
@@ -351,4 +350,4 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     elif isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     expected = "one of " + ", ".join(map(repr, arguments)) if origin is Literal else getattr(hint, "__name__", hint)
-    raise RecipeError(f"{where} must be {expected}.", found=repr(value), remedy=f"--set {where}=VALUE")
+    raise RecipeError(f"{where} is {value!r}, which is not {expected}.", remedy=f"--set {where}=VALUE")

@@ -126,7 +126,7 @@ class Task(ABC):
 
     def enter_phase(self, phase: Phase) -> None:
         """Settings that hold from this epoch on."""
-        raise RecipeError(f"{self.program} has no phases.", found=repr(phase), remedy="remove `phases`")
+        raise RecipeError(f"{self.program} has no phases, the recipe has.", remedy="remove `phases` from the recipe")
 
     # ---------------------------------------------------------------- validation and checkpoints
 

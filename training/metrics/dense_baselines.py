@@ -117,6 +117,8 @@ def _forest(seed: int) -> Any:
         from sklearn.ensemble import RandomForestClassifier
     except ImportError as error:
         raise MissingDependencyError(
-            "The colour baseline needs scikit-learn.", found=str(error), remedy="pip install scikit-learn"
+            "scikit-learn, which the colour baseline needs, is missing.",
+            found=str(error),
+            remedy="pip install scikit-learn",
         ) from error
     return RandomForestClassifier(n_estimators=50, min_samples_leaf=20, random_state=seed)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cast_sdk.models.baselines import Vit
     from cast_sdk.runtime import Runtime
 
-_FEWEST = 9  # SEEDS makes no grid smaller than 3 x 3
+MIN_SEGMENTS = 9  # SEEDS makes no grid smaller than 3 x 3
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int32]
@@ -61,7 +61,7 @@ def seeds_levels(grouping: Grouping) -> Levels:
 
         image, to_frame = _stretched(rgb, grouping.size)
         settings = grouping.superpixels
-        counts = [max(count, _FEWEST) for count in grouping.segments]
+        counts = [max(count, MIN_SEGMENTS) for count in grouping.segments]
         return [to_frame(seeds(image, count, settings.bins, settings.iterations)) for count in counts]
 
     return levels
@@ -230,8 +230,8 @@ def open_levels(model: str | os.PathLike[str], grouping: Grouping | None = None,
     runtime = Runtime(model)
     if not runtime.spec.hierarchical:
         raise InputError(
-            "Segments come from a CAST model or a ViT.",
-            found=f"{runtime.spec.name} of family {runtime.spec.family}",
+            f"{runtime.spec.name} is neither a CAST nor a ViT and has no segments.",
+            found=f"family {runtime.spec.family}",
             remedy="give a cast_* or vit_* checkpoint",
         )
     return runtime_levels(runtime), runtime.spec

@@ -261,7 +261,7 @@ def partition_scores(
         InputError: without annotators or for maps of another size.
     """
     if not annotators:
-        raise InputError("A segmentation is compared with at least one annotation.", found="none")
+        raise InputError("There is no annotation to compare with.")
     tables = [contingency(truth, labels) for truth in annotators]
     truths = [region_boundaries(truth) for truth in annotators] if boundaries is None else boundaries
     return PartitionScores(
@@ -329,7 +329,9 @@ def summarise_hierarchy(images: Sequence[Sequence[PartitionScores]]) -> Hierarch
         InputError: without images or for unequal numbers of levels.
     """
     if not images or len({len(levels) for levels in images}) != 1:
-        raise InputError("Every image has scores for the same levels.", found=f"{len(images)} images")
+        raise InputError(
+            "There are no images to summarise." if not images else "The images have different numbers of levels."
+        )
     summaries = tuple(summarise([levels[level] for levels in images]) for level in range(len(images[0])))
     ods, where, ois = {}, {}, {}
     for name, sign in _MEASURES.items():
@@ -349,7 +351,6 @@ def check_pair(first: npt.NDArray[np.generic], second: npt.NDArray[np.generic]) 
     """Raises InputError unless both are [h, w] of one size."""
     if first.shape != second.shape or first.ndim != 2 or first.size == 0:
         raise InputError(
-            "Two label maps of one image have the same height and width.",
-            found=f"{list(first.shape)} and {list(second.shape)}",
+            f"The label maps are not of one image: {list(first.shape)} and {list(second.shape)}.",
             remedy="resize one of them with nearest-neighbour interpolation",
         )

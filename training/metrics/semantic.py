@@ -35,14 +35,14 @@ class ConfusionMatrix:
         """
         if prediction.shape != target.shape:
             raise InputError(
-                "A prediction has the size of its ground truth.",
-                found=f"{list(prediction.shape)} and {list(target.shape)}",
+                f"The prediction has not the size of its ground truth: {list(prediction.shape)} and "
+                f"{list(target.shape)}.",
             )
         count = len(self.matrix)
         valid = (target >= 0) & (target < count)
         true, predicted = target[valid].astype(np.int64), prediction[valid].astype(np.int64)
         if predicted.size and (predicted.min() < 0 or predicted.max() >= count):
-            raise InputError(f"Predicted classes lie in 0..{count - 1}.", found=f"{predicted.min()}..{predicted.max()}")
+            raise InputError(f"Predicted classes {predicted.min()}..{predicted.max()} are not all in 0..{count - 1}.")
         self.matrix += np.bincount(true * count + predicted, minlength=count * count).reshape(count, count)
         self.images += 1
 

@@ -52,7 +52,9 @@ class OpenClip:
             import open_clip
         except ImportError as error:
             raise MissingDependencyError(
-                "Naming segments needs OpenCLIP.", found=str(error), remedy="pip install open_clip_torch"
+                "OpenCLIP, which names the segments, is missing.",
+                found=str(error),
+                remedy="pip install open_clip_torch",
             ) from error
         self.device = torch.device(device)
         network, _, self._preprocess = open_clip.create_model_and_transforms(model, pretrained=pretrained)
@@ -258,8 +260,7 @@ def load_segments(folder: Path, name: str) -> list[Labels] | npt.NDArray[np.bool
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise InputError(
-            "Every image has its segments.",
-            found=f"no {missing[0]}",
+            f"{name} has no segments: no {missing[0]}.",
             remedy="python training/parts.py segments ... continues where it stopped",
         )
     return [np.load(file) for file in files]

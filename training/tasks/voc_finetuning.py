@@ -118,15 +118,17 @@ def build_spml(recipe: Recipe, split: DenseSplit) -> Spml:
         **recipe.model.options,
     )
     if not isinstance(model, Spml) or model.semantic_classifier is None:
-        raise RecipeError("VOC fine-tuning trains an spml model with a classifier.", found=recipe.model.name)
+        raise RecipeError(
+            f"{recipe.model.name} is no spml model with a classifier.", remedy="--set model.name=spml_cast_small"
+        )
     if recipe.model.init:
         start = load_model(recipe.model.init, stage="segmentation", num_classes=0).state_dict()
         ours = model.vit_backbone.state_dict()
         misfit = [key for key in ours if key not in start or start[key].shape != ours[key].shape]
         if misfit:
             raise RecipeError(
-                "model.init must hold the recipe's backbone.",
-                found=f"{recipe.model.init}: {len(misfit)} of {len(ours)} tensors do not fit, first {misfit[0]}",
+                f"{recipe.model.init} does not fit the recipe's backbone.",
+                found=f"{len(misfit)} of {len(ours)} tensors differ, first {misfit[0]}",
                 remedy="give a MoCo checkpoint of cast_seg_small, or set model.options to its sizes",
             )
         model.vit_backbone.load_state_dict({key: start[key] for key in ours})

@@ -108,8 +108,8 @@ def load_backbone(path: Any, sampler: Any = "matrix") -> Cast:
     model = load_model(path, stage="segmentation", keep_projector=True, sampler=sampler)
     if not isinstance(model, Cast) or model.spec.family != "cast_seg":
         raise RecipeError(
-            "Retrieval needs a MoCo checkpoint of the segmentation family.",
-            found=f"{path}: {type(model).__name__}",
+            f"{path} is no MoCo checkpoint of the segmentation family.",
+            found=type(model).__name__,
             remedy="pre-train one: python training/pretrain.py --recipe coco_cast_small ...",
         )
     return model.eval()

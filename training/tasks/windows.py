@@ -19,9 +19,8 @@ def anchors(size: int, window: int, stride: int) -> list[int]:
     """
     if size < window or stride < 1:
         raise InputError(
-            "Windows fit into the image and move on.",
-            found=f"size {size}, window {window}, stride {stride}",
-            remedy="enlarge the image to the window first",
+            f"No windows of {window} pixels with stride {stride} along {size} pixels.",
+            remedy="enlarge the image to the window, and move by at least one pixel",
         )
     return [*range(0, size - window, stride), size - window]
 
@@ -43,7 +42,7 @@ def merge(crops: Iterable[Tensor], places: Iterable[tuple[int, int]], height: in
         total[area] += crop
         cover[area] += 1
     if total is None:
-        raise InputError("At least one window is merged.", found="none")
+        raise InputError("There are no windows to merge.")
     return total / cover
 
 

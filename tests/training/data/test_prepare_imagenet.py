@@ -45,7 +45,8 @@ def test_subset_is_made_and_made_again(tmp_path, copy):
 def test_missing_classes_are_named_before_anything_is_written(tmp_path):
     data = fill(tmp_path / "Img", WNIDS[:98])
     result = run("imagenet100", "--data", data, "--out", tmp_path / "out")
-    assert result.exit_code == 1 and f"4 missing in {data}: train/{WNIDS[98]}, train/{WNIDS[99]}" in result.output
+    assert result.exit_code == 1 and f"are missing in {data}." in result.output
+    assert "4 class folders" in result.output and f"train/{WNIDS[98]}, train/{WNIDS[99]}" in result.output
     assert not (tmp_path / "out").exists()
 
 

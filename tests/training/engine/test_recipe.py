@@ -41,11 +41,11 @@ def test_override_takes_yaml_values():
     [
         (["train.bach=8"], "did you mean 'batch'"),
         (["trian.batch=8"], "did you mean 'train'"),
-        (["train.batch=many"], "train.batch must be int"),
-        (["train.sync_bn=1"], "train.sync_bn must be bool"),
+        (["train.batch=many"], "train.batch is 'many', which is not int"),
+        (["train.sync_bn=1"], "train.sync_bn is 1, which is not bool"),
         (["train.precision=int8"], "'fp32', 'bf16', 'fp16'"),
-        (["train=8"], "train holds keys and values"),
-        (["train.batch"], "--set takes key=value"),
+        (["train=8"], "train is 8 in place of keys"),
+        (["train.batch"], "--set train.batch gives no value"),
     ],
 )
 def test_a_wrong_override_names_the_remedy(overrides, words):

@@ -74,16 +74,16 @@ class DenseSplit:
             except InputError as error:
                 if self.on_bad == "error":
                     raise
-                log.warning("skipped: %s", error.found)
+                log.warning("skipped: %s %s", error.problem, error.found)
                 self.bad.add(at)
-        raise InputError("A split needs readable images.", found=f"none of {len(self)}")
+        raise InputError(f"None of the {len(self)} images can be read.")
 
     def _read(self, pair: Pair) -> tuple[Pixels, Pixels]:
         image, label = read_rgb(pair.image), self.read_label(pair.label)
         if image.shape[:2] != label.shape:
             raise InputError(
-                "A class map has the size of its image.",
-                found=f"{pair.label}: {list(label.shape)} for an image of {list(image.shape[:2])}",
+                f"{pair.label} has another size than its image.",
+                found=f"{list(label.shape)} for an image of {list(image.shape[:2])}",
                 remedy="convert the labels again, or run with --on-bad-image skip",
             )
         return image, label
@@ -96,8 +96,8 @@ class DenseSplit:
         highest = int(classes[~void].max(initial=0))
         if highest >= len(self.class_names) or int(classes[~void].min(initial=0)) < 0:
             raise InputError(
-                f"Labels are classes 0..{len(self.class_names) - 1} of this data set, or void.",
-                found=f"{path} with label {highest + self.shift}",
+                f"{path} has labels that are no classes of this data set.",
+                found=f"label {highest + self.shift}, classes are 0..{len(self.class_names) - 1}",
                 remedy="check that it is the class map of this data set, not of another one",
             )
         classes[void] = IGNORE
@@ -134,8 +134,8 @@ def read_indices(path: Path) -> npt.NDArray[np.integer]:
         raise _unreadable(path, error) from error
     if values.ndim != 2:
         raise InputError(
-            "A class map stores one index per pixel.",
-            found=f"{path}: a colour image of shape {list(values.shape)}",
+            f"{path} is a colour image, not a class map with one index per pixel.",
+            found=f"shape {list(values.shape)}",
             remedy="use the data set's index or palette PNG files",
         )
     return values
@@ -158,8 +158,8 @@ def read_mat(path: Path) -> dict[str, Any]:
 
 def _unreadable(path: Path, error: Exception) -> InputError:
     return InputError(
-        "Every image and label file must be readable.",
-        found=f"{path}: {type(error).__name__}: {error}",
+        f"{path} cannot be read.",
+        found=f"{type(error).__name__}: {error}",
         remedy="copy the file again, or run with --on-bad-image skip",
     )
 
@@ -175,8 +175,9 @@ def find_home(root: Path, below: Sequence[str], needs: Sequence[str], what: str,
             return candidate
     missing = [need for need in needs if not (root / need).is_dir()]
     raise RecipeError(
-        f"{what} has the folders {', '.join(needs)}.",
-        found=f"{root}" + (f" without {', '.join(missing)}" if root.is_dir() else ", which does not exist"),
+        f"{root} is not the folder of {what}: no {', '.join(missing)}."
+        if root.is_dir()
+        else f"The data folder {root} does not exist.",
         remedy=remedy,
     )
 
@@ -190,8 +191,7 @@ def paired(images: Sequence[Path], label_of: Sequence[Path], what: str) -> list[
     missing = [path for path in (*images, *label_of) if not path.is_file()]
     if missing or not images:
         raise RecipeError(
-            f"Every image of {what} has its label file.",
-            found=f"{len(missing)} files missing, first {missing[0]}" if missing else "no images",
+            f"{len(missing)} files of {what} are missing, first {missing[0]}." if missing else f"No images of {what}.",
             remedy="python training/prepare_data.py says what to download and convert",
         )
     return [Pair(image.stem, image, label) for image, label in zip(images, label_of, strict=True)]

@@ -57,12 +57,12 @@ def read_annotations(path: Path) -> list[Annotation]:
         labels = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _read_label_image(path)
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise InputError(
-            "A segmentation file must be a complete BSDS .mat file, image or .npy array.",
-            found=f"{path}: {type(error).__name__}: {error}",
-            remedy="copy the file again",
+            f"{path} holds no segmentation that can be read.",
+            found=f"{type(error).__name__}: {error}",
+            remedy="copy the file again: a BSDS .mat file, an image or a .npy array",
         ) from error
     if labels.ndim != 2:
-        raise InputError("A label map has the shape height x width.", found=f"{path} of shape {list(labels.shape)}")
+        raise InputError(f"{path} is no label map of height x width.", found=f"shape {list(labels.shape)}")
     labels = labels.astype(np.int32)
     return [Annotation(labels, region_boundaries(labels))]
 
@@ -92,8 +92,7 @@ def bsds500(root: Path, split: str = "val") -> list[AnnotatedImage]:
     home = next((folder for folder in candidates if (folder / "images" / split).is_dir()), None)
     if home is None:
         raise RecipeError(
-            "BSDS500 has the folders images/{train,val,test} and groundTruth/{train,val,test}.",
-            found=f"no images/{split} in {root}",
+            f"{root} is not the folder of BSDS500: no images/{split}.",
             remedy="unpack BSR_bsds500.tgz and give the folder BSR/BSDS500/data",
         )
     return label_folder(home / "images" / split, home / "groundTruth" / split)
@@ -110,16 +109,15 @@ def label_folder(images: Path, truths: Path) -> list[AnnotatedImage]:
     """
     for folder in (images, truths):
         if not folder.is_dir():
-            raise RecipeError("Images and label maps are in two folders.", found=f"no folder {folder}")
+            raise RecipeError(f"The folder {folder} does not exist.", remedy="images and label maps are in two folders")
     files = images_in(images)
     if not files:
-        raise RecipeError("The image folder holds images.", found=f"none in {images}")
+        raise RecipeError(f"No images in {images}.")
     entries = [AnnotatedImage(path.stem, path, tuple(_truths_of(path.stem, truths))) for path in files]
     missing = [entry.name for entry in entries if not entry.truths]
     if missing:
         raise RecipeError(
-            "Every image has at least one label map of its name.",
-            found=f"{len(missing)} of {len(files)} without one, for example {missing[0]}",
+            f"{len(missing)} of {len(files)} images have no label map of their name, for example {missing[0]}.",
             remedy=f"put {missing[0]}.png, .npy or .mat into {truths}",
         )
     return entries

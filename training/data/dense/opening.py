@@ -21,7 +21,9 @@ def open_split(data: str, root: Path, split: str, on_bad: OnBadImage = "error") 
 
     readers = {"ade20k": ade20k, "pcontext": pcontext, "voc": voc, "camvid": camvid}
     if data not in readers:
-        raise RecipeError("A dense data set is one of " + ", ".join(readers) + ".", found=data)
+        raise RecipeError(
+            f"There is no dense data set {data!r}.", remedy="--set dense.data=NAME, one of " + ", ".join(readers)
+        )
     found = readers[data](root, split)
     found.on_bad = on_bad
     return found

@@ -51,7 +51,7 @@ class PartImageNet:
         file = root / "annotations" / f"{split}.json"
         remedy = "unpack PartImageNet_OOD (github.com/tacju/partimagenet): annotations/ and images/"
         if not file.is_file():
-            raise RecipeError("PartImageNet has annotations/{train,val,test}.json.", found=f"no {file}", remedy=remedy)
+            raise RecipeError(f"{root} is not the folder of PartImageNet: no {file}.", remedy=remedy)
         try:
             data = json.loads(file.read_text())
             categories = data["categories"]
@@ -65,8 +65,8 @@ class PartImageNet:
                 by_image[annotation["image_id"]].append(annotation)
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise RecipeError(
-                "PartImageNet's annotations are COCO JSON with supercategories.",
-                found=f"{file}: {type(error).__name__} {error}",
+                f"{file} is no COCO JSON with supercategories.",
+                found=f"{type(error).__name__} {error}",
                 remedy=remedy,
             ) from error
         parts = tuple(category["name"] for category in categories)
@@ -118,7 +118,7 @@ def decode_mask(segmentation: Any, height: int, width: int) -> npt.NDArray[np.bo
         from pycocotools import mask as coco
     except ImportError as error:
         raise MissingDependencyError(
-            "Reading COCO masks needs pycocotools.", found=str(error), remedy="pip install pycocotools"
+            "pycocotools, which reads COCO masks, is missing.", found=str(error), remedy="pip install pycocotools"
         ) from error
     try:
         if isinstance(segmentation, list):
@@ -129,7 +129,7 @@ def decode_mask(segmentation: Any, height: int, width: int) -> npt.NDArray[np.bo
             encoded = segmentation
         mask = coco.decode(encoded)
     except Exception as error:  # pycocotools raises bare Exception, TypeError, ValueError and KeyError
-        raise InputError("A COCO mask is a list of polygons or run lengths.", found=str(error)) from error
+        raise InputError("A COCO mask is neither polygons nor run lengths.", found=str(error)) from error
     if mask.shape != (height, width):
-        raise InputError("A mask has the size of its image.", found=f"{mask.shape} for {(height, width)}")
+        raise InputError(f"A mask has another size ({mask.shape}) than its image ({(height, width)}).")
     return np.asarray(mask, bool)

@@ -26,12 +26,12 @@ def voc(root: Path, split: str) -> DenseSplit:
         RecipeError: for another layout, an unknown split or missing files.
     """
     if split not in SPLITS:
-        raise RecipeError("VOC has the splits train (train+) and val.", found=split)
+        raise RecipeError(f"VOC has no split {split!r}.", remedy="--split train (the list train+) or val")
     remedy = "python training/prepare_data.py voc --data VOCdevkit makes labels and lists from VOC2012 and SBD"
     home = find_home(root, ["VOCdevkit"], ["VOC2012/JPEGImages", "lists"], "The VOC folder", remedy)
     lines = read_list(home / "lists" / f"{SPLITS[split]}.txt")
     if any(len(line) < 2 for line in lines):
-        raise RecipeError("A VOC list has an image and a label per line.", found=f"{SPLITS[split]}.txt", remedy=remedy)
+        raise RecipeError(f"{SPLITS[split]}.txt has lines without an image and its label.", remedy=remedy)
     images, labels = [home / line[0] for line in lines], [home / line[1] for line in lines]
     return DenseSplit(paired(images, labels, f"VOC {split}"), CLASSES, colour_map(len(CLASSES)))
 
@@ -43,7 +43,7 @@ def read_list(path: Path) -> list[list[str]]:
         RecipeError: when it is missing.
     """
     if not path.is_file():
-        raise RecipeError("The split's list file must exist.", found=f"no {path}", remedy="run prepare_data.py first")
+        raise RecipeError(f"The list file {path} is missing.", remedy="run prepare_data.py first")
     return [line.split() for line in path.read_text().splitlines() if line.strip()]
 
 

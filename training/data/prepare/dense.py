@@ -87,8 +87,7 @@ def partimagenet_command(data: Path, split: str) -> None:
         missing = [path for path in map(found.path, found.images) if not path.is_file()]
         if missing:
             raise RecipeError(
-                "Every annotated image of PartImageNet is there.",
-                found=f"{len(missing)} of {len(found.images)} missing, first {missing[0]}",
+                f"{len(missing)} of {len(found.images)} annotated images are missing, first {missing[0]}.",
                 remedy=f"unpack PartImageNet_OOD so that images are in {data}/images/{split}/<wnid>/",
             )
         print(f"{len(found.images)} images, {len(found.objects)} objects, {len(found.parts)} parts: ready for parts.py")
@@ -149,7 +148,7 @@ def _sbd_classes(path: Path) -> np.ndarray:
         return read_mat(path)["GTcls"][0, 0]["Segmentation"]
     except (ValueError, KeyError, IndexError) as error:
         raise RecipeError(
-            "An SBD annotation holds GTcls.Segmentation.", found=f"{path}: {error}", remedy="unpack SBD again"
+            f"{path} is no SBD annotation: no GTcls.Segmentation.", found=str(error), remedy="unpack SBD again"
         ) from error
 
 
@@ -178,8 +177,7 @@ def convert_pcontext(root: Path, annotations: Path) -> None:
             maps = {name: annotations / f"{name}.mat" for name in listed if (annotations / f"{name}.mat").is_file()}
         else:
             raise RecipeError(
-                "Pascal Context is converted from train.pth and val.pth, or from .mat files with labels.txt.",
-                found=f"neither in {annotations}",
+                f"No train.pth and val.pth, and no .mat files with labels.txt in {annotations}.",
                 remedy="get trainval.tar.gz of PASCAL-Context (cs.stanford.edu/~roozbeh/pascal-context)",
             )
         for name, source in _progress(sorted(maps.items()), f"Pascal Context {split}"):
@@ -203,8 +201,8 @@ def _torch_maps(path: Path) -> dict[str, Any]:
             stored = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         raise RecipeError(
-            "train.pth and val.pth hold a dictionary of PIL images.",
-            found=f"{path}: {str(error).splitlines()[0]}",
+            f"{path} holds no dictionary of PIL images.",
+            found=str(error).splitlines()[0],
             remedy="download the file again, or convert from the .mat files",
         ) from error
     return {f"{str(key)[:4]}_{str(key)[4:]}": value for key, value in stored.items()}
@@ -238,8 +236,7 @@ def prepare_coco(root: Path) -> int:
     if not target.is_dir():
         if not source.is_dir():
             raise RecipeError(
-                "COCO pre-training reads train/train2017/*.jpg.",
-                found=f"neither {target} nor {source}",
+                f"Neither {target} nor {source} exists.",
                 remedy="unpack train2017.zip (images.cocodataset.org/zips) into the folder",
             )
         target.parent.mkdir(exist_ok=True)

@@ -79,15 +79,13 @@ def check_classes(root: Path, wnids: Sequence[str]) -> dict[str, int]:
         folder = root / split
         if not folder.is_dir():
             raise RecipeError(
-                "ImageNet holds train/<wnid>/*.JPEG and val/<wnid>/*.JPEG.",
-                found=f"no folder {folder}",
+                f"The folder {folder} is missing.",
                 remedy=f"unpack ILSVRC2012_img_{split}.tar there (image-net.org, for research, with an account)",
             )
         there = {path.name for path in folder.iterdir() if path.is_dir()}
         if not there and split == "val":
             raise RecipeError(
-                "Validation images must be sorted into class folders.",
-                found=f"no folder in {folder}",
+                f"The validation images in {folder} are not sorted into class folders.",
                 remedy="prepare_data.py imagenet --data ... --val-labels LOC_val_solution.csv",
             )
         sizes = {wnid: _images(folder / wnid) for wnid in wnids if wnid in there}
@@ -99,7 +97,7 @@ def check_classes(root: Path, wnids: Sequence[str]) -> dict[str, int]:
         found = [f"{len(names)} {what}: {', '.join(names[:5])}" for what, names in problems.items() if names]
         if found:
             raise RecipeError(
-                f"{folder} must hold the {len(wnids)} class folders with images.",
+                f"{folder} does not hold the {len(wnids)} class folders with images.",
                 found="; ".join(found),
                 remedy="unpack the archives of those classes again, and move other folders away",
             )
@@ -117,8 +115,8 @@ def make_subset(root: Path, out: Path, wnids: Sequence[str], copy: bool = False)
     missing = [f"{split}/{wnid}" for split in splits for wnid in wnids if not (root / split / wnid).is_dir()]
     if missing:
         raise RecipeError(
-            "Every class of the subset must be in the data set.",
-            found=f"{len(missing)} missing in {root}: {', '.join(missing[:5])}",
+            f"{len(missing)} class folders of the subset are missing in {root}.",
+            found=", ".join(missing[:5]),
             remedy="check the folder with: prepare_data.py imagenet --data ...",
         )
     for split in splits:
@@ -150,8 +148,7 @@ def read_list(path: Path) -> list[str]:
     words = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
     if not words or len(set(words)) != len(words):
         raise RecipeError(
-            "A class list holds one wnid a line, each once.",
-            found=f"{path}: {len(words)} lines, {len(set(words))} wnids",
+            f"{path} is empty or names a class twice: {len(words)} lines, {len(set(words))} wnids.",
         )
     return words
 
@@ -166,8 +163,7 @@ def read_solution(path: Path) -> dict[str, str]:
         rows = [row for row in csv.reader(file) if len(row) == 2 and re.match(r"n\d{8}\b", row[1])]
     if not rows:
         raise RecipeError(
-            "--val-labels takes LOC_val_solution.csv.",
-            found=f"{path} without lines such as ILSVRC2012_val_00000001,n01751748 ...",
+            f"{path} is not LOC_val_solution.csv: no lines such as ILSVRC2012_val_00000001,n01751748 ...",
             remedy="it is part of the ImageNet object localisation challenge's download",
         )
     return {row[0]: row[1].split()[0] for row in rows}
@@ -182,9 +178,7 @@ def sort_validation(folder: Path, labels: dict[str, str]) -> int:
     images = images_in(folder)
     unknown = [path.name for path in images if path.stem not in labels]
     if unknown:
-        raise RecipeError(
-            "Every validation image needs a label.", found=f"{len(unknown)} without, first {unknown[0]} in {folder}"
-        )
+        raise RecipeError(f"{len(unknown)} validation images in {folder} have no label, first {unknown[0]}.")
     for path in images:
         target = folder / labels[path.stem]
         target.mkdir(exist_ok=True)
