@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cast_sdk.errors import RecipeError
 from cast_sdk.training.engine.recipe import Recipe
@@ -28,20 +28,41 @@ def create(recipe: Recipe, classes: Sequence[str], **overrides: Any) -> nn.Modul
     model = create_model(recipe.model.name, sampler=recipe.model.sampler, **options)
     if recipe.model.init:
         start = load_model(recipe.model.init, num_classes=options["num_classes"], sampler=recipe.model.sampler)
-        theirs, ours = start.state_dict(), model.state_dict()
-        misfit = [key for key in ours if key not in theirs or theirs[key].shape != ours[key].shape]
-        if misfit:
-            raise RecipeError(
-                f"{recipe.model.init} does not fit the recipe's model.",
-                found=f"{len(misfit)} of {len(ours)} tensors differ, first {misfit[0]}",
-                remedy="check model.name and model.options",
-            )
-        model.load_state_dict({key: theirs[key] for key in ours})
+        load_fitting(model, start.state_dict(), recipe.model.init, "check model.name and model.options")
     set_dropout(model, recipe.model.dropout)
     if recipe.train.channels_last:
         stem = model.get_submodule("patch_embed")
         stem.to(memory_format=torch.channels_last)
     return model.train()
+
+
+def load_fitting(
+    model: nn.Module, weights: Mapping[str, Tensor], source: str, remedy: str, keys: Collection[str] | None = None
+) -> None:
+    """Take tensors from other weights, all or none.
+
+    Args:
+        model: to fill.
+        weights: may hold more than the model needs.
+        source: where they come from, for the message.
+        remedy: for the message.
+        keys: of the state dict; None: all. The other tensors stay as they are.
+
+    Raises:
+        RecipeError: when a tensor is missing or has another shape, naming the first one.
+    """
+    ours = model.state_dict()
+    wanted = list(ours if keys is None else keys)
+    misfit = [key for key in wanted if key not in weights or weights[key].shape != ours[key].shape]
+    if misfit:
+        key = misfit[0]
+        there = tuple(weights[key].shape) if key in weights else "missing"
+        raise RecipeError(
+            f"{source} does not fit the recipe's model: {len(misfit)} of {len(wanted)} tensors differ.",
+            found=f"{key}: {there} for {tuple(ours[key].shape)}",
+            remedy=remedy,
+        )
+    model.load_state_dict({**ours, **{key: weights[key] for key in wanted}})
 
 
 def set_dropout(model: nn.Module, rate: float | None) -> None:

@@ -22,7 +22,7 @@ from cast_sdk.training.data.dense.opening import open_split
 from cast_sdk.training.data.dense.transforms import DenseViews
 from cast_sdk.training.data.transforms import normalise
 from cast_sdk.training.engine.distributed import World
-from cast_sdk.training.engine.models import set_dropout
+from cast_sdk.training.engine.models import load_fitting, set_dropout
 from cast_sdk.training.engine.options import Run
 from cast_sdk.training.engine.progress import progress
 from cast_sdk.training.engine.recipe import Recipe
@@ -134,16 +134,8 @@ def load_start(model: Segmenter, path: str) -> None:
     fresh = ("encoder.head.", "encoder.block_fusion.", "decoder.")
     wanted = [key for key in ours if not key.startswith(fresh) or key in theirs]
     wanted = [key for key in wanted if not key.startswith("encoder.head.")]
-    misfit = [key for key in wanted if key not in theirs or theirs[key].shape != ours[key].shape]
-    if misfit:
-        key = misfit[0]
-        there = tuple(theirs[key].shape) if key in theirs else "missing"
-        raise RecipeError(
-            f"{path} does not fit the recipe's encoder: {len(misfit)} of {len(wanted)} tensors differ.",
-            found=f"{key}: {there} for {tuple(ours[key].shape)}",
-            remedy="set model.options (embed_dim, depths, num_heads, position_grid) to those of the checkpoint",
-        )
-    model.load_state_dict({**ours, **{key: theirs[key] for key in wanted}})
+    remedy = "set model.options (embed_dim, depths, num_heads, position_grid) to those of the checkpoint"
+    load_fitting(model, theirs, path, remedy, wanted)
 
 
 def check_classes(model: Any, split: DenseSplit, path: Path) -> None:

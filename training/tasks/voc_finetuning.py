@@ -23,6 +23,7 @@ from cast_sdk.training.data.dense.opening import open_split
 from cast_sdk.training.data.dense.transforms import DenseViews
 from cast_sdk.training.data.sampler import Key
 from cast_sdk.training.engine.distributed import World
+from cast_sdk.training.engine.models import load_fitting
 from cast_sdk.training.engine.optim import trainable
 from cast_sdk.training.engine.options import Run
 from cast_sdk.training.engine.recipe import Recipe
@@ -123,15 +124,8 @@ def build_spml(recipe: Recipe, split: DenseSplit) -> Spml:
         )
     if recipe.model.init:
         start = load_model(recipe.model.init, stage="segmentation", num_classes=0).state_dict()
-        ours = model.vit_backbone.state_dict()
-        misfit = [key for key in ours if key not in start or start[key].shape != ours[key].shape]
-        if misfit:
-            raise RecipeError(
-                f"{recipe.model.init} does not fit the recipe's backbone.",
-                found=f"{len(misfit)} of {len(ours)} tensors differ, first {misfit[0]}",
-                remedy="give a MoCo checkpoint of cast_seg_small, or set model.options to its sizes",
-            )
-        model.vit_backbone.load_state_dict({key: start[key] for key in ours})
+        remedy = "give a MoCo checkpoint of cast_seg_small, or set model.options to its sizes"
+        load_fitting(model.vit_backbone, start, recipe.model.init, remedy)
     return model.train()
 
 
