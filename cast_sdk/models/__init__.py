@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cast_sdk.models.base import Model
 from cast_sdk.models.cast import Cast, CastOutput, Level
 from cast_sdk.models.checkpoints import load_model, load_native, save_native, save_official
 from cast_sdk.models.moco import MoCo
@@ -12,6 +13,7 @@ __all__ = [
     "CastOutput",
     "Level",
     "MoCo",
+    "Model",
     "build",
     "create_model",
     "list_models",

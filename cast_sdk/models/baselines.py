@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from cast_sdk.models.base import Model
 from cast_sdk.models.cast import CastOutput, initialise_moco, make_head, size_error, token_count
 from cast_sdk.models.layers import Attention, Block, ConvStem, PatchEmbed, attend, sincos_positions
 from cast_sdk.models.superpixel_ops import nearest_labels, segment_mean
 from cast_sdk.spec import ModelSpec
 
 
-class Vit(nn.Module):
+class Vit(Model):
     """ViT with fixed sin-cos positions; linear 16-pixel patches (vit) or a convolutional stem (vit_conv)."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        self.spec = spec
+        super().__init__(spec)
         dim = spec.embed_dim
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         table = sincos_positions(spec.position_grid, dim, class_row=True)
@@ -105,12 +106,11 @@ class MergingBlock(Block):
         return x + self.mlp(self.norm2(x)), size
 
 
-class Tome(nn.Module):
+class Tome(Model):
     """Superpixel tokens as in CAST, then a plain ViT whose blocks merge tokens."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
-        self.spec = spec
+        super().__init__(spec)
         dim = spec.embed_dim
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(sincos_positions(spec.position_grid, dim), requires_grad=False)
@@ -120,14 +120,16 @@ class Tome(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.head = make_head(spec)
 
-    def forward(self, image: Tensor, superpixels: Tensor, num_superpixels: int | str | None = None) -> CastOutput:
+    def forward(
+        self, image: Tensor, superpixels: Tensor, num_superpixels: int | Literal["batch"] | None = None
+    ) -> CastOutput:
         """image: normalised float [N,3,H,W]; superpixels: integer [N,H,W]; see `Cast.forward`."""
         check_size(self.spec, image)
         features = self.patch_embed(image)
         n, h, w, c = features.shape
         if num_superpixels == "batch":
             superpixels = nearest_labels(superpixels, h, w)
-        count = token_count(self.spec, superpixels, num_superpixels)  # type: ignore[arg-type]
+        count = token_count(self.spec, superpixels, num_superpixels)
         labels = nearest_labels(superpixels, h, w)
         x = segment_mean(features, labels, count) + segment_mean(self.pos_embed.view(1, h, w, c), labels, count)
         x = torch.cat([(self.cls_token + self.pe_token).expand(n, -1, -1), x], 1)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from cast_sdk.errors import InputError
+from cast_sdk.models.base import Model
 from cast_sdk.models.layers import Block, ConvStem, numbered, sincos_positions
 from cast_sdk.models.pooling import BlockFusion, GraphPooling, compose_labels
 from cast_sdk.models.sampling import Sampler
@@ -108,12 +109,11 @@ def size_error(spec: ModelSpec, image: Tensor, side: int) -> InputError:
     )
 
 
-class Cast(nn.Module):
+class Cast(Model):
     """CAST in all published variants. Parameter names are those of the published checkpoints."""
 
     def __init__(self, spec: ModelSpec, sampler: Sampler = "float64") -> None:
-        super().__init__()
-        self.spec = spec
+        super().__init__(spec)
         dim, heads = spec.embed_dim, spec.num_heads
         learned = spec.positions == "learned"
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from cast_sdk.artifact import SPEC_KEY
 from cast_sdk.errors import ArtifactError, CheckpointError, InputError
 from cast_sdk.files import atomic_write
+from cast_sdk.models.base import Model
 from cast_sdk.models.infer import infer_spec
 from cast_sdk.models.layers import resize_positions
 from cast_sdk.models.moco import MoCo
@@ -146,7 +147,7 @@ def _tensors(mapping: Mapping[str, Any]) -> State:
     return {str(key): value for key, value in mapping.items() if isinstance(value, Tensor)}
 
 
-def fill(model: nn.Module, state: State, path: str | os.PathLike[str] = "") -> None:
+def fill(model: Model, state: State, path: str | os.PathLike[str] = "") -> None:
     """Load a state dict strictly; block aliases may be given once or twice.
 
     Raises:
@@ -180,7 +181,7 @@ def fill(model: nn.Module, state: State, path: str | os.PathLike[str] = "") -> N
         ],
     }
     if any(problems.values()):
-        spec: ModelSpec = model.spec  # type: ignore[assignment]
+        spec = model.spec
         raise CheckpointError(
             f"{_named(path)} does not fit {spec.name} ({spec.family}, width {spec.embed_dim}, depths {spec.depths}).",
             found="; ".join(f"{_listing(keys)} {what}" for what, keys in problems.items() if keys),
@@ -201,7 +202,7 @@ def load_model(
     keep_projector: bool = False,
     spec: ModelSpec | None = None,
     sampler: Sampler = "float64",
-) -> nn.Module:
+) -> Model:
     """Open a checkpoint of CAST or a baseline, official or our own, as a model in evaluation mode.
 
     Args:
@@ -265,14 +266,14 @@ def _replace_classifier(spec: ModelSpec, state: State, num_classes: int) -> tupl
     return dataclasses.replace(spec, num_classes=num_classes, head="linear", class_names=()), state
 
 
-def _fit_positions(model: nn.Module, state: State) -> State:
+def _fit_positions(model: Model, state: State) -> State:
     """Resize stored sin-cos positions of a segmentation backbone to the model's grid, as the reference does."""
     state = dict(state)
     expected = model.state_dict()
     for key, value in state.items():
         target = expected.get(key)
         if key.endswith("pos_embed") and target is not None and value.shape != target.shape:
-            fused_fixed = model.spec.fused and model.spec.positions == "fixed"  # type: ignore[union-attr]
+            fused_fixed = model.spec.fused and model.spec.positions == "fixed"
             if fused_fixed and value.ndim == 3 and value.shape[-1] == target.shape[-1]:
                 state[key] = resize_positions(value.float(), round(target.shape[1] ** 0.5))
     return state
@@ -293,12 +294,12 @@ def official_state(model: nn.Module, kind: Kind) -> dict[str, Any]:
 _OUTER = {"moco": "state_dict", "lincls": "state_dict", "deit": "model", "segmenter": "model", "plain": "model"}
 
 
-def official_checkpoint(model: nn.Module, kind: Kind, **outer: Any) -> dict[str, Any]:
+def official_checkpoint(model: Model, kind: Kind, **outer: Any) -> dict[str, Any]:
     """The dictionary the reference programs save, with `outer` entries (epoch, optimizer, ...) beside the model.
 
     One more entry, "cast_sdk", holds the ModelSpec; the reference programs ignore it.
     """
-    spec: ModelSpec = model.spec  # type: ignore[assignment]
+    spec = model.spec
     if (kind == "moco") != isinstance(model, MoCo) or (kind in ("segmenter", "spml") and spec.family != kind):
         raise InputError(
             f"A {type(model).__name__} of family {spec.family} cannot be saved in the layout {kind!r}.",
@@ -313,14 +314,14 @@ def official_checkpoint(model: nn.Module, kind: Kind, **outer: Any) -> dict[str,
     return {**body, **outer, SPEC_KEY: spec.to_json()}
 
 
-def save_official(model: nn.Module, path: str | os.PathLike[str], kind: Kind, **outer: Any) -> None:
+def save_official(model: Model, path: str | os.PathLike[str], kind: Kind, **outer: Any) -> None:
     """Write a checkpoint that the reference programs load. See `official_checkpoint`; the write is atomic."""
     checkpoint = official_checkpoint(model, kind, **outer)
     with atomic_write(path) as temporary:
         torch.save(checkpoint, temporary)
 
 
-def save_native(model: nn.Module, path: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
+def save_native(model: Model, path: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
     """Write our own format: safetensors with the ModelSpec as metadata, each tensor once.
 
     Args:
@@ -328,7 +329,7 @@ def save_native(model: nn.Module, path: str | os.PathLike[str], dtype: torch.dty
     """
     from safetensors.torch import save_file
 
-    spec: ModelSpec = model.spec  # type: ignore[assignment]
+    spec = model.spec
     state: State = {}
     seen: set[int] = set()
     for key, value in model.state_dict().items():
@@ -341,7 +342,7 @@ def save_native(model: nn.Module, path: str | os.PathLike[str], dtype: torch.dty
         save_file(state, temporary, metadata={SPEC_KEY: spec.to_json(), "format": "pt"})
 
 
-def load_native(path: str | os.PathLike[str], sampler: Sampler = "float64") -> nn.Module:
+def load_native(path: str | os.PathLike[str], sampler: Sampler = "float64") -> Model:
     """Open our own safetensors format.
 
     Raises:

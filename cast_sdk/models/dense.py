@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cast_sdk.models.base import Model
 from cast_sdk.models.cast import Cast, CastOutput, token_count
 from cast_sdk.models.layers import Block
 from cast_sdk.models.sampling import Sampler
@@ -49,12 +50,11 @@ class MaskTransformer(nn.Module):
         return self.mask_norm(patches @ classes.transpose(1, 2))
 
 
-class Segmenter(nn.Module):
+class Segmenter(Model):
     """cast_seg_deit encoder with a mask-transformer decoder. `dense` holds class scores per superpixel."""
 
     def __init__(self, spec: ModelSpec, encoder: ModelSpec, sampler: Sampler = "float64") -> None:
-        super().__init__()
-        self.spec = spec
+        super().__init__(spec)
         self.encoder = Cast(encoder, sampler)
         self.decoder = MaskTransformer(spec.embed_dim, spec.num_classes, spec.decoder_layers, spec.decoder_heads)
 
@@ -88,7 +88,7 @@ def spread(dense: Tensor, superpixels: Tensor, height: int, width: int) -> Tenso
     return pixels.transpose(1, 2).unflatten(2, (height, width))
 
 
-class Spml(nn.Module):
+class Spml(Model):
     """MoCo segmentation backbone for PASCAL VOC: token embeddings, optionally a pixel classifier.
 
     The classifier is made of 1x1 convolutions, so in evaluation it runs once per superpixel; in training its
@@ -96,8 +96,7 @@ class Spml(nn.Module):
     """
 
     def __init__(self, spec: ModelSpec, backbone: ModelSpec, sampler: Sampler = "float64") -> None:
-        super().__init__()
-        self.spec = spec
+        super().__init__(spec)
         self.vit_backbone = Cast(backbone, sampler)
         self.semantic_classifier = pixel_classifier(spec) if spec.classifier != "none" else None
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from cast_sdk.models.base import Model
 from cast_sdk.models.cast import projector
 from cast_sdk.models.registry import build
 from cast_sdk.models.sampling import Sampler
 from cast_sdk.spec import ModelSpec
 
 
-class MoCo(nn.Module):
+class MoCo(Model):
     """Two copies of an encoder with a projector head, and a predictor on the base side.
 
     The loss of one call is ctr(q1, k2) + ctr(q2, k1) with ctr(q, k) = 2 T * cross-entropy of q k^T / T against the own
@@ -21,8 +24,7 @@ class MoCo(nn.Module):
     """
 
     def __init__(self, spec: ModelSpec, temperature: float = 0.2, sampler: Sampler = "float64") -> None:
-        super().__init__()
-        self.spec = spec
+        super().__init__(spec)
         self.temperature = temperature
         self.base_encoder = build(spec, sampler)
         self.momentum_encoder = build(spec, sampler)
@@ -32,6 +34,11 @@ class MoCo(nn.Module):
             encoder._modules["head"] = encoder._modules.pop("head")
         self.predictor = projector(out, hidden, out, layers=2)
         self.copy_base()
+
+    def initialise(self) -> MoCo:
+        self.base_encoder.initialise()
+        self.copy_base()
+        return self
 
     def copy_base(self) -> None:
         """Start the momentum encoder at the base encoder's parameters, without gradient."""
@@ -52,7 +59,7 @@ class MoCo(nn.Module):
         views: tuple[Tensor, Tensor],
         superpixels: tuple[Tensor, Tensor],
         momentum: float,
-        num_superpixels: int | str | None = None,
+        num_superpixels: int | Literal["batch"] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss (scalar) and the vectors it came from: z1, z2 (projector), q1, q2 (predictor), k1, k2 (momentum).
 

@@ -6,9 +6,8 @@ import dataclasses
 import difflib
 from typing import Any
 
-from torch import nn
-
 from cast_sdk.errors import InputError
+from cast_sdk.models.base import Model
 from cast_sdk.models.baselines import Tome, Vit
 from cast_sdk.models.cast import Cast
 from cast_sdk.models.dense import Segmenter, Spml
@@ -141,7 +140,7 @@ def model_spec(name: str, **overrides: Any) -> ModelSpec:
     return dataclasses.replace(spec, **overrides)
 
 
-def build(spec: ModelSpec, sampler: Sampler = "float64") -> nn.Module:
+def build(spec: ModelSpec, sampler: Sampler = "float64") -> Model:
     """The torch module of a spec, with torch's default weights."""
     if spec.family in ("vit", "vit_conv"):
         return Vit(spec)
@@ -156,7 +155,7 @@ def build(spec: ModelSpec, sampler: Sampler = "float64") -> nn.Module:
     return Cast(spec, sampler)
 
 
-def create_model(name: str, *, sampler: Sampler = "float64", **overrides: Any) -> nn.Module:
+def create_model(name: str, *, sampler: Sampler = "float64", **overrides: Any) -> Model:
     """A model with random weights, in training mode.
 
     Args:
@@ -168,6 +167,4 @@ def create_model(name: str, *, sampler: Sampler = "float64", **overrides: Any) -
     Returns:
         A module `model(image, superpixels, num_superpixels=None) -> CastOutput` with `model.spec`.
     """
-    model = build(model_spec(name, **overrides), sampler)
-    model.initialise()  # type: ignore[operator]
-    return model
+    return build(model_spec(name, **overrides), sampler).initialise()
