@@ -101,15 +101,19 @@ def agreement(
 ) -> None:
     """`second` against `first` on every image; without `bars` the numbers are only reported."""
     given = frames(inputs, batch)
-    pairs = [(first.run(*each), second.run(*each)) for each, _ in zip(given, range(len(inputs)), strict=False)]
-    names = [name for name in pairs[0][1] if name in pairs[0][0]]
-    result = compare(precision, [({n: a[n] for n in names}, {n: b[n] for n in names}) for a, b in pairs])
-    errors = ", ".join(f"{name} {value:.1e}" for name, value in result["errors"].items())
-    labels = ", ".join(f"{n} {row['equal']:.2%} ({row['matched']:.2%})" for n, row in result["labels"].items())
-    text = f"errors {errors}; equal labels (matched) {labels}"
-    if bars and result["shortfalls"]:
-        text += "; " + "; ".join(result["shortfalls"])
-    found.check(what, result["passed"] or not bars, text)
+    runs = [(first.run(*each), second.run(*each), each[1]) for each, _ in zip(given, range(len(inputs)), strict=False)]
+    names = [name for name in runs[0][1] if name in runs[0][0]]
+    checks = compare(precision, [({n: a[n] for n in names}, b, superpixels) for a, b, superpixels in runs])
+    values = {(check.name, check.measure): check.value for check in checks}
+    errors = ", ".join(f"{name} {value:.1e}" for (name, measure), value in values.items() if measure == "error")
+    labels = ", ".join(
+        f"{name} {value:.2%} ({values[name, 'matched']:.2%})"
+        for (name, measure), value in values.items()
+        if measure == "superpixels"
+    )
+    short = [str(check) for check in checks if not check.passed]
+    text = "; ".join([f"errors {errors}", f"equal labels (matched) {labels}", *(short if bars else [])])
+    found.check(what, not (bars and short), text)
 
 
 def graph_against_plain(found: Findings, name: str, engine: Path, precision: str, inputs: Inputs) -> None:

@@ -87,6 +87,12 @@ class ModelSpec:
         """True when the model gives a class per superpixel (`semantic`)."""
         return self.family == "segmenter" or self.classifier != "none"
 
+    @property
+    def has_logits(self) -> bool:
+        """True when a pass gives `logits` for the whole image: class scores, or what a projector makes of it."""
+        whole_image = not self.fused or (self.family == "cast_seg" and self.stage == "pretrain")
+        return whole_image and (self.head == "projector" or self.num_classes > 0)
+
     def to_dict(self) -> dict[str, Any]:
         return {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
 

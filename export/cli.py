@@ -202,8 +202,8 @@ def compare(reference: str, reduced: str, images: tuple[str, ...], **options: An
     Class, class scores and segments are compared; segments are matched first, since numbers mean nothing. Ends with
     exit code 1 below the bars, which default to those of REDUCED's precision.
     """
-    from cast_sdk.export.onnx_export import refuse_shortfall
     from cast_sdk.export.verification.comparison import compare_artifacts
+    from cast_sdk.export.verification.report import refuse_shortfall
 
     def bars(precision: str) -> Thresholds:
         found = _thresholds(precision if precision in ("fp16", "int8") else "fp16", options)
@@ -212,7 +212,11 @@ def compare(reference: str, reduced: str, images: tuple[str, ...], **options: An
 
     report = compare_artifacts(reference, reduced, list(images) or None, bars)
     click.echo(report.table())
-    refuse_shortfall(report)
+    refuse_shortfall(
+        report,
+        f"{reduced} is too far from {reference}.",
+        "export it in a higher precision, or set other bars (--min-...)",
+    )
 
 
 @main.command()

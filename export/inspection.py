@@ -11,6 +11,8 @@ from cast_sdk.artifact import from_metadata
 from cast_sdk.errors import ArtifactError
 from cast_sdk.runtime.backends.base import check_file
 
+_REPORT = ("images", "reference", "runtime", "checks", "passed")  # keys of a Report, shown as its table
+
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Everything a file says about itself, and what can be counted in it.
@@ -42,11 +44,16 @@ def text(found: dict[str, Any]) -> str:
         lines += ["", "graph", *_fields(info)]
         lines += ["", "inputs and outputs", *_fields(found["values"])]
         lines += ["", "operators", f"  {_operators(found['operators'])}"]
-        lines += ["", "verification", *_verification(verification)]
-    for key in ("engine", "kind", "tensors", "numbers"):
+        lines += ["", "verification", *_report(verification)]
+    if "engine" in found:
+        engine = dict(found["engine"])
+        parity = engine.pop("parity", {})
+        measured = {key: value for key, value in parity.items() if key not in _REPORT}
+        table = _report(parity) if "checks" in parity else []
+        lines += ["", "engine", *_fields(engine), "", "parity", *_fields(measured), *table]
+    for key in ("kind", "tensors", "numbers"):
         if key in found:
-            value = found[key]
-            lines += ["", key, *_fields(value)] if isinstance(value, dict) else [f"  {key:<18} {value}"]
+            lines.append(f"  {key:<18} {found[key]}")
     return "\n".join(lines)
 
 
@@ -117,9 +124,9 @@ def _operators(counts: dict[str, int]) -> str:
     return f"{sum(counts.values())}: " + ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
-def _verification(record: dict[str, Any]) -> list[str]:
+def _report(record: dict[str, Any]) -> list[str]:
     if not record:
         return ["  not verified"]
     from cast_sdk.export.verification.report import Report
 
-    return ["  " + line for line in Report.from_dict(record).table().splitlines()]
+    return [f"  {line}" for line in Report.from_dict(record).table().splitlines()]

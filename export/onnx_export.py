@@ -24,7 +24,7 @@ from cast_sdk.export.precision import reduced
 from cast_sdk.export.precision.quantize import Target
 from cast_sdk.export.verification.photos import find_images, read_inputs
 from cast_sdk.export.verification.quality import THRESHOLDS, Thresholds
-from cast_sdk.export.verification.report import Report
+from cast_sdk.export.verification.report import refuse_shortfall
 from cast_sdk.export.verification.verify import verify as verify_graph
 from cast_sdk.files import atomic_write
 from cast_sdk.spec import ModelSpec
@@ -149,7 +149,11 @@ def export_onnx(
             bars = thresholds or THRESHOLDS[precision]
             report = reduced.quality_report(model, spec, graph, inputs, options, bars)
         say(report.table())
-        refuse_shortfall(report)
+        refuse_shortfall(
+            report,
+            "The exported graph does not agree with the model on real images.",
+            "nothing was written; look at the table, or name other images with --images",
+        )
         verification = report.to_dict()
 
     info = export_info(options, shipped, checkpoint_sha256, verification)
@@ -266,16 +270,6 @@ def export_info(
         checkpoint_sha256=checkpoint_sha256,
         verification=verification or {},
     )
-
-
-def refuse_shortfall(report: Report) -> None:
-    """Raises ExportError when a report has a check below its bar."""
-    if not report.passed:
-        raise ExportError(
-            "The exported graph does not agree with the model on real images.",
-            found="; ".join(map(str, report.shortfalls)) or "no check ran",
-            remedy="nothing was written; look at the table, or name other images with --images",
-        )
 
 
 def write(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:

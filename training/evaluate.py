@@ -56,7 +56,7 @@ def main(
             metrics = artifact_accuracy(path, images, fit)
         else:
             model = open_checkpoint(path, ema).to(world.device)
-            views = evaluation_views(model.spec, images, fit)  # type: ignore[arg-type]
+            views = evaluation_views(model.spec, images, fit)
             metrics = accuracy(model, views, world, batch, precision=precision, workers=workers)
         if world.main:
             text = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())

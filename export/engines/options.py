@@ -177,6 +177,8 @@ def compile_torch_trt(
 
 def describe(engine: Path, record: EngineInfo) -> list[str]:
     """What a person wants to know about a new engine, line by line."""
+    from cast_sdk.export.verification.report import Report
+
     counts = record.readback["weights"] or record.readback["products"]
     total = max(1, sum(counts.values()))
     kind = "weights" if record.readback["weights"] else "matrix products"
@@ -191,13 +193,10 @@ def describe(engine: Path, record: EngineInfo) -> list[str]:
     parity = record.parity
     if not parity["ran"]:
         return [*lines, f"  NOT RUN     {parity['reason']}: nothing is known of its results and speed on a GPU"]
-    labels = ", ".join(f"{name} {row['equal']:.2%}" for name, row in parity["labels"].items())
-    errors = ", ".join(f"{name} {value:.1e}" for name, value in parity["errors"].items())
     clock = parity["median_ms"]
     return [
         *lines,
-        f"  run on      {parity['gpu']}, {parity['images']} images against {parity['against']}",
-        f"  errors      {errors}",
-        f"  same labels {labels}",
         f"  median      {clock['compute']:.2f} ms network, {clock['wall']:.2f} ms with copies",
+        "",
+        *(f"  {line}" for line in Report.from_dict(parity).table().splitlines()),
     ]

@@ -14,6 +14,8 @@ from typing import Any
 
 from cast_sdk.errors import ExportError
 from cast_sdk.export.verification.photos import find_images
+from cast_sdk.export.verification.quality import assignment_solver
+from cast_sdk.export.verification.report import Report, refuse_shortfall
 from cast_sdk.runtime.engine.build import BuildRequest, build, check_options
 from cast_sdk.runtime.engine.cuda import find_gpu
 from cast_sdk.runtime.engine.record import EngineInfo, check_device, sidecar_path, write_sidecar
@@ -86,15 +88,17 @@ def build_engine(
         progress=progress,
     )
     check_options(request)
+    if verify and find_gpu() is not None:
+        assignment_solver()  # found missing before the build, not after it
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
         draft = Path(folder) / target.name
         record = build(dataclasses.replace(request, engine=draft))
         parity = measure(draft, request.onnx, record, images) if verify else _not_run("verification was switched off")
-        if parity["ran"] and not parity["passed"]:
-            raise ExportError(
+        if parity["ran"]:
+            refuse_shortfall(
+                Report.from_dict(parity),
                 "The engine does not agree with the graph it was built from.",
-                found="; ".join(parity["shortfalls"]),
-                remedy="nothing was written; try another version of TensorRT, or --precision fp32",
+                "nothing was written; try another version of TensorRT, or --precision fp32",
             )
         record = dataclasses.replace(record, parity=parity)
         write_sidecar(draft, record)

@@ -51,7 +51,7 @@ def output_names(spec: ModelSpec, options: GraphOptions) -> list[str]:
     """Outputs of a graph in order."""
     levels = range(1, len(spec.clusters) + 1)
     names = ["embedding"]
-    if has_logits(spec):
+    if spec.has_logits:
         names.append("logits")
     names += [f"level{level}" for level in levels]
     if spec.dense:
@@ -62,13 +62,6 @@ def output_names(spec: ModelSpec, options: GraphOptions) -> list[str]:
         names += [f"tokens{level}" for level in levels]
         names += ["dense"] if spec.fused and spec.stage != "pretrain" else []
     return names + [f"sampled{level}" for level in levels]
-
-
-def has_logits(spec: ModelSpec) -> bool:
-    """True when the model gives class scores for the whole image."""
-    if spec.dense or spec.family in ("cast_seg_deit", "spml") or spec.stage == "segmentation":
-        return False
-    return spec.head == "projector" or spec.num_classes > 0
 
 
 def graph_options(

@@ -9,83 +9,75 @@ import json
 import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Outputs = Mapping[str, npt.NDArray[Any]]
-# Bars by precision: largest error of embedding and logits relative to their magnitude, and share of superpixels whose
-# segment is the same. A near tie of the sampler renumbers segments, so below float32 numbers are matched first.
-ERROR = {"fp32": 1e-3, "fp16": 3e-2, "int8": 1e-1}
-SHARE = {"fp32": 0.98, "fp16": 0.9, "int8": 0.85}
+from cast_sdk.export.verification.quality import Arrays, label_agreement
+from cast_sdk.export.verification.report import Check, Report
 
 
-def compare(precision: str, pairs: Iterable[tuple[Outputs, Outputs]]) -> dict[str, Any]:
-    """Compare outputs of the graph with those of the engine, image by image.
+@dataclass(frozen=True)
+class Bars:
+    """What an engine must reach against its own graph; None: stated, not judged."""
+
+    error: float  # of embedding and logits, relative to their magnitude
+    superpixels: float | None  # share of superpixels with equal labels
+    matched: float | None  # share of pixels with the same segment after matching
+
+
+# A near tie of the sampler renumbers segments, so below float32 they are matched first.
+BARS = {
+    "fp32": Bars(error=1e-3, superpixels=0.98, matched=None),
+    "fp16": Bars(error=3e-2, superpixels=None, matched=0.9),
+    "int8": Bars(error=1e-1, superpixels=None, matched=0.85),
+}
+
+
+def compare(precision: str, runs: Iterable[tuple[Arrays, Arrays, npt.NDArray[np.int32]]]) -> list[Check]:
+    """Compare outputs of the graph with those of the engine.
 
     Args:
         precision: "fp32", "fp16" or "int8", of the graph.
-        pairs: (graph's, engine's) outputs by name, with or without a batch axis of 1.
+        runs: outputs of the graph and of the engine, by name with the batch first, and the superpixels int32 [B,H,W]
+            that both were given.
 
     Returns:
-        `errors` and `labels` by output, `images`, `passed` and `shortfalls`, sentences about what missed its bar.
+        Per float output the largest error relative to its magnitude (NaN where the engine's is not finite, which never
+        passes), judged for embedding and class scores; per label output the shares of equal and of matched labels.
     """
-    errors: dict[str, float] = defaultdict(float)
-    shares: dict[str, list[float]] = defaultdict(list)
+    bars = BARS[precision]
+    errors: dict[str, list[float]] = defaultdict(list)
     equal: dict[str, list[float]] = defaultdict(list)
-    finite, images = True, 0
-    for expected, found in pairs:
-        images += 1
-        for name, value in expected.items():
-            other = found[name]
-            if value.dtype.kind == "f":
-                finite = finite and bool(np.isfinite(other).all())
-                scale = max(float(np.abs(value).max()), 1e-6)
-                errors[name] = max(errors[name], float(np.abs(value - other).max()) / scale)
-            else:
-                equal[name].append(float(np.mean(value == other)))
-                shares[name].append(matched_share(value.ravel(), other.ravel()))
-    table = {name: {"equal": _mean(equal[name]), "matched": _mean(shares[name])} for name in shares}
-    key = "equal" if precision == "fp32" else "matched"
-    short = [
-        f"{name}: error {error:.2g} of its magnitude, bar {ERROR[precision]:g}"
-        for name, error in errors.items()
-        if error > ERROR[precision] and name in ("embedding", "logits")
-    ]
-    short += [
-        f"{name}: {row[key]:.1%} of the labels {key}, bar {SHARE[precision]:.0%}"
-        for name, row in table.items()
-        if row[key] < SHARE[precision]
-    ]
-    if not finite:
-        short.append("outputs that are not finite")
-    if images == 0:
-        short.append("no image was compared")
-    return {"images": images, "errors": dict(errors), "labels": table, "passed": not short, "shortfalls": short}
-
-
-def matched_share(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:
-    """How far two labelings are the same partition, whatever the numbers: 0..1.
-
-    Each segment of one is given the most frequent label it has in the other; the share that is explained, for the worse
-    of both directions. 1 exactly when the partitions are equal.
-    """
-    _, rows = np.unique(first, return_inverse=True)
-    _, columns = np.unique(second, return_inverse=True)
-    counts = np.zeros((rows.max() + 1, columns.max() + 1), np.int64)
-    np.add.at(counts, (rows.ravel(), columns.ravel()), 1)
-    return float(min(counts.max(0).sum(), counts.max(1).sum()) / len(first))
-
-
-def _mean(values: list[float]) -> float:
-    return round(float(np.mean(values)), 6)
+    matched: dict[str, list[float]] = defaultdict(list)
+    for expected, found, superpixels in runs:
+        for name, values in expected.items():
+            for row, (value, other) in enumerate(zip(values, found[name], strict=True)):
+                if value.dtype.kind == "f":
+                    scale = max(float(np.abs(value).max()), 1e-6)
+                    finite = bool(np.isfinite(other).all())
+                    errors[name].append(float(np.abs(value - other).max()) / scale if finite else float("nan"))
+                else:
+                    sizes = np.bincount(superpixels[row].ravel(), minlength=len(value))
+                    equal[name].append(float(np.mean(value == other)))
+                    matched[name].append(label_agreement(name, value, other, sizes)[0])
+    checks = []
+    for name, found_errors in errors.items():
+        judged = name == "embedding" or name.startswith("logits")
+        worst = float(np.max(found_errors))  # NaN where one is
+        checks.append(Check(name, "error", worst, bars.error if judged else None, len(found_errors)))
+    for name, shares in equal.items():
+        checks.append(Check(name, "superpixels", float(np.mean(shares)), bars.superpixels, len(shares)))
+        checks.append(Check(name, "matched", float(np.mean(matched[name])), bars.matched, len(shares)))
+    return checks
 
 
 def run(engine: Path, onnx: Path, images: list[Path]) -> dict[str, Any]:
-    """Compare an engine with its graph in ONNX Runtime on images."""
+    """Compare an engine with its graph in ONNX Runtime on images: the report as plain data, and what else was seen."""
     from cast_sdk.export.verification.photos import read_inputs
     from cast_sdk.runtime.backends.onnxruntime import OnnxRuntimeBackend
     from cast_sdk.runtime.backends.tensorrt import TensorRTBackend
@@ -96,22 +88,22 @@ def run(engine: Path, onnx: Path, images: list[Path]) -> dict[str, Any]:
     inputs = read_inputs(trusted.spec, (info.height, info.width), images, skip_unreadable=True)
     clocks: dict[str, list[float]] = defaultdict(list)
 
-    def pairs() -> Iterable[tuple[Outputs, Outputs]]:
+    def runs() -> Iterator[tuple[Arrays, Arrays, npt.NDArray[np.int32]]]:
         for image, labels in zip(inputs.image, inputs.superpixels, strict=True):
-            given = [np.repeat(array[None], info.batch or 1, axis=0) for array in (image, labels)]
-            found = trusted.run(*given)
+            pixels, maps = (np.repeat(array[None], info.batch or 1, axis=0) for array in (image, labels))
+            found = trusted.run(pixels, maps)
             for clock, value in trusted.timing.items():
                 clocks[clock].append(value)
-            yield graph.run(*given), found
+            yield graph.run(pixels, maps), found, maps
 
-    result = compare(info.precision, pairs())
+    checks = compare(info.precision, runs())
+    report = Report(len(inputs), "ONNX Runtime on the CPU", f"the engine on {trusted.gpu.name}", checks)
     return {
         "ran": True,
         "gpu": trusted.gpu.name,
-        "against": "ONNX Runtime on the CPU",
         "cuda_graph": trusted.uses_graph,
         "median_ms": {clock: round(statistics.median(values), 4) for clock, values in clocks.items()},
-        **result,
+        **report.to_dict(),
     }
 
 

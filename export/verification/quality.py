@@ -7,7 +7,7 @@ of pixels with the same segment, and `iou` the mean intersection over union of t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,8 +55,7 @@ def compare(
         for name in expected:
             if name.startswith("level") or name == "semantic":
                 sizes = np.bincount(labels.ravel(), minlength=len(expected[name]))
-                measure = _same if name == "semantic" else match
-                levels.setdefault(name, []).append(measure(expected[name], found[name], sizes))
+                levels.setdefault(name, []).append(label_agreement(name, expected[name], found[name], sizes))
     checks = []
     if "logits" in scores:
         same = [one.argmax() == other.argmax() for one, other in scores["logits"]]
@@ -81,12 +80,24 @@ def centred_cosine(expected: npt.NDArray[np.float64], found: npt.NDArray[np.floa
     return float(np.mean((one * other).sum(1) / np.maximum(norms, 1e-30)))
 
 
-def match(expected: npt.NDArray[Any], found: npt.NDArray[Any], sizes: npt.NDArray[Any]) -> tuple[float, float]:
-    """Share of pixels that agree after matching, and mean IoU over the segments of the reference.
+def label_agreement(
+    name: str, expected: npt.NDArray[Any], found: npt.NDArray[Any], sizes: npt.NDArray[Any]
+) -> tuple[float, float]:
+    """Share of pixels that agree and mean IoU of one label output: segments are matched first, classes are not.
 
     Args:
-        expected, found: segment of each superpixel, integer [S].
+        name: of the output, `level1..4` or `semantic`.
+        expected, found: label of each superpixel, integer [S].
         sizes: pixels of each superpixel, [S].
+    """
+    return (_same if name == "semantic" else match)(expected, found, sizes)
+
+
+def assignment_solver() -> Callable[..., tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    """SciPy's `linear_sum_assignment`.
+
+    Raises:
+        MissingDependencyError: without SciPy.
     """
     try:
         from scipy.optimize import linear_sum_assignment
@@ -94,11 +105,21 @@ def match(expected: npt.NDArray[Any], found: npt.NDArray[Any], sizes: npt.NDArra
         raise MissingDependencyError(
             "SciPy, which matching segments needs, cannot be imported.",
             found=str(error),
-            remedy="pip install 'cast-sdk[export]'",
+            remedy="pip install scipy",
         ) from error
+    return linear_sum_assignment
+
+
+def match(expected: npt.NDArray[Any], found: npt.NDArray[Any], sizes: npt.NDArray[Any]) -> tuple[float, float]:
+    """Share of pixels that agree after matching, and mean IoU over the segments of the reference.
+
+    Args:
+        expected, found: segment of each superpixel, integer [S].
+        sizes: pixels of each superpixel, [S].
+    """
     shared = np.zeros((int(expected.max()) + 1, int(found.max()) + 1))
     np.add.at(shared, (expected, found), sizes)
-    rows, columns = linear_sum_assignment(shared, maximize=True)
+    rows, columns = assignment_solver()(shared, maximize=True)
     common = shared[rows, columns]
     whole, other = shared.sum(1), shared.sum(0)
     union = whole[rows] + other[columns] - common

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from cast_sdk.errors import ExportError
 
 # How a measure reads, and whether small values are good.
 MEASURES = {
@@ -30,6 +33,8 @@ class Check:
 
     @property
     def passed(self) -> bool:
+        if math.isnan(self.value):
+            return False
         if self.bar is None:
             return True
         return self.value <= self.bar if MEASURES[self.measure][1] else self.value >= self.bar
@@ -88,6 +93,17 @@ class Report:
             ]
             lines.append("  ".join([*cells, row[6]]).rstrip())
         return "\n".join(lines)
+
+
+def refuse_shortfall(report: Report, problem: str, remedy: str) -> None:
+    """Raises ExportError when a report has a check below its bar, or none at all.
+
+    Args:
+        problem: what that means here, as a sentence.
+        remedy: what to do about it.
+    """
+    if not report.passed:
+        raise ExportError(problem, found="; ".join(map(str, report.shortfalls)) or "no check ran", remedy=remedy)
 
 
 def _number(value: float | None, check: Check) -> str:

@@ -59,8 +59,7 @@ class TorchBackend:
         side = self.spec.image_size
         count = seeds_count(side, side, self.spec.superpixels.count) if self.spec.uses_superpixels else 0
         outputs = ["embedding"]
-        classifies = not self.spec.fused or (self.spec.family == "cast_seg" and self.spec.stage == "pretrain")
-        outputs += ["logits"] if classifies and self.spec.num_classes and self.spec.head == "linear" else []
+        outputs += ["logits"] if self.spec.has_logits else []
         outputs += [f"level{n + 1}" for n in range(len(self.spec.clusters))]
         outputs += ["semantic"] if self.spec.dense else []
         self.info = ExportInfo(

@@ -23,7 +23,9 @@ from cast_sdk.artifact import INFO_KEY, SPEC_KEY, ExportInfo
 from cast_sdk.errors import ExportError, InputError, MissingDependencyError
 from cast_sdk.export.engines import tensorrt as export_tensorrt
 from cast_sdk.export.engines.tensorrt import build_engine
-from cast_sdk.export.verification.engine_parity import compare, matched_share
+from cast_sdk.export.verification.engine_parity import compare
+from cast_sdk.export.verification.quality import match
+from cast_sdk.export.verification.report import Check, Report
 from cast_sdk.runtime.engine import cuda as cuda_memory
 from cast_sdk.runtime.engine.api import load_tensorrt
 from cast_sdk.runtime.engine.progress import BuildProgress, Fraction
@@ -201,9 +203,9 @@ def test_without_a_layer_list_the_strongly_typed_network_is_read(graph, tmp_path
 
 def test_a_shortfall_against_the_graph_leaves_nothing(graph, tmp_path, monkeypatch):
     install(monkeypatch, "tensorrt 10.3")
-    short = {"ran": True, "passed": False, "shortfalls": ["level1: 60.0% of the labels equal, bar 98%"]}
-    monkeypatch.setattr(export_tensorrt, "measure", lambda *_: short)
-    with pytest.raises(ExportError, match=r"level1: 60.0% of the labels"):
+    short = Report(8, "graph", "engine", [Check("level1", "superpixels", 0.6, 0.98, 8)])
+    monkeypatch.setattr(export_tensorrt, "measure", lambda *_: {"ran": True, **short.to_dict()})
+    with pytest.raises(ExportError, match=r"does not agree with the graph.*\n.*level1, equal labels: 60.00% \(bar 98"):
         build_engine(graph(), tmp_path / "g.engine", progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["g.onnx"]
 
@@ -228,28 +230,42 @@ def outputs(seed=0, **changes):
     return {**base, **changes}
 
 
+def shortfalls(precision, *pairs):
+    superpixels = np.arange(64, dtype=np.int32).reshape(1, 8, 8)
+    checks = compare(precision, [(*pair, superpixels) for pair in pairs])
+    return [f"{check.name} {check.measure}" for check in checks if not check.passed]
+
+
 def test_parity_of_equal_renumbered_and_wrong_outputs():
-    same = compare("fp32", [(outputs(1), outputs(1)), (outputs(2), outputs(2))])
-    assert same["passed"] and same["images"] == 2 and same["labels"]["level1"] == {"equal": 1.0, "matched": 1.0}
+    assert shortfalls("fp32", (outputs(1), outputs(1)), (outputs(2), outputs(2))) == []
     renumbered = outputs(1, level1=8 - outputs(1)["level1"])
-    assert compare("fp16", [(outputs(1), renumbered)])["passed"]
-    assert not compare("fp32", [(outputs(1), renumbered)])["passed"]
-    wrong = compare("int8", [(outputs(1), outputs(2))])
-    assert any("embedding: error" in text for text in wrong["shortfalls"])
-    assert any("level1" in text for text in wrong["shortfalls"])
+    assert shortfalls("fp16", (outputs(1), renumbered)) == []
+    assert shortfalls("fp32", (outputs(1), renumbered)) == ["level1 superpixels"]
+    assert shortfalls("int8", (outputs(1), outputs(2))) == ["embedding error", "level1 matched"]
     broken = outputs(1)
     broken["embedding"] = broken["embedding"] * np.float32("nan")
-    assert "outputs that are not finite" in compare("fp16", [(outputs(1), broken)])["shortfalls"]
-    assert compare("fp32", [])["shortfalls"] == ["no image was compared"]
+    assert shortfalls("fp16", (outputs(1), broken)) == ["embedding error"]
+    assert shortfalls("fp16", (outputs(1), outputs(1)), (outputs(1), broken)) == ["embedding error"]
+    assert not Report(0, "graph", "engine", compare("fp32", [])).passed
 
 
-def test_matched_share_ignores_numbers_and_sees_merging_and_splitting():
-    first = np.repeat(np.arange(4), 25)
-    assert matched_share(first, (first * 7 + 3) % 11) == 1.0
-    assert matched_share(first, first // 2) == matched_share(first // 2, first) == 0.5
+def test_parity_of_a_batch_matches_each_image_by_itself_and_by_its_pixels():
+    superpixels = np.zeros((2, 4, 4), np.int32)
+    superpixels[:, 0, 0] = 1
+    level = np.array([[0, 0], [0, 0]])
+    moved = {"level1": np.array([[0, 1], [1, 1]])}
+    values = {check.measure: check.value for check in compare("fp32", [({"level1": level}, moved, superpixels)])}
+    assert values["superpixels"] == 0.25
+    assert values["matched"] == pytest.approx((15 / 16 + 1) / 2)
+
+
+def test_matching_ignores_numbers_and_sees_merging_and_splitting():
+    first, pixels = np.repeat(np.arange(4), 25), np.ones(100)
+    assert match(first, (first * 7 + 3) % 11, pixels)[0] == 1.0
+    assert match(first, first // 2, pixels)[0] == match(first // 2, first, pixels)[0] == 0.5
     moved = first.copy()
     moved[:5] = 1
-    assert matched_share(first, moved) == pytest.approx(0.95)
+    assert match(first, moved, pixels)[0] == pytest.approx(0.95)
 
 
 # progress -------------------------------------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from cast_sdk.errors import RecipeError
+from cast_sdk.models.base import Model
 from cast_sdk.training.engine.recipe import Recipe
 
 
-def create(recipe: Recipe, classes: Sequence[str], **overrides: Any) -> nn.Module:
+def create(recipe: Recipe, classes: Sequence[str], **overrides: Any) -> Model:
     """The recipe's model with random weights drawn from its seed, or from `model.init`; it knows its class names."""
     from cast_sdk.models import create_model, load_model
 

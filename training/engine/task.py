@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from cast_sdk.errors import RecipeError
+from cast_sdk.models.base import Model
 from cast_sdk.models.checkpoints import Kind, official_checkpoint
 from cast_sdk.training.data.sampler import EpochSampler
 from cast_sdk.training.engine.distributed import World
@@ -74,7 +75,7 @@ class Task(ABC):
     in_memory: bool = False
 
     def __init__(
-        self, recipe: Recipe, model: nn.Module, views: Dataset[Any], world: World, called: nn.Module | None = None
+        self, recipe: Recipe, model: Model, views: Dataset[Any], world: World, called: nn.Module | None = None
     ) -> None:
         """`called` is what the loss calls where that is not the model itself."""
         self.check(recipe)

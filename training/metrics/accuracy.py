@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import cast_sdk
 from cast_sdk.errors import CheckpointError, InputError
-from cast_sdk.models import load_model
+from cast_sdk.models import Model, load_model
 from cast_sdk.models.checkpoints import fill, read_file
 from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD, ModelSpec
 from cast_sdk.training.data.dataset import Images, LabelledViews, loader, to_device
@@ -22,7 +22,7 @@ from cast_sdk.training.engine.loop import DTYPES
 from cast_sdk.training.engine.recipe import Augment, Recipe, Superpixels
 
 
-def open_checkpoint(path: str, ema: bool = False) -> nn.Module:
+def open_checkpoint(path: str, ema: bool = False) -> Model:
     """A checkpoint's model in evaluation mode; with `ema` its averaged weights.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from cast_sdk.models.base import Model
 from cast_sdk.models.checkpoints import official_checkpoint, official_state
 from cast_sdk.training.data.dataset import Images, LabelledViews, to_device
 from cast_sdk.training.engine.distributed import World
@@ -42,7 +43,7 @@ class Classification(Task):
     def __init__(
         self,
         recipe: Recipe,
-        model: nn.Module,
+        model: Model,
         views: LabelledViews,
         validation: LabelledViews,
         world: World,
@@ -53,7 +54,7 @@ class Classification(Task):
         self.validation, self.workers = validation, workers
         settings = recipe.train
         self.ema = Ema(model, settings.ema, settings.ema_aliases) if settings.ema else None
-        self.mix = self._mixup(model.spec.num_classes)  # type: ignore[union-attr, arg-type]
+        self.mix = self._mixup(model.spec.num_classes)
         self.criterion = nn.CrossEntropyLoss(label_smoothing=0.0 if self.mix else settings.label_smoothing)
 
     @classmethod

@@ -37,7 +37,7 @@ def create(recipe: Recipe) -> MoCo:
     )
     torch.manual_seed(recipe.train.seed)
     model = MoCo(spec, moco.temperature, recipe.model.sampler)
-    model.base_encoder.initialise()  # type: ignore[operator]
+    model.base_encoder.initialise()
     model.copy_base()
     set_dropout(model, recipe.model.dropout)
     if recipe.train.channels_last:

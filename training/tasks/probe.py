@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from cast_sdk.errors import CheckpointError, RecipeError
-from cast_sdk.models import load_model, model_spec
+from cast_sdk.models import Model, load_model, model_spec
 from cast_sdk.models.checkpoints import official_checkpoint
 from cast_sdk.training.data.dataset import Images, LabelledViews, loader, to_device
 from cast_sdk.training.data.sampler import EpochSampler
@@ -27,7 +27,7 @@ RANDOM = "random"  # in place of a checkpoint
 _SHAPE = ("family", "embed_dim", "depths", "num_heads", "image_size")
 
 
-def create(recipe: Recipe, checkpoint: str, classes: Sequence[str]) -> nn.Module:
+def create(recipe: Recipe, checkpoint: str, classes: Sequence[str]) -> Model:
     """The encoder of a pre-training file (or random weights) with a fresh head, N(0, 0.01) and zero bias.
 
     Everything but `head.weight` and `head.bias` is frozen. `model.options.num_classes` sets the width of the head; the
@@ -124,7 +124,7 @@ class LinearProbe(Task):
     def __init__(
         self,
         recipe: Recipe,
-        model: nn.Module,
+        model: Model,
         checkpoint: str,
         views: LabelledViews | Features,
         validation: LabelledViews | Features,
@@ -169,7 +169,7 @@ class LinearProbe(Task):
     def drop_last(self) -> bool:
         # A last batch with no image for some process cannot be trained on.
         train = self.recipe.train
-        return train.drop_last or 0 < len(self.views) % train.batch < self.world.size  # type: ignore[arg-type]
+        return train.drop_last or 0 < len(self.views) % train.batch < self.world.size
 
     def loss(self, batch: Any, fraction: float) -> Tensor:
         if isinstance(self.views, Features):
