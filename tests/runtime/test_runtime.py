@@ -159,8 +159,8 @@ def test_saving(seg, tmp_path):
     for path, kind, words in (
         (tmp_path / "a.mp3", InputError, r"the suffix '\.mp3'"),
         (tmp_path / "a", InputError, "the suffix ''"),
-        (tmp_path / "none" / "a.png", ExportError, "No file can be written in the folder"),
-        (tmp_path / "a.json" / "a.png", ExportError, "No file can be written in the folder"),
+        (tmp_path / "none" / "a.png", ExportError, "cannot be written"),
+        (tmp_path / "a.json" / "a.png", ExportError, "cannot be written"),
     ):
         with pytest.raises(kind, match=words):
             seg.save(path)

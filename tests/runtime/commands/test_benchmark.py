@@ -60,7 +60,7 @@ def test_ratios_say_how_many_times_as_fast_the_second_is():
         (["missing.onnx"], 1, "no file"),
         (["--compare", "a.onnx", "b.onnx", "c.onnx"], 2, "not both"),
         (["x.onnx", "--size", "wide"], 1, "WIDTHxHEIGHT"),
-        (["x.onnx", "--images", "nowhere"], 1, "no file nowhere"),
+        (["x.onnx", "--images", "nowhere"], 1, "no image nowhere"),
     ],
 )
 def test_what_cannot_be_timed(arguments, code, words):
