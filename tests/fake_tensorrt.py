@@ -3,7 +3,7 @@
 `make_module` gives a module with exactly the names that a real version has: `tensorrt_api.json` lists those of the
 published Python bindings, so a removed flag or a method of a later version is an AttributeError here as there. A plan
 is the .onnx behind a few bytes, and a run is ONNX Runtime on the "device" memory. `FakeCudart` is host memory behind
-cuda-python's convention. They test our logic; nothing about hardware.
+`CudartLibrary`'s convention. They test our logic; nothing about hardware.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Behaviour:
 
 
 class FakeCudart:
-    """Host memory and one stream, with the calls of cuda-python's runtime module."""
+    """Host memory and one stream, with the calls of `CudartLibrary`."""
 
     class cudaMemcpyKind(enum.IntEnum):
         cudaMemcpyHostToDevice = 1
@@ -189,7 +189,7 @@ def install(monkeypatch, *versions: str, cudart: FakeCudart | None = None, behav
         return find(name, package)
 
     monkeypatch.setattr(tensorrt_api.importlib.util, "find_spec", find_spec)
-    monkeypatch.setattr(cuda_memory, "_apis", lambda: iter([cudart]))
+    monkeypatch.setattr(cuda_memory, "cudart_libraries", lambda: iter([cudart]))
     return cudart, behaviour
 
 

@@ -1,14 +1,12 @@
 """The part of the CUDA runtime that an engine needs: memory, one stream, events and graphs. No torch, no compiler.
 
-The calls go through cuda-python where it is installed, else through libcudart itself. `CudartLibrary` gives the library
-cuda-python's calling convention, so everything else exists once.
+The calls go through libcudart, which comes with CUDA, with JetPack and with the packages that bring CUDA to Python.
 """
 
 from __future__ import annotations
 
 import ctypes
 import enum
-import importlib
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -42,7 +40,7 @@ class Cuda:
     """CUDA runtime calls that raise instead of returning codes. Handles are integers.
 
     Args:
-        api: a module or object with cuda-python's calling convention: every function returns (code, *results).
+        api: a `CudartLibrary`: every function returns (code, *results).
     """
 
     def __init__(self, api: Any) -> None:
@@ -170,15 +168,15 @@ class Buffer:
 
 
 def open_cuda() -> Cuda:
-    """CUDA through cuda-python, else through libcudart: the first one that finds a GPU.
+    """CUDA through the first libcudart that finds a GPU.
 
-    A cuda-python that is newer than the driver finds none where an older libcudart does, so all are asked.
+    One that is newer than the driver finds none where an older one does, so all are asked.
 
     Raises:
         MissingDependencyError: when none is installed, or when there is no usable GPU.
     """
     reason = None
-    for api in _apis():
+    for api in cudart_libraries():
         cuda = Cuda(api)
         code, count = api.cudaGetDeviceCount()
         if int(code) == 0 and count:
@@ -186,9 +184,11 @@ def open_cuda() -> Cuda:
         reason = reason or (cuda.describe(code) if int(code) else "no CUDA device")
     if reason is None:
         raise MissingDependencyError(
-            "Running an engine needs cuda-python or the CUDA runtime library (libcudart).",
-            found="neither; looked for " + ", ".join(cudart_candidates()),
-            remedy="sudo apt install cuda-cudart-12-6 (part of JetPack)" if is_jetson() else "pip install cuda-python",
+            "The CUDA runtime library (libcudart), which runs engines, is not there.",
+            found="looked for " + ", ".join(cudart_candidates()),
+            remedy="sudo apt install cuda-cudart-12-6 (part of JetPack)"
+            if is_jetson()
+            else "pip install nvidia-cuda-runtime-cu12",
         )
     raise MissingDependencyError(
         "There is no usable NVIDIA GPU.",
@@ -205,13 +205,8 @@ def find_gpu() -> Gpu | None:
         return None
 
 
-def _apis() -> Iterator[Any]:
-    for module in ("cuda.bindings.runtime", "cuda.cudart"):  # the newer and the older layout of cuda-python
-        try:
-            yield importlib.import_module(module)
-            break
-        except ImportError:
-            continue
+def cudart_libraries() -> Iterator[CudartLibrary]:
+    """Every libcudart that can be loaded, in the order of `cudart_candidates`."""
     for name in cudart_candidates():
         try:
             library = ctypes.CDLL(name)
@@ -233,7 +228,7 @@ def cudart_candidates() -> Iterator[str]:
         yield from map(str, sorted(folder.glob("libcudart.so*"), reverse=True))
 
 
-# libcudart with cuda-python's convention ------------------------------------------------------------------------------
+# libcudart -----------------------------------------------------------------------------------------------------------
 
 _POINTER, _INT, _SIZE, _FLOAT = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t, ctypes.c_float
 _UINT, _FLAGS64 = ctypes.c_uint, ctypes.c_ulonglong
@@ -272,7 +267,7 @@ class _Properties:
 
 
 class CudartLibrary:
-    """libcudart through ctypes, with the names and the convention of cuda-python."""
+    """libcudart through ctypes: each function returns its code and then its results, None where it failed."""
 
     class cudaMemcpyKind(enum.IntEnum):
         cudaMemcpyHostToDevice = 1

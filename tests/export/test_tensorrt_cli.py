@@ -57,7 +57,7 @@ def test_the_promised_command(folder):
 @pytest.mark.parametrize("installed", [["tensorrt 10.3"], []], ids=["installed", "not installed"])
 def test_tensorrt_without_a_gpu_leaves_the_graph_and_names_the_command(folder, monkeypatch, installed):
     install(monkeypatch, *installed)
-    monkeypatch.setattr(cuda_memory, "_apis", lambda: iter([]))
+    monkeypatch.setattr(cuda_memory, "cudart_libraries", lambda: iter([]))
     monkeypatch.setattr(engine_build, "find_gpu", lambda: None)
     words = ["--ckpt", "cast_s.pth", "--trt", "--flavor", "tensorrt", "--workspace", "512", "--no-verify"]
     done = CliRunner().invoke(main, words)
@@ -80,7 +80,7 @@ def test_tensorrt_without_a_gpu_leaves_the_graph_and_names_the_command(folder, m
 )
 def test_what_cannot_be_built_is_said_before_the_export(folder, monkeypatch, words, message):
     install(monkeypatch, "rtx 1.7")
-    monkeypatch.setattr(cuda_memory, "_apis", lambda: iter([]))
+    monkeypatch.setattr(cuda_memory, "cudart_libraries", lambda: iter([]))
     done = CliRunner().invoke(main, ["--ckpt", "cast_s.pth", *words])
     assert done.exit_code == 1 and message in done.output, done.output
     assert names(folder) == ["cast_s.pth"]

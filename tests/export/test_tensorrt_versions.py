@@ -117,7 +117,7 @@ def test_auto_takes_tensorrt_with_a_gpu_and_rtx_without(graph, tmp_path, monkeyp
 def test_tensorrt_without_a_gpu_names_the_command_for_the_target(graph, tmp_path, monkeypatch):
     install(monkeypatch, "tensorrt 10.3")
     monkeypatch.setattr(engine_build, "find_gpu", lambda: None)
-    monkeypatch.setattr(cuda_memory, "_apis", lambda: iter([]))
+    monkeypatch.setattr(cuda_memory, "cudart_libraries", lambda: iter([]))
     with pytest.raises(MissingDependencyError, match="builds on the GPU that will run the engine") as caught:
         build_engine(graph(), tmp_path / "g.engine", workspace_mb=512, version_compatible=True)
     expected = "cast-export --onnx g.onnx --trt --flavor tensorrt --out g.engine --workspace 512 --version-compatible"

@@ -124,8 +124,8 @@ def test_errors_carry_cudas_name_and_words(cuda):
         _ = cuda.api.cudaNoSuchCall
 
 
-def test_the_first_interface_that_finds_a_gpu_is_taken(library, monkeypatch):
-    """A cuda-python newer than the driver finds nothing where an older libcudart does."""
+def test_the_first_library_that_finds_a_gpu_is_taken(library, monkeypatch):
+    """One newer than the driver finds nothing where an older one does."""
 
     class TooNew:
         def cudaGetDeviceCount(self):
@@ -137,25 +137,23 @@ def test_the_first_interface_that_finds_a_gpu_is_taken(library, monkeypatch):
         def cudaGetErrorString(self, code):
             return 0, b"CUDA driver version is insufficient"
 
-    monkeypatch.setattr(cuda_memory, "cudart_candidates", lambda: iter(["libcudart.so.99", library]))
-    monkeypatch.setattr(cuda_memory.importlib, "import_module", lambda name: TooNew())
+    older = CudartLibrary(ctypes.CDLL(library))
+    monkeypatch.setattr(cuda_memory, "cudart_libraries", lambda: iter([TooNew(), older]))
     assert open_cuda().device_count() == 2
     assert find_gpu().name == "Other"
-    monkeypatch.setattr(cuda_memory, "cudart_candidates", lambda: iter([]))
+    monkeypatch.setattr(cuda_memory, "cudart_libraries", lambda: iter([TooNew()]))
     with pytest.raises(MissingDependencyError, match=r"NVIDIA GPU.\n  Found: cudaErrorInsufficientDriver \(35\)"):
         open_cuda()
     assert find_gpu() is None
 
 
-def test_nothing_to_reach_cuda_with(monkeypatch):
-    def nothing(name):
-        raise ImportError(name)
-
-    monkeypatch.setattr(cuda_memory.importlib, "import_module", nothing)
+def test_nothing_to_reach_cuda_with(library, monkeypatch):
+    monkeypatch.setattr(cuda_memory, "cudart_candidates", lambda: iter(["libcudart.so.99", library]))
+    assert open_cuda().device_count() == 2  # what cannot be loaded is passed over
     monkeypatch.setattr(cuda_memory, "cudart_candidates", lambda: iter(["libcudart.so.99"]))
-    with pytest.raises(MissingDependencyError, match=r"neither; looked for libcudart.so.99") as caught:
+    with pytest.raises(MissingDependencyError, match=r"libcudart.*\n  Found: looked for libcudart.so.99") as caught:
         open_cuda()
-    assert "pip install cuda-python" in caught.value.remedy
+    assert "pip install nvidia-cuda-runtime-cu12" in caught.value.remedy
     monkeypatch.setattr(cuda_memory, "is_jetson", lambda: True)
     with pytest.raises(MissingDependencyError, match="part of JetPack"):
         open_cuda()
