@@ -231,7 +231,7 @@ def test_cast_segment_takes_videos(tiny_onnx, tmp_path):
     done = CliRunner().invoke(segment, arguments)
     assert done.exit_code == 0, done.output
     names = sorted(p.name for p in (tmp_path / "out").iterdir())
-    assert names == ["cast-segment.json", "clip.jsonl", "clip.mp4"]
+    assert names == ["cast-segment.jsonl", "clip.jsonl", "clip.mp4"]
     header, records = read_records(tmp_path / "out" / "clip.jsonl")
     assert (header["level"], header["rate"], len(list(records))) == (1, 10, 4)
     again = CliRunner().invoke(segment, arguments)
