@@ -74,6 +74,10 @@ class Runtime:
             self.path: str | None = os.fspath(model)
             self.backend: Backend = open_backend(model, backend, device, threads=threads, spinning=spinning, **options)
         else:
+            if backend != "auto" or device != "auto" or threads is not None or spinning or options:
+                raise InputError(
+                    "The backend is open already and takes no options.", remedy="give them where it is opened"
+                )
             self.path, self.backend = None, model
         self.load_ms = (perf_counter() - start) * 1e3
         self._closed = False

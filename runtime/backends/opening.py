@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,13 @@ from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.runtime.backends.base import DEVICES, Backend, check_file, default_threads
 
 BACKENDS = ("onnxruntime", "openvino", "tensorrt", "torch")
+_CLASSES = {
+    "onnxruntime": ("onnxruntime", "OnnxRuntimeBackend"),
+    "openvino": ("openvino", "OpenVINOBackend"),
+    "tensorrt": ("tensorrt", "TensorRTBackend"),
+    "torch": ("torch", "TorchBackend"),
+    "torch program": ("torch_program", "TorchProgramBackend"),
+}
 _BY_SUFFIX = {
     ".onnx": ("onnxruntime", "openvino", "tensorrt"),
     ".engine": ("tensorrt",),
@@ -39,9 +48,10 @@ def open_backend(
             torch program).
         backend: "auto" or one of `BACKENDS`.
         device: "auto" (CUDA where the backend finds it), "cpu" or "cuda". Never replaced by another one in silence.
-        threads: CPU threads of the network; None: the cores this process may use, at most 8.
+        threads: CPU threads of the network (not TensorRT); None: the cores this process may use, at most 8.
         spinning: let idle threads spin during a run (ONNX Runtime): faster on an idle machine, slower on a busy one.
-        options: what only one backend knows, such as `precision="bf16"` for OpenVINO.
+        options: further options of the backend's class, such as `precision="bf16"` for OpenVINO. One that the backend
+            does not have is refused.
 
     Raises:
         InputError: for an unknown backend, device or option, or a backend that cannot read this kind of file.
@@ -56,33 +66,30 @@ def open_backend(
         raise InputError(
             f"A backend cannot run with {threads} threads.", remedy="give at least 1, or None for this process's cores"
         )
-    cores = threads or default_threads()
-    try:
-        if name == "tensorrt":
-            if device == "cpu":
-                raise InputError("An engine cannot run on the CPU.", remedy="run the .onnx on the CPU instead")
-            from cast_sdk.runtime.backends.tensorrt import TensorRTBackend
+    if name == "tensorrt" and device == "cpu":
+        raise InputError("An engine cannot run on the CPU.", remedy="run the .onnx on the CPU instead")
+    kind = _backend_class("torch program" if file.suffix.lower() == ".ep" else name)
+    known = set(inspect.signature(kind).parameters) - {"path"}
+    given = {**options, **({"threads": threads} if threads else {}), **({"spinning": True} if spinning else {})}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        takes = ", ".join(sorted(known - {"device"})) or "none"
+        raise InputError(
+            f"The {name} backend has no option {', '.join(unknown)} for {file.suffix} files.",
+            remedy=f"leave it out; it takes: {takes}",
+        )
+    if name in ("onnxruntime", "openvino"):
+        given.setdefault("threads", default_threads())
+    if "device" in known:
+        given["device"] = device
+    opened: Backend = kind(file, **given)
+    return opened
 
-            return TensorRTBackend(file, **options)
-        if name == "onnxruntime":
-            from cast_sdk.runtime.backends.onnxruntime import OnnxRuntimeBackend
 
-            return OnnxRuntimeBackend(file, device=device, threads=cores, spinning=spinning, **options)
-        if name == "openvino":
-            from cast_sdk.runtime.backends.openvino import OpenVINOBackend
-
-            return OpenVINOBackend(file, device=device, threads=cores, **options)
-        if file.suffix.lower() == ".ep":
-            from cast_sdk.runtime.backends.torch_program import TorchProgramBackend
-
-            return TorchProgramBackend(file, device=device, **options)
-        from cast_sdk.runtime.backends.torch import TorchBackend
-
-        return TorchBackend(file, device=device, threads=threads, **options)
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        raise InputError(f"The {name} backend knows its own options only.", found=str(error)) from error
+def _backend_class(name: str) -> Any:
+    """A backend's class, imported when it is needed. Its signature declares the options that it takes."""
+    module, kind = _CLASSES[name]
+    return getattr(importlib.import_module(f"cast_sdk.runtime.backends.{module}"), kind)
 
 
 def choose_backend(path: Path, backend: str = "auto") -> str:

@@ -7,6 +7,8 @@ import onnx
 import pytest
 
 from cast_sdk.errors import ArtifactError, CastError, InputError, MissingDependencyError
+from cast_sdk.runtime import Runtime
+from cast_sdk.runtime.backends import onnxruntime as onnxruntime_backend
 from cast_sdk.runtime.backends.base import Backend, default_threads
 from cast_sdk.runtime.backends.opening import choose_backend, open_backend
 
@@ -113,9 +115,38 @@ def test_requests_that_cannot_be_met(tmp_path, name, options, kind, words):
         open_backend(tmp_path / name, **options)
 
 
-def test_options_of_another_backend(tiny_onnx):
-    with pytest.raises(InputError, match="knows its own options only"):
-        open_backend(tiny_onnx, precision="bf16")
+@pytest.mark.parametrize(
+    "name, options, words",
+    [
+        (
+            "onnxruntime",
+            {"precision": "bf16"},
+            "has no option precision .*\n.*takes: spinning, threads",
+        ),
+        ("openvino", {"spinning": True}, "openvino backend has no option spinning"),
+        ("tensorrt", {"threads": 2, "spinning": True}, "tensorrt backend has no option spinning, threads"),
+    ],
+)
+def test_options_of_another_backend(tiny_onnx, name, options, words):
+    with pytest.raises(InputError, match=words):
+        open_backend(tiny_onnx, name, **options)
+
+
+def test_an_open_backend_takes_no_options(tiny_onnx):
+    backend = open_backend(tiny_onnx)
+    assert Runtime(backend).backend is backend
+    for options in ({"threads": 2}, {"backend": "openvino"}, {"stage": "pretrain"}):
+        with pytest.raises(InputError, match="open already"):
+            Runtime(backend, **options)
+
+
+def test_an_error_inside_a_backend_is_not_taken_for_an_unknown_option(tiny_onnx, monkeypatch):
+    def broken(*args, **kwargs):
+        raise TypeError("got an unexpected keyword argument 'x'")
+
+    monkeypatch.setattr(onnxruntime_backend, "session_options", broken)
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        open_backend(tiny_onnx)
 
 
 def test_cuda_is_never_replaced_in_silence(tiny_onnx):

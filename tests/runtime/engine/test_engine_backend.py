@@ -216,7 +216,7 @@ def test_a_wrong_gpu_number_and_unknown_options_are_refused(engine):
     path, *_ = engine()
     with pytest.raises(InputError, match=r"no GPU"):
         TensorRTBackend(path, device_id=1)
-    with pytest.raises(InputError, match="own options"):
+    with pytest.raises(InputError, match="tensorrt backend has no option precision"):
         Runtime(path, precision="bf16")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
