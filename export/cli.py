@@ -72,7 +72,7 @@ def threshold_options(command: F) -> F:
 @threshold_options
 @trt_options
 @click.pass_context
-@clean_exit
+@clean_exit()
 def main(context: click.Context, **options: Any) -> None:
     """Export a CAST checkpoint to one self-contained ONNX file.
 
@@ -177,7 +177,7 @@ def _one_source(options: dict[str, Any]) -> str:
 @main.command()
 @click.argument("file")
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
-@clean_exit
+@clean_exit()
 def inspect(file: str, as_json: bool) -> None:
     """Say what FILE is: an .onnx, an .engine or a checkpoint."""
     import json
@@ -195,7 +195,7 @@ def inspect(file: str, as_json: bool) -> None:
     "--images", multiple=True, metavar="PATH", help="Files or folders.  [default: photographs in the package]"
 )
 @threshold_options
-@clean_exit
+@clean_exit()
 def compare(reference: str, reduced: str, images: tuple[str, ...], **options: Any) -> None:
     """Report how far REDUCED is from REFERENCE (.onnx, .engine or checkpoint) on real images.
 
@@ -225,7 +225,7 @@ def compare(reference: str, reduced: str, images: tuple[str, ...], **options: An
 @click.option("--target", type=click.Choice(["onnxruntime", "tensorrt"]), default="onnxruntime", show_default=True)
 @click.option("--stage", type=click.Choice(["pretrain", "segmentation"]), help="Of a cast_seg checkpoint.")
 @click.option("--image-size", type=click.IntRange(8), metavar="PIXELS", help="Side of the input (segmentation models).")
-@clean_exit
+@clean_exit()
 def sensitivity(ckpt: str, calibrate: tuple[str, ...], target: Any, stage: Any, image_size: int | None) -> None:
     """Quantise each layer of CKPT alone and list what that does, the most sensitive layer first."""
     from cast_sdk.export.precision.sensitivity import text

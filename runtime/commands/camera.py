@@ -39,7 +39,7 @@ FLIPS = ["none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-27
 @click.option("--frames", type=click.IntRange(1), help="Stop after so many frames.")
 @click.option("--token", envvar="CAST_CAMERA_TOKEN", metavar="TOKEN", help="For --serve (default: a new random one).")
 @model_options
-@clean_exit
+@clean_exit()
 def main(
     source: str,
     show: bool,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
@@ -14,21 +14,20 @@ from cast_sdk.errors import CastError
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def clean_exit(command: F) -> F:
-    """End a command with exit code 1 and the message of a CastError; 130 when interrupted."""
+@contextmanager
+def clean_exit() -> Iterator[None]:
+    """End a program with exit code 1 and the message of a CastError; 130 when interrupted.
 
-    @functools.wraps(command)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return command(*args, **kwargs)
-        except CastError as error:
-            click.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
-            sys.exit(1)
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            sys.exit(130)
-
-    return wrapped  # type: ignore[return-value]
+    For a `with` block, or as a decorator: `@clean_exit()`.
+    """
+    try:
+        yield
+    except CastError as error:
+        click.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
+        raise SystemExit(1) from error
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        raise SystemExit(130) from None
 
 
 def model_options(command: F) -> F:

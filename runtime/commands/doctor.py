@@ -14,7 +14,7 @@ _MARKS = {"ok": ("ok", "green"), "info": ("--", "blue"), "warning": ("!!", "yell
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_context
-@clean_exit
+@clean_exit()
 def main(context: click.Context, as_json: bool) -> None:
     """Check this installation and name the command that fixes each trouble.
 

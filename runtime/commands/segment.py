@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--json", "data", is_flag=True, help="Write the class, embedding, segments and run-length masks too.")
 @click.option("--overwrite", is_flag=True, help="Make finished results again. Replaces only what earlier runs wrote.")
 @model_options
-@clean_exit
+@clean_exit()
 def main(images: tuple[str, ...], out: str, levels: tuple[int, ...], data: bool, overwrite: bool, **model: Any) -> None:
     """Segment IMAGES (files, folders or videos) into nested segments.
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cast_sdk.errors import CastError, InputError
+from cast_sdk.errors import InputError
+from cast_sdk.runtime.commands.common import clean_exit
 from cast_sdk.training.data.dataset import Images
 from cast_sdk.training.data.sources import open_source
 from cast_sdk.training.engine.distributed import World, start
@@ -21,13 +22,10 @@ from cast_sdk.training.engine.task import Task
 
 @contextmanager
 def errors_for_people() -> Iterator[None]:
-    """Print a CastError as its message and exit with status 1."""
+    """Log to stderr, and end a program as every command ends: see `clean_exit`."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
-    try:
+    with clean_exit():
         yield
-    except CastError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        raise SystemExit(1) from error
 
 
 def run_program(kind: type[Task], run: Run, **own: Any) -> None:
