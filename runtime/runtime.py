@@ -15,7 +15,7 @@ from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.hierarchy import Hierarchy
 from cast_sdk.runtime import preprocess
-from cast_sdk.runtime.backends.base import Backend
+from cast_sdk.runtime.backends.base import Backend, run_padded
 from cast_sdk.runtime.backends.opening import open_backend
 from cast_sdk.runtime.preprocess import FITS, Fit, Frame, Prepared
 from cast_sdk.runtime.result import Segmentation
@@ -153,11 +153,10 @@ class Runtime:
         step = self.info.batch or min(max(len(prepared), 1), _MAX_BATCH)
         for begin in range(0, len(prepared), step):
             part = list(prepared[begin : begin + step])
-            filled = part + [part[-1]] * (step - len(part))
             start = perf_counter()
-            image = np.stack([item.image for item in filled])
-            superpixels = np.stack([_superpixels(item) for item in filled])
-            outputs = self.backend.run(image, superpixels)
+            image = np.stack([item.image for item in part])
+            superpixels = np.stack([_superpixels(item) for item in part])
+            outputs = run_padded(self.backend, image, superpixels)
             elapsed = (perf_counter() - start) * 1e3 / len(part)
             for index, item in enumerate(part):
                 item.timing["model"] = elapsed

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from cast_sdk.errors import InputError
-from cast_sdk.export.verification.photos import Inputs, find_images, read_inputs
+from cast_sdk.export.verification.photos import find_images, read_inputs
 from cast_sdk.export.verification.quality import Thresholds, compare
 from cast_sdk.export.verification.report import Report
-from cast_sdk.runtime.backends.base import Backend
+from cast_sdk.runtime.backends.base import run_images
 from cast_sdk.runtime.backends.opening import open_backend
 
 if TYPE_CHECKING:
@@ -52,7 +49,8 @@ def compare_artifacts(
                 remedy="export both with the same --image-size and --superpixels",
             )
         inputs = read_inputs(with_reference.spec, (one.height, one.width), find_images(images))
-        pairs = zip(_run(with_reference, inputs), _run(with_reduced, inputs), strict=True)
+        first, second = (run_images(b, inputs.image, inputs.superpixels) for b in (with_reference, with_reduced))
+        pairs = zip(first, second, strict=True)
         checks = compare(pairs, inputs.superpixels, thresholds(other.precision))
     finally:
         with_reference.close()
@@ -79,13 +77,3 @@ def sensitivities(
     reduced.enough_images(len(inputs))
     ranges = reduced.ranges_of(shipped, options, inputs, say)
     return reduced.sensitivity_table(shipped, options, ranges, inputs, target, say)
-
-
-def _run(backend: Backend, inputs: Inputs) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    """Outputs per image, with a static batch filled up."""
-    step = backend.info.batch or 1
-    for begin in range(0, len(inputs), step):
-        chosen = np.minimum(np.arange(begin, begin + step), len(inputs) - 1)
-        values = backend.run(inputs.image[chosen], inputs.superpixels[chosen])
-        for row in range(min(step, len(inputs) - begin)):
-            yield {name: value[row] for name, value in values.items()}

@@ -79,6 +79,7 @@ def compare(precision: str, runs: Iterable[tuple[Arrays, Arrays, npt.NDArray[np.
 def run(engine: Path, onnx: Path, images: list[Path]) -> dict[str, Any]:
     """Compare an engine with its graph in ONNX Runtime on images: the report as plain data, and what else was seen."""
     from cast_sdk.export.verification.photos import read_inputs
+    from cast_sdk.runtime.backends.base import run_images
     from cast_sdk.runtime.backends.onnxruntime import OnnxRuntimeBackend
     from cast_sdk.runtime.backends.tensorrt import TensorRTBackend
 
@@ -89,12 +90,11 @@ def run(engine: Path, onnx: Path, images: list[Path]) -> dict[str, Any]:
     clocks: dict[str, list[float]] = defaultdict(list)
 
     def runs() -> Iterator[tuple[Arrays, Arrays, npt.NDArray[np.int32]]]:
-        for image, labels in zip(inputs.image, inputs.superpixels, strict=True):
-            pixels, maps = (np.repeat(array[None], info.batch or 1, axis=0) for array in (image, labels))
-            found = trusted.run(pixels, maps)
+        rows = (run_images(backend, inputs.image, inputs.superpixels) for backend in (graph, trusted))
+        for expected, found, labels in zip(*rows, inputs.superpixels, strict=True):
             for clock, value in trusted.timing.items():
                 clocks[clock].append(value)
-            yield graph.run(pixels, maps), found, maps
+            yield _batched(expected), _batched(found), labels[None]
 
     checks = compare(info.precision, runs())
     report = Report(len(inputs), "ONNX Runtime on the CPU", f"the engine on {trusted.gpu.name}", checks)
@@ -105,6 +105,10 @@ def run(engine: Path, onnx: Path, images: list[Path]) -> dict[str, Any]:
         "median_ms": {clock: round(statistics.median(values), 4) for clock, values in clocks.items()},
         **report.to_dict(),
     }
+
+
+def _batched(row: Arrays) -> Arrays:
+    return {name: value[None] for name, value in row.items()}
 
 
 def main() -> None:

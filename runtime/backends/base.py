@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -87,6 +88,35 @@ def check_batch(info: ExportInfo, image: np.ndarray, superpixels: np.ndarray) ->
                 f"not {dtype} of shape {list(shape)}.",
                 remedy="use Runtime, which prepares frames of any size, or export with --image-size and --batch",
             )
+
+
+def run_padded(backend: Backend, image: np.ndarray, superpixels: np.ndarray) -> dict[str, np.ndarray]:
+    """Run at most one static batch: it is filled up with the last image, and the outputs are cut again.
+
+    Args:
+        backend: what runs.
+        image: uint8 [n, H, W, 3]; n is at most the backend's batch where that is fixed.
+        superpixels: int32 [n, H, W].
+
+    Returns:
+        Outputs by name, of n rows.
+    """
+    count = len(image)
+    size = backend.info.batch or count
+    if count < size:
+        rows = np.minimum(np.arange(size), count - 1)
+        image, superpixels = image[rows], superpixels[rows]
+    return {name: value[:count] for name, value in backend.run(image, superpixels).items()}
+
+
+def run_images(backend: Backend, image: np.ndarray, superpixels: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    """Outputs of each of n images, without a batch axis: uint8 [n, H, W, 3] and int32 [n, H, W], in batches as fit."""
+    step = backend.info.batch or 1
+    for begin in range(0, len(image), step):
+        end = min(begin + step, len(image))
+        outputs = run_padded(backend, image[begin:end], superpixels[begin:end])
+        for row in range(end - begin):
+            yield {name: value[row] for name, value in outputs.items()}
 
 
 def default_threads() -> int:

@@ -6,10 +6,11 @@ import numpy as np
 import onnx
 import pytest
 
+from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError, CastError, InputError, MissingDependencyError
 from cast_sdk.runtime import Runtime
 from cast_sdk.runtime.backends import onnxruntime as onnxruntime_backend
-from cast_sdk.runtime.backends.base import Backend, default_threads
+from cast_sdk.runtime.backends.base import Backend, default_threads, run_images, run_padded
 from cast_sdk.runtime.backends.opening import choose_backend, open_backend
 
 
@@ -203,3 +204,27 @@ def test_onnxruntime_takes_exact_products_only_where_the_fast_ones_saturate(tiny
 
 def test_threads_by_default():
     assert 1 <= default_threads() <= 8
+
+
+class Counting:
+    """A backend of a fixed batch that gives each image's first pixel, and remembers the batches it was given."""
+
+    def __init__(self, fixed: int | None) -> None:
+        self.info = ExportInfo("fp32", fixed, 2, 2, 4, ("embedding",))
+        self.sizes: list[int] = []
+
+    def run(self, image, superpixels):
+        assert len(image) == len(superpixels) == (self.info.batch or len(image))
+        self.sizes.append(len(image))
+        return {"embedding": image[:, 0, 0, :1].astype(np.float32), "level1": superpixels[:, 0]}
+
+
+@pytest.mark.parametrize("fixed, sizes", [(1, [1] * 5), (2, [2, 2, 2]), (8, [8]), (None, [1] * 5)])
+def test_a_static_batch_is_filled_and_cut(fixed, sizes):
+    image = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1) + np.zeros((5, 2, 2, 3), np.uint8)
+    superpixels = np.arange(5, dtype=np.int32).reshape(5, 1, 1) + np.zeros((5, 2, 2), np.int32)
+    backend = Counting(fixed)
+    rows = list(run_images(backend, image, superpixels))
+    assert [row["embedding"].tolist() for row in rows] == [[0.0], [1.0], [2.0], [3.0], [4.0]]
+    assert [row["level1"].tolist() for row in rows] == [[n, n] for n in range(5)] and backend.sizes == sizes
+    assert run_padded(Counting(8), image[:3], superpixels[:3])["embedding"].shape == (3, 1)
