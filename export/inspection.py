@@ -85,19 +85,10 @@ def _onnx(file: Path) -> dict[str, Any]:
 
 
 def _engine(file: Path) -> dict[str, Any]:
-    sidecar = file.with_name(f"{file.name}.json")
-    try:
-        record = json.loads(sidecar.read_text())
-    except FileNotFoundError:
-        raise ArtifactError(
-            "An engine has its record beside it.",
-            found=f"no {sidecar.name} beside {file}",
-            remedy="copy both files, or build the engine again: cast-export --onnx MODEL.onnx --trt",
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ArtifactError("The record of an engine is readable JSON.", found=f"{sidecar}: {error}") from error
-    spec = record.pop("spec", {})
-    return {"format": "TensorRT engine", "spec": spec, "engine": record}
+    from cast_sdk.runtime.engine.record import read_record
+
+    record = json.loads(json.dumps(read_record(file).to_dict()))
+    return {"format": "TensorRT engine", "spec": record.pop("spec"), "engine": record}
 
 
 def _model(spec: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from cast_sdk.runtime.engine.api import Log, TensorRT, load_tensorrt
 from cast_sdk.runtime.engine.cache import cached_engine, kernel_cache_file
 from cast_sdk.runtime.engine.cuda import Cuda, Gpu, open_cuda
 from cast_sdk.runtime.engine.execution import Execution
-from cast_sdk.runtime.engine.record import EngineInfo, check_device, check_package, check_plan, read_sidecar
+from cast_sdk.runtime.engine.record import EngineInfo, check_device, check_package, read_record
 
 
 class TensorRTBackend:
@@ -65,9 +65,8 @@ class TensorRTBackend:
         self._device_id = device_id
         if file.suffix.lower() == ".onnx":
             file = cached_engine(file, device_id=device_id, flavor=flavor, progress=progress)
-        self.record = read_sidecar(file)
+        self.record = read_record(file)
         self.spec, self.info = self.record.spec, self.record.info
-        check_plan(file, self.record)
         trt = load_tensorrt(self.record.flavor, lean=True)
         check_package(file, self.record, trt)
         if self.record.version_compatible and not allow_host_code:

@@ -12,7 +12,7 @@ from cast_sdk.files import sha256
 from cast_sdk.runtime.engine.api import load_tensorrt
 from cast_sdk.runtime.engine.build import BuildRequest, build, check_request, choose_flavor
 from cast_sdk.runtime.engine.cuda import Gpu, open_cuda
-from cast_sdk.runtime.engine.record import EngineInfo, check_plan, read_sidecar
+from cast_sdk.runtime.engine.record import EngineInfo, read_record
 
 
 def cache_folder() -> Path:
@@ -80,7 +80,7 @@ def _usable(engine: Path) -> bool:
     if not engine.is_file():
         return False
     try:
-        check_plan(engine, read_sidecar(engine))
+        read_record(engine)
     except ArtifactError:
         return False
     return True

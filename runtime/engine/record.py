@@ -78,6 +78,10 @@ class EngineInfo:
             f"  ({self.onnx_name} has SHA-256 {self.onnx_sha256[:12]}...)"
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self), "spec": self.spec.to_dict()}
+
 
 def sidecar_path(engine: str | os.PathLike[str]) -> Path:
     """`cast_s.engine` -> `cast_s.engine.json`."""
@@ -86,7 +90,7 @@ def sidecar_path(engine: str | os.PathLike[str]) -> Path:
 
 def write_sidecar(engine: str | os.PathLike[str], record: EngineInfo) -> None:
     """Write the record beside its engine, atomically."""
-    data = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(record), "spec": record.spec.to_dict()}
+    data = record.to_dict()
     data["record_sha256"] = _digest(data)
     with atomic_write(sidecar_path(engine)) as temporary:
         temporary.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
@@ -121,6 +125,17 @@ def read_sidecar(engine: str | os.PathLike[str]) -> EngineInfo:
         return EngineInfo(**data)
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"The engine's record {path} cannot be read.", found=str(error), remedy=again) from error
+
+
+def read_record(engine: str | os.PathLike[str]) -> EngineInfo:
+    """The record of an engine, when its plan is the file that was built.
+
+    Raises:
+        ArtifactError: see `read_sidecar` and `check_plan`.
+    """
+    record = read_sidecar(engine)
+    check_plan(engine, record)
+    return record
 
 
 def _digest(data: dict[str, Any]) -> str:
