@@ -46,15 +46,13 @@ def threshold_options(command: F) -> F:
 @click.option(
     "--stage", type=click.Choice(["pretrain", "segmentation"]), help="Of cast_seg checkpoints (keys cannot tell)."
 )
-@click.option("--batch", type=click.IntRange(0), default=1, show_default=True, help="Images per call; 0: any number.")
+@click.option("--batch", type=click.IntRange(0), help="Images per call; 0: any number.  [default: 1]")
 @click.option("--image-size", type=click.IntRange(8), metavar="PIXELS", help="Side of the input (segmentation models).")
 @click.option("--superpixels", type=click.IntRange(1), metavar="N", help="Superpixels to ask SEEDS for.")
 @click.option("--soft-assignments", is_flag=True, help="Also give the soft assignment of every level.")
 @click.option("--tokens", is_flag=True, help="Also give the tokens of every level.")
 @click.option("--compact", is_flag=True, help="Store fp32 weights in half the space where that loses nothing.")
-@click.option(
-    "--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True, help="Of the graph."
-)
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Of the graph.  [default: fp32]")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Compare with the model on real images.")
 @click.option(
     "--images",
@@ -95,6 +93,9 @@ def export(options: dict[str, Any]) -> None:
     from cast_sdk.export.engines import options as trt_cli
 
     source = _one_source(options)
+    if options["onnx"] is None:  # a graph has its precision and its batch already
+        options["precision"] = options["precision"] or "fp32"
+        options["batch"] = 1 if options["batch"] is None else options["batch"]
     out = Path(options["out"] or f"{_stem(source)}{'.engine' if options['trt'] else '.onnx'}")
     graph = Path(options["onnx"] or (out.with_suffix(".onnx") if options["trt"] else out))
     say = Steps()
@@ -105,7 +106,7 @@ def export(options: dict[str, Any]) -> None:
     request = None
     if options["trt"]:
         engine = out if out.suffix != ".onnx" else out.with_suffix(".engine")
-        request = trt_cli.engine_request(graph, engine, options, None if options["onnx"] else options["precision"])
+        request = trt_cli.engine_request(graph, engine, options)
         trt_cli.check_before_export(request, say)
     if options["onnx"] is None:
         _export_graph(options, graph, say)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from cast_sdk.runtime.engine.build import BuildRequest
     from cast_sdk.runtime.engine.record import EngineInfo
+    from cast_sdk.runtime.engine.request import BuildRequest
 
 F = TypeVar("F", bound=Callable[..., Any])
 Say = Callable[[str], None]
@@ -68,15 +68,16 @@ def trt_options(command: F) -> F:
     return command
 
 
-def engine_request(onnx: Path, engine: Path, options: Mapping[str, Any], precision: str | None = None) -> BuildRequest:
-    """The build that the values of `trt_options` ask for."""
-    from cast_sdk.runtime.engine.build import BuildRequest
+def engine_request(onnx: Path, engine: Path, options: Mapping[str, Any]) -> BuildRequest:
+    """The build that the options of cast-export ask for."""
+    from cast_sdk.runtime.engine.request import BuildRequest
 
     return BuildRequest(
         onnx=onnx,
         engine=engine,
         flavor=options["flavor"],
-        precision=precision,
+        precision=options["precision"],
+        batch=options["batch"] if options["onnx"] else None,
         targets=tuple(name.strip() for name in options["targets"].split(",") if name.strip()),
         workspace_mb=options["workspace_mb"],
         version_compatible=options["version_compatible"],
@@ -118,22 +119,9 @@ def build_and_say(
     Raises:
         CastError: see `cast_sdk.export.build_engine`.
     """
-    from cast_sdk.export.engines.tensorrt import build_engine
+    from cast_sdk.export.engines.tensorrt import build_verified
 
-    record = build_engine(
-        request.onnx,
-        request.engine,
-        flavor=request.flavor,
-        precision=request.precision,
-        targets=request.targets,
-        batch=request.batch,
-        workspace_mb=request.workspace_mb,
-        version_compatible=request.version_compatible,
-        hardware_compatible=request.hardware_compatible,
-        timing_cache=request.timing_cache,
-        verify=verify,
-        images=images or None,
-    )
+    record = build_verified(request, verify=verify, images=images or None)
     say("\n".join(describe(request.engine, record)))
     return record
 

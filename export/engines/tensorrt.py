@@ -16,9 +16,10 @@ from cast_sdk.errors import ExportError
 from cast_sdk.export.verification.photos import find_images
 from cast_sdk.export.verification.quality import assignment_solver
 from cast_sdk.export.verification.report import Report, refuse_shortfall
-from cast_sdk.runtime.engine.build import BuildRequest, build, check_options
+from cast_sdk.runtime.engine.build import build, check_options
 from cast_sdk.runtime.engine.cuda import find_gpu
 from cast_sdk.runtime.engine.record import EngineInfo, check_device, sidecar_path, write_sidecar
+from cast_sdk.runtime.engine.request import BuildRequest
 
 __all__ = ["EngineInfo", "build_engine"]
 
@@ -73,10 +74,9 @@ def build_engine(
         >>> build_engine("cast_s.onnx", "cast_s.engine", targets=("sm86", "sm89")).precision  # doctest: +SKIP
         'fp16'
     """
-    target = Path(engine_path)
     request = BuildRequest(
         onnx=Path(onnx_path),
-        engine=target,
+        engine=Path(engine_path),
         flavor=flavor,
         precision=precision,
         targets=(targets,) if isinstance(targets, str) else tuple(targets),
@@ -87,6 +87,17 @@ def build_engine(
         timing_cache=Path(timing_cache) if timing_cache is not None else None,
         progress=progress,
     )
+    return build_verified(request, verify=verify, images=images)
+
+
+def build_verified(
+    request: BuildRequest,
+    *,
+    verify: bool = True,
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+) -> EngineInfo:
+    """Build what is asked for, measure it and write it; see `build_engine`."""
+    target = request.engine
     check_options(request)
     if verify and find_gpu() is not None:
         assignment_solver()  # found missing before the build, not after it

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,35 +35,11 @@ from cast_sdk.runtime.engine.onnx_metadata import read_description
 from cast_sdk.runtime.engine.precision import Readback, check_precision, read_layers, read_network
 from cast_sdk.runtime.engine.progress import BuildProgress
 from cast_sdk.runtime.engine.record import EngineInfo, write_sidecar
+from cast_sdk.runtime.engine.request import BuildRequest
 from cast_sdk.spec import ModelSpec
 
 PRECISIONS = ("fp32", "fp16", "int8")
 SUFFIXES = (".engine", ".plan")
-
-
-@dataclass(frozen=True)
-class BuildRequest:
-    """What is asked for; see `cast_sdk.export.build_engine` for the meaning of each field."""
-
-    onnx: Path
-    engine: Path
-    flavor: str = "auto"
-    precision: str | None = None
-    targets: tuple[str, ...] = ("current",)
-    batch: int | None = None
-    workspace_mb: int | None = None
-    version_compatible: bool = False
-    hardware_compatible: bool = False
-    timing_cache: Path | None = None
-    progress: bool = True
-
-    def command(self, flavor: Flavor) -> str:
-        """The same request as a command, for another machine."""
-        words = ["cast-export", "--onnx", self.onnx.name, "--trt", "--flavor", flavor, "--out", self.engine.name]
-        words += ["--workspace", str(self.workspace_mb)] if self.workspace_mb else []
-        words += ["--version-compatible"] if self.version_compatible else []
-        words += ["--hardware-compatible"] if self.hardware_compatible else []
-        return shlex.join(words)
 
 
 def build(request: BuildRequest) -> EngineInfo:
@@ -144,6 +118,8 @@ def check_options(request: BuildRequest) -> None:
         raise InputError(
             f"A workspace of {request.workspace_mb} MB holds nothing.", remedy="give 1 MB or more, or leave it out"
         )
+    if request.batch is not None and request.batch < 1:
+        raise InputError(f"An engine cannot have a batch of {request.batch}.", remedy="give at least 1")
     if not request.targets:
         raise InputError("No target is named.", remedy="use 'current', or for example sm86,sm89")
     if "current" in request.targets and len(request.targets) > 1:
@@ -280,10 +256,11 @@ def _needs_gpu(request: BuildRequest, more: str = "") -> MissingDependencyError:
         found = "no GPU"
     except MissingDependencyError as error:
         found = str(error.found)
+    there = dataclasses.replace(request, flavor="tensorrt")
     return MissingDependencyError(
         "The flavour tensorrt builds on the GPU that will run the engine, and there is none here.",
         found=found + more,
-        remedy=f"copy {request.onnx} to the target device and run there: {request.command('tensorrt')}",
+        remedy=f"copy {request.onnx} to the target device and run there: {there.command()}",
     )
 
 

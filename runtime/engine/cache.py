@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import sys
@@ -10,9 +11,10 @@ from pathlib import Path
 from cast_sdk.errors import ArtifactError
 from cast_sdk.files import sha256
 from cast_sdk.runtime.engine.api import load_tensorrt
-from cast_sdk.runtime.engine.build import BuildRequest, build, check_request, choose_flavor
+from cast_sdk.runtime.engine.build import build, check_request, choose_flavor
 from cast_sdk.runtime.engine.cuda import Gpu, open_cuda
 from cast_sdk.runtime.engine.record import EngineInfo, read_record
+from cast_sdk.runtime.engine.request import BuildRequest
 
 
 def cache_folder() -> Path:
@@ -36,7 +38,7 @@ def cached_engine(
 
     Raises:
         MissingDependencyError: without TensorRT or without a GPU: an engine that cannot run here is not built.
-        Others: see `engine_build.build`.
+        Others: see `cast_sdk.runtime.engine.build.build`.
     """
     folder = cache_folder() / "engines"
     request = BuildRequest(onnx, folder / "name.engine", flavor=flavor, batch=batch, progress=progress)
@@ -61,12 +63,8 @@ def cached_engine(
         info.batch or batch or 1,
     )
     if not _usable(engine):
-        build(
-            BuildRequest(
-                onnx, engine, flavor=chosen, targets=(gpu.target,) if chosen == "rtx" else ("current",),
-                batch=batch, progress=progress,
-            )
-        )  # fmt: skip
+        targets = (gpu.target,) if chosen == "rtx" else ("current",)
+        build(dataclasses.replace(request, engine=engine, flavor=chosen, targets=targets))
     return engine
 
 

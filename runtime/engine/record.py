@@ -21,6 +21,7 @@ from cast_sdk.errors import ArtifactError
 from cast_sdk.files import atomic_write, sha256
 from cast_sdk.runtime.engine.api import Flavor, TensorRT, current_platform, version_tuple
 from cast_sdk.runtime.engine.cuda import Gpu
+from cast_sdk.runtime.engine.request import BuildRequest
 from cast_sdk.spec import ModelSpec
 
 SCHEMA_VERSION = 1
@@ -38,7 +39,7 @@ class EngineInfo:
         gpu: name of the GPU that built it; None: built without one.
         platform: e.g. "linux-x86_64".
         plan_sha256, plan_bytes: of the `.engine` file; onnx_sha256, onnx_name: of the graph it was built from.
-        readback: how the precision of the built engine was found, see `engine_precision.Readback`.
+        readback: how the precision of the built engine was found, see `precision.Readback`.
         build: options and seconds of the build.
         parity: measured against ONNX Runtime; {"ran": False, "reason": ...} when the engine was not run.
     """
@@ -71,12 +72,24 @@ class EngineInfo:
         """For example "TensorRT-RTX 1.7.1.116"."""
         return f"{'TensorRT-RTX' if self.flavor == 'rtx' else 'TensorRT'} {self.version}"
 
-    def rebuild(self, engine: str | os.PathLike[str], flavor: Flavor | None = None) -> str:
-        """The command that builds this engine again on the machine that it is run on."""
-        return (
-            f"cast-export --onnx {self.onnx_name} --trt --flavor {flavor or self.flavor} --out {Path(engine).name}"
-            f"  ({self.onnx_name} has SHA-256 {self.onnx_sha256[:12]}...)"
+    def request(self, engine: str | os.PathLike[str]) -> BuildRequest:
+        """The build that gives this engine again."""
+        return BuildRequest(
+            onnx=Path(self.onnx_name),
+            engine=Path(engine),
+            flavor=self.flavor,
+            targets=self.targets if self.flavor == "rtx" else ("current",),
+            batch=self.info.batch if self.info.batch != 1 else None,
+            workspace_mb=self.build.get("workspace_mb"),
+            version_compatible=self.version_compatible,
+            hardware_compatible=self.hardware_compatible,
         )
+
+    def rebuild(self, engine: str | os.PathLike[str], *, targets: tuple[str, ...] | None = None) -> str:
+        """The command that builds this engine again, or for other targets, and the graph that it takes."""
+        request = self.request(engine)
+        command = dataclasses.replace(request, targets=targets or request.targets).command()
+        return f"{command}  ({self.onnx_name} has SHA-256 {self.onnx_sha256[:12]}...)"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -204,7 +217,7 @@ def check_device(engine: str | os.PathLike[str], record: EngineInfo, gpu: Gpu) -
     Raises:
         ArtifactError: naming both GPUs and the command that rebuilds.
     """
-    remedy = f"rebuild it here: {record.rebuild(engine)}"
+    remedy = f"rebuild it here: {record.rebuild(engine, targets=('current',))}"
     here = current_platform()
     if record.flavor == "tensorrt" and record.platform != here:
         raise ArtifactError(f"This engine was built for {record.platform}, not for {here}.", remedy=remedy)

@@ -13,7 +13,8 @@ from cast_sdk.errors import ArtifactError, EngineError, InputError, MissingDepen
 from cast_sdk.runtime import Runtime
 from cast_sdk.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from cast_sdk.runtime.backends.tensorrt import TensorRTBackend
-from cast_sdk.runtime.engine.build import BuildRequest, build
+from cast_sdk.runtime.engine.build import build
+from cast_sdk.runtime.engine.request import BuildRequest
 
 VERSIONS = ("tensorrt 10.3", "tensorrt 10.13", "tensorrt 10.16", "tensorrt 11.4", "rtx 1.4", "rtx 1.7")
 
