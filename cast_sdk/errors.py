@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from cast_sdk.secrets import mask
+
 
 class CastError(Exception):
     """Base of every error this package raises on purpose.
+
+    Passwords and tokens in the text are masked.
 
     Args:
         problem: What is wrong here, as a sentence: "The frame is empty (0 x 640)."
@@ -13,12 +17,13 @@ class CastError(Exception):
     """
 
     def __init__(self, problem: str, *, found: str | None = None, remedy: str | None = None) -> None:
-        self.problem, self.found, self.remedy = problem, found, remedy
-        parts = [problem]
-        if found is not None:
-            parts.append(f"Found: {found}")
-        if remedy is not None:
-            parts.append(f"Remedy: {remedy}")
+        self.problem = mask(problem)
+        self.found, self.remedy = (None if text is None else mask(str(text)) for text in (found, remedy))
+        parts = [self.problem]
+        if self.found is not None:
+            parts.append(f"Found: {self.found}")
+        if self.remedy is not None:
+            parts.append(f"Remedy: {self.remedy}")
         super().__init__("\n  ".join(parts))
 
     def __reduce__(self) -> tuple[object, ...]:

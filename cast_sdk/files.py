@@ -85,6 +85,19 @@ def writable_target(path: str | os.PathLike[str]) -> Path:
     return target
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Try, before long work, whether a file can be written at a path. Nothing is left there.
+
+    Raises:
+        ExportError: see `atomic_write`.
+    """
+    target = writable_target(path)
+    with writing(target):
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=_prefix(target), suffix=".tmp")
+        os.close(handle)
+        Path(name).unlink()
+
+
 @contextmanager
 def writing(target: str | os.PathLike[str], remedies: Mapping[int, str] = _REMEDIES) -> Iterator[None]:
     """Report what goes wrong while `target` is written as an ExportError that names it and the reason.

@@ -15,7 +15,7 @@ from torch import nn
 
 from cast_sdk._version import __version__
 from cast_sdk.artifact import ExportInfo
-from cast_sdk.errors import ExportError, MissingDependencyError
+from cast_sdk.errors import CastError, ExportError, MissingDependencyError
 from cast_sdk.export import graph as graphs
 from cast_sdk.export.compact import compact as compact_weights
 from cast_sdk.export.lowering.lower import Lowered, lower
@@ -26,7 +26,8 @@ from cast_sdk.export.verification.photos import find_images, read_inputs
 from cast_sdk.export.verification.quality import THRESHOLDS, Thresholds
 from cast_sdk.export.verification.report import refuse_shortfall
 from cast_sdk.export.verification.verify import verify as verify_graph
-from cast_sdk.files import atomic_write
+from cast_sdk.files import atomic_write, check_writable
+from cast_sdk.runtime.engine.onnx_metadata import read_description
 from cast_sdk.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -182,16 +183,23 @@ def check_target(path: str | os.PathLike[str], suffix: str = ".onnx") -> None:
     """The output can be written, as far as that can be seen beforehand.
 
     Raises:
-        ExportError: for another suffix, a folder, or a folder that is missing or closed to us.
+        ExportError: for another suffix, a folder, a folder that is missing or closed to us, or an .onnx file that is
+            there and is none of this package's exports.
     """
     target = Path(path)
     if target.suffix != suffix:
         raise ExportError(
             f"The output {target} does not end in {suffix}.", remedy=f"name it {target.stem}{suffix}, as with --out"
         )
-    with atomic_write(target.with_name(f"{target.name}.probe")) as probe:
-        probe.touch()
-    target.with_name(f"{target.name}.probe").unlink(missing_ok=True)
+    check_writable(target)
+    if suffix == ".onnx" and target.exists():
+        try:
+            read_description(target)
+        except CastError as error:
+            raise ExportError(
+                f"{target} is there already and was not exported by this package, so it is not replaced.",
+                remedy="choose another --out, or move the file away",
+            ) from error
 
 
 def require_packages() -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from cast_sdk.errors import CastError, StreamError
 
 _log = logging.getLogger(__name__)
+LEFT_OUT = object()  # what a stage (without batch) returns for a value that gives no result
 _TICK = 0.25  # seconds between two looks of the waiting consumer at the watchdog
 
 
@@ -170,7 +171,12 @@ class _Core:
 
     def hand_on(self, number: int, item: Item) -> None:
         """From stage `number` to the next one or to the consumer."""
-        if item.failed is None and number + 1 < len(self.stages):
+        if item.value is LEFT_OUT:
+            self.gone(number)
+            self.results[item.sequence] = None
+            self.leave()
+            self.done.notify()
+        elif item.failed is None and number + 1 < len(self.stages):
             heapq.heappush(self.waiting[number], (item.sequence, item))
             self.arrived[number] += 1
             self.work_for[number + 1].notify()

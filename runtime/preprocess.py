@@ -153,6 +153,7 @@ def to_bgr(frame: object) -> npt.NDArray[np.uint8]:
         raise InputError(
             f"The frame is of the type {type(frame).__name__}, not an array, a path or a PIL image.", remedy=_BGR_REMEDY
         )
+    frame = np.asarray(frame)  # np.matrix and other subclasses compute by rules of their own
     shape = f"{frame.dtype} array of shape {frame.shape}"
     if frame.ndim not in (2, 3) or (frame.ndim == 3 and frame.shape[2] not in (1, 3, 4)):
         remedy = _BGR_REMEDY
@@ -241,6 +242,21 @@ def import_cv2() -> Any:
             else "pip install opencv-python",
         ) from error
     return cv2
+
+
+def check_text(name: str) -> None:
+    """Refuse a name that OpenCV crashes on: one whose bytes are not UTF-8.
+
+    Raises:
+        InputError: naming it with the bytes escaped.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"The name {name.encode(errors='backslashreplace').decode()} is not UTF-8, which OpenCV needs.",
+            remedy="rename the file, for instance with: convmv -f latin1 -t utf8 --notest FILE",
+        ) from error
 
 
 def _source_index(length: int, resized: int) -> npt.NDArray[np.intp]:

@@ -67,6 +67,15 @@ class Runtime:
         if fit not in FITS:
             raise InputError(f"There is no fit {fit!r}.", remedy=f"choose one of {', '.join(FITS)}")
         self.fit: Fit = fit
+        self._arguments: dict[str, Any] = {
+            "model": model,
+            "backend": backend,
+            "device": device,
+            "fit": fit,
+            "threads": threads,
+            "spinning": spinning,
+            **options,
+        }
         start = perf_counter()
         if model is None:
             model = bundled.path(bundled.MODEL)
@@ -200,6 +209,14 @@ class Runtime:
             self._closed = True
             self.backend.close()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled, as for a spawned process, a Runtime is its file and its options; unpickling opens it again."""
+        if self.path is None:
+            raise InputError(
+                "A Runtime of an open backend cannot be pickled or copied.", remedy="make it from a file: Runtime(PATH)"
+            )
+        return _open_again, (self._arguments,)
+
     def __enter__(self) -> Runtime:
         return self
 
@@ -214,6 +231,10 @@ class Runtime:
             f"Runtime({self.spec.name}, {type(self.backend).__name__} on {self.device}, "
             f"{info.precision}, {info.height}x{info.width}, {info.num_superpixels} superpixels)"
         )
+
+
+def _open_again(arguments: dict[str, Any]) -> Runtime:
+    return Runtime(**arguments)
 
 
 def _superpixels(prepared: Prepared) -> np.ndarray:

@@ -6,8 +6,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from cast_sdk.errors import CastError, InputError
 from cast_sdk.runtime.backends.base import default_threads
-from cast_sdk.runtime.pipeline import Item, Pipeline, Stage
+from cast_sdk.runtime.pipeline import LEFT_OUT, Item, Pipeline, Stage
 from cast_sdk.runtime.preprocess import Frame
 from cast_sdk.runtime.sources.base import Source, Status
 from cast_sdk.runtime.sources.opening import open_source
@@ -26,6 +27,7 @@ class Stream(Iterator["Segmentation"]):
 
     def __init__(self, pipeline: Pipeline, source: Source) -> None:
         self._pipeline, self.source = pipeline, source
+        self._given = False  # any result
 
     @property
     def dropped(self) -> int:
@@ -36,7 +38,17 @@ class Stream(Iterator["Segmentation"]):
         return self
 
     def __next__(self) -> Segmentation:
-        return _result(next(self._pipeline))
+        try:
+            item = next(self._pipeline)
+        except StopIteration:
+            if not self._given and self.source.skipped:
+                raise InputError(
+                    f"None of the {self.source.skipped} frames of {self.source.uri} can be read.",
+                    remedy="the log names them; check the files",
+                ) from None
+            raise
+        self._given = True
+        return _result(item)
 
     def close(self) -> None:
         """End the threads; safe to call twice and from any thread."""
@@ -108,8 +120,16 @@ def stream(
         pairs = list(zip(items, rt.infer(items), strict=True))
         return pairs if batch > 1 else pairs[0]
 
+    def prepare(frame: Frame) -> Any:
+        try:
+            return rt.add_superpixels(rt.prepare(frame))
+        except CastError as error:
+            if opened.leaves_out(frame, error):
+                return LEFT_OUT
+            raise
+
     stages = [
-        Stage("superpixels", lambda frame: rt.add_superpixels(rt.prepare(frame)), workers),
+        Stage("superpixels", prepare, workers),
         Stage("model", network, network_workers, batch),
         Stage("finish", lambda pair: rt.finish(*pair)),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import warnings
 from typing import Any
 
@@ -12,6 +13,7 @@ from cast_sdk.artifact import from_metadata
 from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
 from cast_sdk.processor import int8_saturates
 from cast_sdk.runtime.backends.base import check_batch
+from cast_sdk.runtime.backends.forking import keep_alive, watch
 
 _CUDA = "CUDAExecutionProvider"
 
@@ -29,8 +31,21 @@ class OnnxRuntimeBackend:
     def __init__(
         self, path: str | os.PathLike[str], *, device: str = "auto", threads: int = 1, spinning: bool = False
     ) -> None:
+        self._path, self._asked, self._threads, self._spinning = os.fspath(path), device, threads, spinning
+        self._lock = threading.Lock()
+        self._forgotten = False
+        self._session: Any = self._open()
+        self.device = "cuda" if _CUDA in self._session.get_providers() else "cpu"
+        self.spec, self.info = from_metadata(self._session.get_modelmeta().custom_metadata_map, path)
+        self._inputs = [item.name for item in self._session.get_inputs()]
+        self._outputs = [item.name for item in self._session.get_outputs()]
+        watch(self)
+
+    def _open(self) -> Any:
+        """A new session."""
+        device = self._asked
         ort = import_onnxruntime()
-        options = session_options(ort, threads, spinning)
+        options = session_options(ort, self._threads, self._spinning)
         providers = ["CPUExecutionProvider"]
         if device != "cpu" and _CUDA in ort.get_available_providers():
             providers.insert(0, _CUDA)
@@ -41,36 +56,43 @@ class OnnxRuntimeBackend:
                 remedy="pip uninstall -y onnxruntime && pip install onnxruntime-gpu (on a Jetson: build an engine)",
             )
         try:
-            self._session: Any = ort.InferenceSession(os.fspath(path), options, providers=providers)
+            session = ort.InferenceSession(self._path, options, providers=providers)
         except Exception as error:  # ONNX Runtime raises its own unrelated classes
             raise ArtifactError(
-                f"ONNX Runtime cannot load {os.fspath(path)}.",
+                f"ONNX Runtime cannot load {self._path}.",
                 found=str(error).splitlines()[0],
                 remedy="check that the file is a complete .onnx; export it again, or upgrade onnxruntime",
             ) from error
-        started = self._session.get_providers()
-        self.device = "cuda" if _CUDA in started else "cpu"
-        if self.device == "cpu" and len(providers) > 1:
+        if _CUDA not in session.get_providers() and len(providers) > 1:
             found = "the CUDA provider did not start (driver, CUDA or cuDNN libraries)"
             if device == "cuda":
                 raise MissingDependencyError(
                     "ONNX Runtime cannot use the GPU.", found=found, remedy="cast-doctor names what is missing"
                 )
-            warnings.warn(f"Running on the CPU: {found}. Run cast-doctor.", RuntimeWarning, stacklevel=4)
-        self.spec, self.info = from_metadata(self._session.get_modelmeta().custom_metadata_map, path)
-        self._inputs = [item.name for item in self._session.get_inputs()]
-        self._outputs = [item.name for item in self._session.get_outputs()]
+            warnings.warn(f"Running on the CPU: {found}. Run cast-doctor.", RuntimeWarning, stacklevel=5)
+        return session
 
     def run(self, image: np.ndarray, superpixels: np.ndarray) -> dict[str, np.ndarray]:
         check_batch(self.info, image, superpixels)
-        if self._session is None:
+        if self._forgotten:
+            with self._lock:
+                if self._forgotten:
+                    self._session, self._forgotten = self._open(), False
+        session = self._session
+        if session is None:
             raise InputError("This backend is closed.", remedy="open the model again")
         feed = {"image": image, "superpixels": superpixels}
-        values = self._session.run(None, {name: feed[name] for name in self._inputs})
+        values = session.run(None, {name: feed[name] for name in self._inputs})
         return dict(zip(self._outputs, values, strict=True))
 
     def close(self) -> None:
-        self._session = None
+        self._session, self._forgotten = None, False
+
+    def forget(self) -> None:
+        """In a forked child: the session is left alone; the next run opens another one."""
+        if self._session is not None:
+            keep_alive(self._session)
+            self._session, self._forgotten, self._lock = None, True, threading.Lock()
 
 
 def session_options(ort: Any, threads: int, spinning: bool = False) -> Any:

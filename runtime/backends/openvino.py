@@ -12,6 +12,7 @@ from cast_sdk.artifact import INFO_KEY, SPEC_KEY, from_metadata
 from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
 from cast_sdk.processor import int8_saturates
 from cast_sdk.runtime.backends.base import check_batch
+from cast_sdk.runtime.backends.forking import keep_alive, not_in_a_child, watch
 
 PRECISIONS = ("f32", "bf16")
 
@@ -78,16 +79,21 @@ class OpenVINOBackend:
                 found=str(error).splitlines()[-1].strip(),
                 remedy="check that the file is a complete .onnx, or use backend='onnxruntime'",
             ) from error
+        self._native: tuple[object, ...] = (core, model, compiled)
+        self._forgotten = False
         self._inputs = [port.get_any_name() for port in compiled.inputs]
         # A port also answers to the names of tensors that were fused into it.
         self._outputs = [next(iter(port.names & set(self.info.outputs))) for port in compiled.outputs]
         self._request: Any = compiled.create_infer_request()
         self._lock = threading.Lock()  # one request holds one set of buffers
+        watch(self)
 
     def run(self, image: np.ndarray, superpixels: np.ndarray) -> dict[str, np.ndarray]:
         check_batch(self.info, image, superpixels)
         feed = {"image": image, "superpixels": superpixels}
         with self._lock:
+            if self._forgotten:
+                raise not_in_a_child("OpenVINO")
             if self._request is None:
                 raise InputError("This backend is closed.", remedy="open the model again")
             values = self._request.infer({name: feed[name] for name in self._inputs}, share_inputs=True)
@@ -95,4 +101,10 @@ class OpenVINOBackend:
 
     def close(self) -> None:
         with self._lock:
-            self._request = None
+            self._request, self._native, self._forgotten = None, (), False
+
+    def forget(self) -> None:
+        """In a forked child: nothing of the parent's network is run or freed."""
+        if self._request is not None:
+            keep_alive(self._request, *self._native)
+            self._request, self._forgotten, self._lock = None, True, threading.Lock()

@@ -13,6 +13,7 @@ import numpy as np
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError, EngineError, InputError
 from cast_sdk.runtime.backends.base import check_batch
+from cast_sdk.runtime.backends.forking import keep_alive, not_in_a_child, watch
 from cast_sdk.runtime.engine.api import Log, TensorRT, load_tensorrt
 from cast_sdk.runtime.engine.cache import cached_engine, kernel_cache_file
 from cast_sdk.runtime.engine.cuda import Cuda, Gpu, open_cuda
@@ -61,6 +62,7 @@ class TensorRTBackend:
     ) -> None:
         file = Path(path)
         self._execution: Execution | None = None
+        self._forgotten = False
         self._lock = threading.Lock()
         self._device_id = device_id
         if file.suffix.lower() == ".onnx":
@@ -87,6 +89,7 @@ class TensorRTBackend:
             cuda_graph=cuda_graph,
             runtime_cache=kernel_cache_file(self.record, self.gpu) if trt.flavor == "rtx" else None,
         )
+        watch(self)
         try:
             check_tensors(self._execution, self.info)
         except ArtifactError:
@@ -113,6 +116,8 @@ class TensorRTBackend:
     def run(self, image: np.ndarray, superpixels: np.ndarray) -> dict[str, np.ndarray]:
         check_batch(self.info, image, superpixels)
         with self._lock:
+            if self._forgotten:
+                raise not_in_a_child("TensorRT")
             if self._execution is None:
                 raise InputError("This backend is closed.", remedy="open the model again")
             self._cuda.set_device(self._device_id)  # a setting of the calling thread
@@ -120,9 +125,16 @@ class TensorRTBackend:
 
     def close(self) -> None:
         with self._lock:
+            self._forgotten = False
             if self._execution is not None:
                 self._execution.close()
                 self._execution = None
+
+    def forget(self) -> None:
+        """In a forked child: the CUDA context is the parent's, so nothing is run or freed."""
+        if self._execution is not None:
+            keep_alive(self._execution)
+            self._execution, self._forgotten, self._lock = None, True, threading.Lock()
 
 
 def load_plan(trt: TensorRT, log: Log, file: Path, record: EngineInfo) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import InputError, MissingDependencyError
 from cast_sdk.runtime.backends.base import check_batch
+from cast_sdk.runtime.backends.forking import keep_alive, not_in_a_child, watch
 from cast_sdk.spec import ModelSpec, Stage
 
 
@@ -74,9 +75,13 @@ class TorchBackend:
         shape = (1, 1, 1, 3)
         self._mean = torch.tensor(self.spec.mean, device=self.device).view(shape)
         self._std = torch.tensor(self.spec.std, device=self.device).view(shape)
+        self._forgotten = False
+        watch(self)
 
     def run(self, image: np.ndarray, superpixels: np.ndarray) -> dict[str, np.ndarray]:
         check_batch(self.info, image, superpixels)
+        if self._forgotten:
+            raise not_in_a_child("torch")
         if self._model is None:
             raise InputError("This backend is closed.", remedy="open the model again")
         torch = self._torch
@@ -92,4 +97,10 @@ class TorchBackend:
         return {name: values[name].cpu().numpy() for name in self.info.outputs}
 
     def close(self) -> None:
-        self._model = None
+        self._model, self._forgotten = None, False
+
+    def forget(self) -> None:
+        """In a forked child: torch's threads are the parent's, so the model is not run."""
+        if self._model is not None:
+            keep_alive(self._model)
+            self._model, self._forgotten = None, True

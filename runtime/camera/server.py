@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from cast_sdk.errors import CastError, InputError, MissingDependencyError, TooLargeError
 from cast_sdk.runtime.camera.hub import Hub, Viewer
@@ -121,7 +122,7 @@ class WebView:
         """Address for a browser, with the token where one is needed."""
         host = _lan_address() if self.host in ("0.0.0.0", "::", "") else self.host
         host = f"[{host}]" if ":" in host else host
-        return f"http://{host}:{self.port}/" + (f"?token={self.token}" if self.token else "")
+        return f"http://{host}:{self.port}/" + (f"?token={quote(self.token, safe='')}" if self.token else "")
 
     def show(self, result: Segmentation) -> None:
         """Hand a result to the viewers; never waits."""
@@ -259,7 +260,7 @@ class WebView:
                 viewer.receive(message)
                 if self.hub.due(viewer):
                     viewer.news.set()
-        except (WebSocketDisconnect, KeyError, RuntimeError):
+        except (WebSocketDisconnect, KeyError, RuntimeError, UnicodeError):
             return
         finally:
             viewer.news.set()
@@ -335,10 +336,10 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)  # accepted sockets inherit it
         listener.bind(address)
         return listener
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be one of a host
         raise InputError(
             f"The web view cannot listen on {host}:{port}.",
-            found=error.strerror,
+            found=getattr(error, "strerror", None) or str(error),
             remedy="choose a free port (--serve 127.0.0.1:8001) and an address of this machine (0.0.0.0: all)",
         ) from error
 

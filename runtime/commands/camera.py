@@ -19,6 +19,7 @@ FLIPS = ["none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-27
 @click.option("--show", is_flag=True, help="Open a window (default where there is a display).")
 @click.option("--serve", metavar="HOST:PORT", help="Serve the live page. Other addresses than 127.0.0.1 need a token.")
 @click.option("--record", metavar="FILE", help="Write an annotated video (.mp4, .avi, .mkv) and FILE's JSON lines.")
+@click.option("--overwrite", is_flag=True, help="--record may replace a file that is there.")
 @click.option("--headless", is_flag=True, help="Only the line in the terminal.")
 @click.option(
     "--level", "-l", type=click.IntRange(0), default=2, show_default=True, help="0: superpixels; 4: coarsest."
@@ -45,6 +46,7 @@ def main(
     show: bool,
     serve: str | None,
     record: str | None,
+    overwrite: bool,
     headless: bool,
     level: int | None,
     max_latency: float | None,
@@ -75,6 +77,8 @@ def main(
     from cast_sdk.runtime.sources.base import Status
     from cast_sdk.runtime.sources.opening import open_source
 
+    if record:
+        check_record(record, source, overwrite=overwrite)
     wanted = {name: options.pop(name) for name in ("width", "height", "rate", "flip", "loop", "wait")}
     workers = options.pop("workers")
     if headless and (show or serve or record):
@@ -134,6 +138,23 @@ def main(
         camera.run(stream, sinks, frames=frames or 0)
     if record:
         click.echo(f"wrote {record}", err=True)
+
+
+def check_record(record: str, source: str, *, overwrite: bool) -> None:
+    """Refuse a recording over its own source, or over a file that is there unless it may be replaced.
+
+    Raises:
+        InputError: naming the file.
+    """
+    from pathlib import Path
+
+    from cast_sdk.errors import InputError
+
+    for path in (Path(record), Path(record).with_suffix(".jsonl")):
+        if Path(source).exists() and path.exists() and path.samefile(source):
+            raise InputError(f"{path} is the source and cannot be recorded over.", remedy="give --record another name")
+        if path.exists() and not overwrite:
+            raise InputError(f"{path} is there already.", remedy="give --record another name, or add --overwrite")
 
 
 if __name__ == "__main__":

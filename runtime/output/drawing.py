@@ -120,6 +120,10 @@ def mosaic(tiles: Sequence[Image]) -> Image:
     return page
 
 
+# Pixels of the longer side that a format can hold.
+_MAX_SIDE = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500, ".jpe": 65500}
+
+
 def encode(image: Image, suffix: str) -> bytes:
     """Compress a picture for a file with this suffix.
 
@@ -127,6 +131,13 @@ def encode(image: Image, suffix: str) -> bytes:
         InputError: for a format that OpenCV does not write.
     """
     cv2 = import_cv2()
+    longest = max(image.shape[:2])
+    limit = _MAX_SIDE.get(suffix.lower())
+    if limit is not None and longest > limit:
+        raise InputError(
+            f"A picture of {image.shape[1]} x {image.shape[0]} pixels is too large for {suffix}, which takes {limit}.",
+            remedy="name the file .png, which has no such limit",
+        )
     try:
         done, data = cv2.imencode(suffix, image)
     except cv2.error:
@@ -229,6 +240,7 @@ def _titled(picture: Image, text: str) -> Image:
     mask = _rounded(bottom - top, right - left, plate_height // 2)[..., None] * np.float32(0.68)
     area[:] = np.round(area * (1 - mask) + np.float32(18) * mask).astype(np.uint8)
     origin = (left + pad, top + (plate_height + text_height) // 2 - baseline // 4)
+    text = text.encode(errors="replace").decode()  # OpenCV crashes on text that is not UTF-8
     cv2.putText(picture, text, origin, font, scale, (255, 255, 255), 1, cv2.LINE_AA)
     return picture
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.errors import InputError
+from cast_sdk.errors import ExportError, InputError
 from cast_sdk.files import atomic_write
 from cast_sdk.runtime.output.serialise import SCHEMA_VERSION
-from cast_sdk.runtime.preprocess import Geometry, import_cv2
+from cast_sdk.runtime.preprocess import Geometry, check_text, import_cv2
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.result import Segmentation
@@ -62,6 +63,7 @@ class Recorder:
         **draw: Any,
     ) -> None:
         self.path = Path(path)
+        check_text(str(path))
         if self.path.suffix.lower() not in CODECS:
             raise InputError(
                 f"The recording {path} does not end in {', '.join(CODECS)}.", remedy="for example --record out.mp4"
@@ -151,7 +153,36 @@ class Recorder:
                 stack.__exit__(_Unwanted, _Unwanted(), None)
             return
         with stack:
+            check_film(self._film, self.path, self._shown)
             self._film.replace(self._video)
+
+
+def check_film(film: Path, name: Path, frames: int) -> None:
+    """OpenCV's writer reports nothing, not even a full disk; so the film is opened once it is finished.
+
+    Args:
+        film: the file.
+        name: what it is to be called, for the message.
+        frames: how many were written.
+
+    Raises:
+        ExportError: it does not open, or lacks frames.
+    """
+    cv2 = import_cv2()
+    capture = cv2.VideoCapture(str(film))
+    try:
+        count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+        readable = capture.isOpened() and capture.read()[0]
+    finally:
+        capture.release()
+    if readable and not 0 < count < 0.9 * frames:
+        return
+    free = shutil.disk_usage(film.parent).free
+    raise ExportError(
+        f"The recording {name} could not be written whole.",
+        found=f"{max(count, 0) if readable else 0} of {frames} frames can be read; {free / 1e6:.0f} MB are free",
+        remedy="free space, raise the limit of the file's size, or record to .avi",
+    )
 
 
 class _Unwanted(Exception):

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -81,7 +80,11 @@ class Gate:
         if self.loopback and _hostname(f"//{host}") not in LOOPBACK:
             return _refused(421, "This server answers to localhost only.")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _netloc(origin) != host.lower():
+            return _refused(403, "Pages of other sites may not use this server.")
+        # A link may lead here from anywhere; a picture, script or request of a foreign page may not.
+        followed = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not followed:
             return _refused(403, "Pages of other sites may not use this server.")
         if self._digest is None:
             return None
@@ -89,21 +92,25 @@ class Gate:
         if asked and self._right(asked):
             if scope["type"] == "http" and scope["path"] == "/" and scope["method"] == "GET":
                 answer = RedirectResponse("/", status_code=303)
-                answer.set_cookie(self.cookie, asked, httponly=True, samesite="strict", path="/")
+                answer.set_cookie(self.cookie, _cookie_value(asked), httponly=True, samesite="strict", path="/")
                 return answer
             return None
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self._right(bearer.strip()):
+        if scheme.lower() == "bearer" and self._right(bearer.strip().encode("latin-1")):
             return None
-        if self._right(_cookie(headers.get("cookie", ""), self.cookie)):
+        if self._known(_cookie(headers.get("cookie", ""), self.cookie)):
             return None
         if scope["type"] == "http" and scope["path"] == "/":
             return HTMLResponse(_ASK, status_code=401, headers=_ASK_HEADERS)
         return _refused(401, "A token is needed: open the address that cast-camera printed.")
 
-    def _right(self, token: str) -> bool:
+    def _right(self, token: str | bytes) -> bool:
         # Digests have one length, so that neither length nor content of the token shows in the time this takes.
         return self._digest is not None and hmac.compare_digest(_digest(token), self._digest)
+
+    def _known(self, cookie: str) -> bool:
+        expected = "" if self._digest is None else self._digest.hex()
+        return hmac.compare_digest(cookie.encode("utf-8", "surrogateescape"), expected.encode()) and bool(expected)
 
 
 class ImpatientProtocol(H11Protocol):
@@ -114,7 +121,14 @@ class ImpatientProtocol(H11Protocol):
         self._since = self.loop.time()
         self._check = self.loop.call_later(HEADER_SECONDS, self._look)
         if len(self.connections) > MAX_CONNECTIONS:
-            transport.abort()
+            # Whoever has waited longest without a request goes, so that idle connections lock nobody out.
+            idle = [other for other in self.connections if other is not self and not other.working]
+            (min(idle, key=lambda other: other._since) if idle else self).transport.abort()
+
+    @property
+    def working(self) -> bool:
+        """Whether a request is being answered."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._check.cancel()
@@ -127,8 +141,7 @@ class ImpatientProtocol(H11Protocol):
     def _look(self) -> None:
         if self.transport.is_closing() or self.transport.get_protocol() is not self:
             return  # gone, or a websocket by now
-        working = self.cycle is not None and not self.cycle.response_complete
-        if self.loop.time() - self._since >= (REQUEST_SECONDS if working else HEADER_SECONDS) - 0.01:
+        if self.loop.time() - self._since >= (REQUEST_SECONDS if self.working else HEADER_SECONDS) - 0.01:
             self.transport.abort()
         else:
             self._check = self.loop.call_later(1.0, self._look)
@@ -146,6 +159,8 @@ def security_headers(script: str, style: str) -> dict[str, str]:
         "x-frame-options": "DENY",
         "referrer-policy": "no-referrer",
         "cache-control": "no-store",
+        "cross-origin-resource-policy": "same-origin",
+        "cross-origin-opener-policy": "same-origin",
     }
 
 
@@ -172,13 +187,27 @@ def _query_token(query: str) -> str:
         return ""
 
 
-def _cookie(header: str, name: str) -> str:
+def _netloc(address: str) -> str:
     try:
-        morsel = SimpleCookie(header).get(name)
-    except CookieError:
+        return urlsplit(address).netloc.lower()
+    except ValueError:
         return ""
-    return morsel.value if morsel else ""
 
 
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+def _cookie(header: str, name: str) -> str:
+    """Value of a cookie. Cookies of other programs on this host may be of any form and are passed over."""
+    for part in header.split(";"):
+        key, _, value = part.strip().partition("=")
+        if key == name:
+            return value.strip('"')
+    return ""
+
+
+def _cookie_value(token: str) -> str:
+    """What a browser keeps in the token's place: hexadecimal digits, which need no quoting."""
+    return _digest(token).hex()
+
+
+def _digest(token: str | bytes) -> bytes:
+    data = token.encode("utf-8", "surrogateescape") if isinstance(token, str) else token
+    return hashlib.sha256(data).digest()

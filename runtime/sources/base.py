@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
-from urllib.parse import urlsplit, urlunsplit
 
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.errors import InputError
+from cast_sdk.errors import CastError, InputError
 from cast_sdk.runtime.preprocess import Frame, import_cv2
+from cast_sdk.secrets import mask
 
 FLIPS = ("none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-270")
 
@@ -73,7 +73,7 @@ class Source:
     """
 
     def __init__(self, uri: str, options: SourceOptions, *, live: bool) -> None:
-        self.uri, self.options, self.live = hide_password(uri), options, live
+        self.uri, self.options, self.live = mask(uri), options, live
         self.on_status: Callable[[Status], None] | None = None
         self.status = Status("opening")
         self.skipped = 0
@@ -93,6 +93,10 @@ class Source:
     def stop(self) -> None:
         """End the iteration soon. Safe from any thread."""
         self._stopping.set()
+
+    def leaves_out(self, frame: Frame, error: CastError) -> bool:
+        """Whether a frame that cannot be prepared is left out (and counted) rather than the end of the stream."""
+        return False
 
     def set_status(self, status: Status) -> None:
         """Set the status and report it."""
@@ -140,14 +144,3 @@ def adjusted(frame: npt.NDArray[np.uint8], options: SourceOptions, *, resize: bo
         turns = {"rotate-90": cv2.ROTATE_90_CLOCKWISE, "rotate-180": cv2.ROTATE_180}
         frame = cv2.rotate(frame, turns.get(options.flip, cv2.ROTATE_90_COUNTERCLOCKWISE))
     return frame
-
-
-def hide_password(uri: str) -> str:
-    """The URI without the password in it, for messages and pages."""
-    if "@" not in uri or "://" not in uri:
-        return uri
-    parts = urlsplit(uri)
-    if parts.password is None:
-        return uri
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}"))

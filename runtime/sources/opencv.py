@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from cast_sdk.errors import CastError, InputError
-from cast_sdk.runtime.preprocess import Frame, import_cv2
-from cast_sdk.runtime.sources.base import Source, SourceOptions, Status, adjusted, hide_password
+from cast_sdk.runtime.preprocess import Frame, check_text, import_cv2
+from cast_sdk.runtime.sources.base import Source, SourceOptions, Status, adjusted
 
 _log = logging.getLogger(__name__)
 MIN_RETRY, MAX_RETRY = 0.5, 10.0  # seconds
@@ -169,13 +169,7 @@ class NetworkSource(LiveSource):
 
     def open(self) -> Capture:
         cv2 = import_cv2()
-        limits = [
-            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-            int(OPEN_TIMEOUT * 1e3),
-            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-            int(READ_TIMEOUT * 1e3),
-        ]
-        capture = cv2.VideoCapture(self._address, cv2.CAP_FFMPEG, limits)
+        capture = cv2.VideoCapture(self._address, cv2.CAP_FFMPEG, _limits(cv2))
         if not capture.isOpened():
             raise InputError(
                 f"There is no video from {self.uri} within {OPEN_TIMEOUT:g} s.",
@@ -184,8 +178,21 @@ class NetworkSource(LiveSource):
         return capture
 
 
+def is_finite(uri: str) -> bool:
+    """Whether an address holds a video that ends: one that states its number of frames, as a file does.
+
+    False too where nothing answers: a camera may come later.
+    """
+    cv2 = import_cv2()
+    capture = cv2.VideoCapture(uri, cv2.CAP_FFMPEG, _limits(cv2))
+    try:
+        return capture.isOpened() and capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0
+    finally:
+        capture.release()
+
+
 class FileSource(Source):
-    """A video file, every frame of it, as fast as they are taken or at `rate`."""
+    """A video file, every frame of it, as fast as they are taken or at `rate`. It may lie behind an http address."""
 
     def __init__(self, path: str, options: SourceOptions) -> None:
         super().__init__(path, options, live=False)
@@ -233,18 +240,43 @@ class _Opened:
 
     def __enter__(self) -> Any:
         cv2 = import_cv2()
-        if Path(self.path).stat().st_size == 0:
-            raise InputError(f"The video {self.path} is empty.", remedy="copy the file again")
+        if "://" not in self.path:
+            _check_file(self.path)
         self.capture = cv2.VideoCapture(self.path)
         if not self.capture.isOpened():
             raise InputError(
-                f"OpenCV cannot decode the video {hide_password(self.path)}.",
+                f"OpenCV cannot decode the video {self.path}.",
                 remedy="convert it: ffmpeg -i FILE -c:v libx264 -pix_fmt yuv420p out.mp4",
             )
         return self.capture
 
     def __exit__(self, *_: object) -> None:
         self.capture.release()
+
+
+def _limits(cv2: Any) -> list[int]:
+    """Parameters of VideoCapture: how long it may take to open and to read."""
+    return [
+        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
+        int(OPEN_TIMEOUT * 1e3),
+        cv2.CAP_PROP_READ_TIMEOUT_MSEC,
+        int(READ_TIMEOUT * 1e3),
+    ]
+
+
+def _check_file(path: str) -> None:
+    """What OpenCV would not say, or would crash on.
+
+    Raises:
+        InputError: an empty file, or a name that is not UTF-8.
+    """
+    check_text(path)
+    try:
+        size = Path(path).stat().st_size
+    except OSError as error:
+        raise InputError(f"The video {path} cannot be read.", found=error.strerror, remedy="check the path") from error
+    if size == 0:
+        raise InputError(f"The video {path} is empty.", remedy="copy the file again")
 
 
 def usable(frame: Any) -> bool:

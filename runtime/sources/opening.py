@@ -4,7 +4,7 @@
 csi://0                              camera of a Jetson, through GStreamer
 gst://ELEMENT ! ELEMENT              any GStreamer pipeline
 rtsp://USER:PASSWORD@HOST/PATH       network camera; also rtmp://, udp://
-http://HOST/PATH, https://...        MJPEG and other HTTP streams
+http://HOST/PATH, https://...        MJPEG and other HTTP streams; a video file behind such an address is read as a file
 clip.mp4, file:///path/clip.mp4      video file
 photo.jpg, folder/, 'shots/*.jpg'    images, in the order of their names
 test://?width=640&rate=30            moving synthetic scene
@@ -13,6 +13,7 @@ test://?width=640&rate=30            moving synthetic scene
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,11 +23,14 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import numpy as np
 
 from cast_sdk.errors import InputError
-from cast_sdk.images import images_in, is_image
+from cast_sdk.images import is_image
 from cast_sdk.runtime.preprocess import Frame
 from cast_sdk.runtime.sources.base import Source, SourceOptions
 from cast_sdk.runtime.sources.files import ImageSource, IterableSource
+from cast_sdk.runtime.sources.folders import search
+from cast_sdk.runtime.sources.kinds import file_kind
 
+_log = logging.getLogger(__name__)
 _NETWORK = ("rtsp", "rtsps", "rtmp", "udp", "tcp", "http", "https")
 
 
@@ -54,7 +58,7 @@ def open_source(
     if isinstance(source, Source):
         return source
     options = SourceOptions(width, height, rate, flip, loop)
-    if isinstance(source, int) and not isinstance(source, bool):
+    if isinstance(source, int) and not isinstance(source, bool) and source >= 0:
         return _camera(f"/dev/video{source}", {}, options, wait)
     if not isinstance(source, (str, os.PathLike)):
         if not isinstance(source, Iterable) or isinstance(source, np.ndarray):
@@ -64,8 +68,13 @@ def open_source(
             )
         return IterableSource(source, options)
     uri = os.fspath(source)
+    if "\0" in uri or not uri:
+        raise InputError(f"{uri!r} is no name of a source.", remedy="give a URI, a path or a camera number")
     if uri.isdecimal():
-        return _camera(f"/dev/video{uri}", {}, options, wait)
+        device = f"/dev/video{int(uri)}"
+        if Path(uri).exists() and not Path(device).exists():  # a folder named 2024
+            return _path(uri, uri, options)
+        return _camera(device, {}, options, wait)
     scheme, found, rest = uri.partition("://")
     if not found:
         return _camera(uri, {}, options, wait) if uri.startswith("/dev/video") else _path(uri, uri, options)
@@ -82,8 +91,10 @@ def open_source(
     if scheme == "test":
         return _scene(uri, rest.partition("?")[2], options)
     if scheme in _NETWORK:
-        from cast_sdk.runtime.sources.opencv import NetworkSource
+        from cast_sdk.runtime.sources.opencv import FileSource, NetworkSource, is_finite
 
+        if scheme in ("http", "https") and is_finite(uri):
+            return FileSource(uri, options)
         return NetworkSource(uri, options, wait=wait)
     raise InputError(
         f"There is no kind of source {scheme}://.",
@@ -93,18 +104,24 @@ def open_source(
 
 def _path(uri: str, path: str, options: SourceOptions) -> Source:
     if Path(path).is_dir():
-        paths = [str(file) for file in images_in(path)]
-        if not paths:
-            raise InputError(f"The folder {path} holds no image files.", remedy="name a video or another folder")
-        return ImageSource(uri, options, paths)
+        found = search(Path(path), deep=False)
+        for line in found.summary():
+            _log.warning("%s: %s", path, line)
+        if not found.images:
+            raise InputError(
+                f"The folder {path} holds no image files.",
+                found="; ".join(found.summary()) or "it is empty",
+                remedy="name a video or another folder",
+            )
+        return ImageSource(uri, options, [str(file) for file in found.images])
     if Path(path).exists():
-        if is_image(path):
+        if _is_image(path):
             return ImageSource(uri, options, [path])
         from cast_sdk.runtime.sources.opencv import FileSource
 
         return FileSource(path, options)
     if glob.has_magic(path):
-        paths = sorted(file for file in glob.iglob(path, recursive=True) if is_image(file))  # noqa: PTH207
+        paths = sorted(file for file in glob.iglob(path, recursive=True) if Path(file).is_file() and _is_image(file))  # noqa: PTH207
         if not paths:
             raise InputError(f"No image files match {path}.", remedy="check it with: ls " + path)
         return ImageSource(uri, options, paths)
@@ -112,6 +129,21 @@ def _path(uri: str, path: str, options: SourceOptions) -> Source:
         f"There is no file, folder or camera {path}.",
         remedy="check the path; cameras are 0, v4l2:///dev/video0, csi://0 or rtsp://...",
     )
+
+
+def _is_image(path: str) -> bool:
+    """Kind of a file by its content, by its name where the content tells nothing.
+
+    Raises:
+        InputError: for a pipe, socket or device, or a file that cannot be read.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"{path} is a pipe, socket or device.", remedy="cameras are v4l2:///dev/video0 or csi://0")
+    try:
+        kind = file_kind(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read.", found=error.strerror, remedy="check its permissions") from error
+    return kind == "image" or (kind is None and is_image(path))
 
 
 def _camera(device: str, query: dict[str, str], options: SourceOptions, wait: bool) -> Source:

@@ -10,7 +10,7 @@ from cast_sdk.errors import InputError
 from cast_sdk.hierarchy import Hierarchy
 from cast_sdk.runtime import Runtime
 from cast_sdk.runtime.output.colours import class_colours, hierarchy_colours, oklch_to_bgr
-from cast_sdk.runtime.output.drawing import mosaic, overlay
+from cast_sdk.runtime.output.drawing import encode, mosaic, overlay
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +105,10 @@ def test_classes_get_colours_of_their_own():
 def test_the_dense_picture(dense_onnx, photo):
     result = Runtime(dense_onnx, device="cpu").segment(photo)
     assert result.plot("semantic").shape == photo.shape
+
+
+@pytest.mark.parametrize("suffix, width", [(".webp", 16384), (".jpg", 65501)])
+def test_a_picture_that_a_format_cannot_hold(suffix: str, width: int):
+    with pytest.raises(InputError, match=rf"(?s){width} x 2 pixels is too large for {suffix}.*\.png"):
+        encode(np.zeros((2, width, 3), np.uint8), suffix)
+    assert encode(np.zeros((2, width, 3), np.uint8), ".png")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from standin import StandIn
 
-from cast_sdk.errors import CastError, InputError
+from cast_sdk.errors import CastError, ExportError, InputError
 from cast_sdk.runtime.camera.packet import pack, unpack
 from cast_sdk.runtime.commands.segment_video import segment_video
 from cast_sdk.runtime.output.recorder import Recorder, level_maps, read_records
@@ -163,3 +163,19 @@ def test_segment_video(rt, tmp_path):
     assert len(frames_of(film)) == 7
     assert cv2.VideoCapture(str(film)).get(cv2.CAP_PROP_FPS) == pytest.approx(12)
     assert read_records(film.with_suffix(".jsonl"))[0]["rate"] == 12
+
+
+def test_a_recording_that_could_not_be_written_is_an_error(rt, tmp_path, monkeypatch):
+    """OpenCV's writer reports nothing: a film that lacks its end stands for a full disk."""
+    monkeypatch.setattr("cast_sdk.runtime.output.recorder.Recorder._show", lambda self, picture: _cut(self))
+    with (
+        pytest.raises(ExportError, match=r"(?s)could not be written whole.*free"),
+        Recorder(tmp_path / "out.mp4") as film,
+    ):
+        for result in rt.stream("test://?width=64&height=48&rate=0&count=3"):
+            film.write(result)
+    assert names(tmp_path) == []
+
+
+def _cut(recorder):
+    recorder._shown += 1

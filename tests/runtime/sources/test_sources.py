@@ -18,7 +18,7 @@ from browser import missing
 from cast_sdk.errors import CastError, InputError, MissingDependencyError
 from cast_sdk.runtime.sources import gstreamer
 from cast_sdk.runtime.sources import opencv as capture
-from cast_sdk.runtime.sources.base import FLIPS, SourceOptions, adjusted, hide_password
+from cast_sdk.runtime.sources.base import FLIPS, SourceOptions, adjusted
 from cast_sdk.runtime.sources.opening import open_source
 
 
@@ -137,8 +137,6 @@ def test_flips_agree_with_numpy():
 
 
 def test_passwords_are_hidden():
-    assert hide_password("rtsp://me:secret@10.0.0.2:554/a?b=c") == "rtsp://me:***@10.0.0.2:554/a?b=c"
-    assert hide_password("clip@home.mp4") == "clip@home.mp4"
     source = open_source("rtsp://me:secret@127.0.0.1:9/x")
     with pytest.raises(InputError) as caught:
         next(iter(source))

@@ -1,0 +1,81 @@
+"""A Runtime in other processes: forked, spawned, pickled, copied."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import cast_sdk
+from cast_sdk.errors import InputError
+
+FORK = """
+import os, sys, time, cast_sdk, numpy as np
+what, path, backend = sys.argv[1:]
+frame = np.random.default_rng(0).integers(0, 256, (80, 90, 3), np.uint8)
+rt = cast_sdk.Runtime(path, backend=backend)
+before = rt.segment(frame)
+child = os.fork()
+if child == 0:
+    if what == "run":
+        try:
+            after = rt.segment(frame)
+        except cast_sdk.CastError as error:
+            print(error)
+        else:
+            print("same", np.array_equal(before.labels(2), after.labels(2)))
+    if what == "close":
+        rt.close()
+    sys.stdout.flush()
+    sys.exit(0)
+for _ in range(200):
+    pid, status = os.waitpid(child, os.WNOHANG)
+    if pid:
+        break
+    time.sleep(0.1)
+else:
+    os.kill(child, 9)
+    sys.exit("the child never ended")
+rt.segment(frame)
+sys.exit(status)
+"""
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("what", ["exit", "close", "run"])
+def test_a_forked_child(tiny_onnx, what: str, backend: str):
+    if backend == "openvino":
+        pytest.importorskip("openvino", reason="the optional OpenVINO package is not installed")
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, what, str(tiny_onnx), backend], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    if what == "run":
+        expected = "same True" if backend == "onnxruntime" else "opened before the process was forked"
+        assert expected in done.stdout
+
+
+def test_a_runtime_is_pickled_as_its_file_and_options(tiny_onnx, photo):
+    runtime = cast_sdk.Runtime(tiny_onnx, threads=1, fit="crop")
+    for again in (pickle.loads(pickle.dumps(runtime)), copy.deepcopy(runtime)):
+        assert again is not runtime and again.fit == "crop" and again.path == runtime.path
+        assert np.array_equal(again.segment(photo).labels(2), runtime.segment(photo).labels(2))
+    result = runtime.segment(photo)
+    assert np.array_equal(pickle.loads(pickle.dumps(result)).labels(3), result.labels(3))
+
+
+def test_a_runtime_of_an_open_backend_is_not(tiny_onnx):
+    runtime = cast_sdk.Runtime(cast_sdk.Runtime(tiny_onnx).backend)
+    with pytest.raises(InputError, match="make it from a file"):
+        pickle.dumps(runtime)
+
+
+def test_matrices_are_frames(tiny_onnx, photo):
+    runtime = cast_sdk.Runtime(tiny_onnx)
+    grey = np.ascontiguousarray(photo[..., 0])
+    assert np.array_equal(runtime.segment(np.asmatrix(grey)).labels(2), runtime.segment(grey).labels(2))
