@@ -19,7 +19,7 @@ from cast_sdk.errors import CastError, ExportError, MissingDependencyError
 from cast_sdk.export import graph as graphs
 from cast_sdk.export.compact import compact as compact_weights
 from cast_sdk.export.lowering.lower import Lowered, lower
-from cast_sdk.export.lowering.options import GraphOptions, graph_options, spec_of
+from cast_sdk.export.lowering.options import GraphOptions, example_inputs, export_info, graph_options, spec_of
 from cast_sdk.export.precision import reduced
 from cast_sdk.export.precision.quantize import Target
 from cast_sdk.export.verification.photos import find_images, read_inputs
@@ -120,7 +120,7 @@ def export_onnx(
     lowered = lower(model, options, spec)
     say("converting to ONNX")
     full = convert(lowered)
-    shipped = graphs.with_outputs(full, [name for name in lowered.output_names if not name.startswith("sampled")])
+    shipped = graphs.with_outputs(full, lowered.shipped_names)
     if precision == "int8":
         say(f"reading {len(calibration)} images for calibration")
         size = (options.height, options.width)
@@ -157,7 +157,14 @@ def export_onnx(
         )
         verification = report.to_dict()
 
-    info = export_info(options, shipped, checkpoint_sha256, verification)
+    info = export_info(
+        options,
+        [value.name for value in shipped.graph.output],
+        created_by=f"torch {torch.__version__}",
+        opset=next(entry.version for entry in shipped.opset_import if entry.domain in ("", "ai.onnx")),
+        checkpoint_sha256=checkpoint_sha256,
+        verification=verification,
+    )
     if precision == "int8":
         info = dataclasses.replace(info, precision=precision, target=target)
     graphs.set_metadata(shipped, spec, info)
@@ -219,15 +226,6 @@ def require_packages() -> None:
         ) from error
 
 
-def example_inputs(options: GraphOptions, count: int) -> tuple[torch.Tensor, ...]:
-    """Inputs of the right shapes for tracing: `count` of them, image and superpixels."""
-    batch, height, width = options.batch or 2, options.height, options.width
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8, generator=generator)
-    labels = torch.arange(height * width).view(1, height, width) * max(options.num_superpixels, 1) // (height * width)
-    return (image, labels.expand(batch, -1, -1).to(torch.int32).contiguous())[:count]
-
-
 def convert(lowered: Lowered) -> onnx.ModelProto:
     """The graph of a lowered module with all its outputs, folded and tidy, in memory.
 
@@ -257,27 +255,6 @@ def convert(lowered: Lowered) -> onnx.ModelProto:
     model = graphs.tidy(onnx.load_from_string(buffer.getvalue()))
     model.producer_name, model.producer_version = "cast_sdk", __version__
     return model
-
-
-def export_info(
-    options: GraphOptions,
-    model: onnx.ModelProto,
-    checkpoint_sha256: str = "",
-    verification: dict[str, Any] | None = None,
-) -> ExportInfo:
-    """The record of an export."""
-    return ExportInfo(
-        precision=options.precision,
-        batch=options.batch,
-        height=options.height,
-        width=options.width,
-        num_superpixels=options.num_superpixels,
-        outputs=tuple(value.name for value in model.graph.output),
-        opset=next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")),
-        created_by=f"cast_sdk {__version__}, torch {torch.__version__}",
-        checkpoint_sha256=checkpoint_sha256,
-        verification=verification or {},
-    )
 
 
 def write(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:

@@ -135,7 +135,8 @@ class Tome(Model):
         x = torch.cat([(self.cls_token + self.pe_token).expand(n, -1, -1), x], 1)
         size = torch.ones_like(x[..., :1])
         for block in self.blocks:
-            x, size = block.run(x, size)  # type: ignore[operator]
+            assert isinstance(block, MergingBlock)
+            x, size = block.run(x, size)
         embedding = self.norm(x)[:, 0]
         return CastOutput(embedding, None if isinstance(self.head, nn.Identity) else self.head(embedding))
 

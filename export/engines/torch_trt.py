@@ -14,11 +14,10 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from cast_sdk._version import __version__
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY, ExportInfo
 from cast_sdk.errors import ExportError, MissingDependencyError
 from cast_sdk.export.lowering.lower import Lowered, lower
-from cast_sdk.export.lowering.options import GraphOptions, graph_options, spec_of
+from cast_sdk.export.lowering.options import example_inputs, export_info, graph_options, spec_of
 from cast_sdk.files import atomic_write
 from cast_sdk.spec import ModelSpec
 
@@ -79,7 +78,9 @@ def export_torch_trt(
             remedy="build an engine instead: cast-export --ckpt CHECKPOINT --trt",
         ) from error
     created_by = f"torch {torch.__version__}, torch-tensorrt {torch_tensorrt.__version__}"
-    info = program_info(lowered, created_by, checkpoint_sha256)
+    info = export_info(
+        options, lowered.output_names, created_by=created_by, checkpoint_sha256=checkpoint_sha256, target="torch"
+    )
     with atomic_write(path) as temporary:
         torch_tensorrt.save(
             compiled,
@@ -97,7 +98,7 @@ class Shipped(nn.Module):
     def __init__(self, lowered: Lowered) -> None:
         super().__init__()
         self.lowered, self.options, self.input_names = lowered, lowered.options, lowered.input_names
-        self.output_names = [name for name in lowered.output_names if not name.startswith("sampled")]
+        self.output_names = lowered.shipped_names
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return tuple(self.lowered(*inputs)[: len(self.output_names)])
@@ -129,29 +130,6 @@ def import_torch_tensorrt() -> Any:
             remedy="pip install -U torch-tensorrt, with the torch that it belongs to",
         )
     return torch_tensorrt
-
-
-def example_inputs(options: GraphOptions, count: int) -> tuple[torch.Tensor, ...]:
-    """Inputs of the right shapes for tracing: the first `count` of image and superpixels."""
-    shape = (options.batch or 1, options.height, options.width)
-    image = torch.zeros((*shape, 3), dtype=torch.uint8)
-    return (image, torch.zeros(shape, dtype=torch.int32))[:count]
-
-
-def program_info(shipped: Shipped, created_by: str, checkpoint_sha256: str = "") -> ExportInfo:
-    """The record of a torch program."""
-    options = shipped.options
-    return ExportInfo(
-        precision=options.precision,
-        batch=options.batch,
-        height=options.height,
-        width=options.width,
-        num_superpixels=options.num_superpixels,
-        outputs=tuple(shipped.output_names),
-        created_by=f"cast_sdk {__version__}, {created_by}",
-        checkpoint_sha256=checkpoint_sha256,
-        target="torch",
-    )
 
 
 def metadata(spec: ModelSpec, info: ExportInfo) -> dict[str, str]:

@@ -58,11 +58,12 @@ class LoweredTome(nn.Module):
         x, _ = self.tokens(image, superpixels)
         size = x[..., :1] * 0 + 1
         for number, block in enumerate(self.blocks):
+            assert isinstance(block, LoweredBlock)
             bias = size.log().transpose(-2, -1).unsqueeze(-3) if number else None  # all sizes are 1 at first
-            x, keys = block.attend(x, bias)  # type: ignore[operator]
+            x, keys = block.attend(x, bias)
             merged = min(MergingBlock.merges, (int(x.shape[-2]) - 1) // 2)
             x, size = merge(x, size, keys.float().mean(-3), merged)
-            x = block.mix(x)  # type: ignore[operator]
+            x = block.mix(x)
         return class_outputs(self.norm(x[..., :1, :]), self.head)
 
 

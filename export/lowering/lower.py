@@ -46,6 +46,11 @@ class Lowered(nn.Module):
         self.eval()
         self.requires_grad_(False)
 
+    @property
+    def shipped_names(self) -> list[str]:
+        """The outputs that are exported: all but those for verification."""
+        return [name for name in self.output_names if not name.startswith("sampled")]
+
     def forward(self, image: Tensor, superpixels: Tensor | None = None) -> tuple[Tensor, ...]:
         """image uint8 [B,H,W,3] RGB; superpixels int32 [B,H,W]."""
         if superpixels is None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from cast_sdk._version import __version__
+from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ExportError
 from cast_sdk.spec import ModelSpec
 from cast_sdk.superpixels import seeds_count
@@ -114,6 +117,35 @@ def graph_options(
     # Runtimes prepare square images by this number; rectangles by the record of the export.
     spec = dataclasses.replace(spec, image_size=max(height, width), superpixels=settings)
     return spec, GraphOptions(batch, height, width, count, **options)
+
+
+def example_inputs(options: GraphOptions, count: int) -> tuple[torch.Tensor, ...]:
+    """Inputs of the right shapes for tracing: `count` of them, image and superpixels."""
+    batch, height, width = options.batch or 2, options.height, options.width
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8, generator=generator)
+    labels = torch.arange(height * width).view(1, height, width) * max(options.num_superpixels, 1) // (height * width)
+    return (image, labels.expand(batch, -1, -1).to(torch.int32).contiguous())[:count]
+
+
+def export_info(options: GraphOptions, outputs: Sequence[str], *, created_by: str, **rest: Any) -> ExportInfo:
+    """The record of an export.
+
+    Args:
+        outputs: names of the file's outputs, in order.
+        created_by: what made the file besides this package, with its version.
+        rest: further fields of the record.
+    """
+    return ExportInfo(
+        precision=options.precision,
+        batch=options.batch,
+        height=options.height,
+        width=options.width,
+        num_superpixels=options.num_superpixels,
+        outputs=tuple(outputs),
+        created_by=f"cast_sdk {__version__}, {created_by}",
+        **rest,
+    )
 
 
 def spec_of(model: nn.Module) -> ModelSpec:

@@ -72,7 +72,7 @@ def sensitivities(
     spec, options = graph_options(spec_of(model), image_size=image_size)
     lowered = lower(model, options, spec)
     full = convert(lowered)
-    shipped = graph.with_outputs(full, [name for name in lowered.output_names if not name.startswith("sampled")])
+    shipped = graph.with_outputs(full, lowered.shipped_names)
     inputs = read_inputs(spec, (options.height, options.width), files, skip_unreadable=True)
     reduced.enough_images(len(inputs))
     ranges = reduced.ranges_of(shipped, options, inputs, say)

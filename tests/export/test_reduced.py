@@ -26,8 +26,7 @@ def float_graph():
     model = small_model("cast_small")
     spec, options = graph_options(model.spec, tokens=True)
     lowered = lower(model, options, spec)
-    names = [name for name in lowered.output_names if not name.startswith("sampled")]
-    return graph.with_outputs(convert(lowered), names), spec, options
+    return graph.with_outputs(convert(lowered), lowered.shipped_names), spec, options
 
 
 @pytest.fixture(scope="module")

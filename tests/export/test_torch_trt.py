@@ -15,7 +15,7 @@ from cast_sdk.artifact import INFO_KEY, SPEC_KEY
 from cast_sdk.errors import ArtifactError, ExportError, InputError, MissingDependencyError
 from cast_sdk.export.engines import torch_trt
 from cast_sdk.export.lowering.lower import lower
-from cast_sdk.export.lowering.options import graph_options
+from cast_sdk.export.lowering.options import example_inputs, export_info, graph_options
 from cast_sdk.runtime.backends.torch_program import TorchProgramBackend
 
 
@@ -32,8 +32,8 @@ def program(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("program") / "cast.ep"
     spec, options = graph_options(model.spec)
     shipped = torch_trt.Shipped(lower(model, options, spec))
-    saved = torch.export.export(shipped, torch_trt.example_inputs(options, 2))
-    info = torch_trt.program_info(shipped, f"torch {torch.__version__}")
+    saved = torch.export.export(shipped, example_inputs(options, 2))
+    info = export_info(options, shipped.output_names, created_by=f"torch {torch.__version__}", target="torch")
     torch.export.save(saved, path, extra_files=torch_trt.metadata(spec, info))
     return path
 
