@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import logging
 import os
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,10 +32,14 @@ from cast_sdk.models.registry import build
 from cast_sdk.models.sampling import Sampler
 from cast_sdk.spec import ModelSpec, Stage
 
+_log = logging.getLogger(__name__)
 Kind = Literal["moco", "lincls", "deit", "segmenter", "spml", "plain"]
 State = dict[str, Tensor]
 
-_BASE = "module.base_encoder."
+_BASE = "base_encoder."  # of MoCo's wrapper
+_STATES = ("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights")
+_WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.")
+_COUNTERS = ("n_averaged",)
 
 
 def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -54,11 +59,18 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(f"The checkpoint {file} is empty (0 bytes).", remedy="copy or download the file again")
     if file.suffix == ".safetensors":
         return _read_safetensors(file)
+    _check_beginning(file)
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace, *_numpy_scalars()]):
             raw = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         refused = re.search(r"Unsupported (?:global|class)[^\n]*?(?= was not|\n|$)", str(error))
+        if "Unsupported operand" in str(error):
+            raise CheckpointError(
+                f"The checkpoint {file} was saved with a pickle protocol that cannot be read without running code.",
+                found=_first_line(error),
+                remedy="save it again where it came from: torch.save(object, path), without pickle_protocol",
+            ) from error
         raise CheckpointError(
             f"The checkpoint {file} holds Python objects, which could run code when they are loaded."
             if refused
@@ -82,8 +94,40 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     return raw
 
 
+def _check_beginning(file: Path) -> None:
+    """Name what is often found under the name of a checkpoint that was downloaded.
+
+    Raises:
+        CheckpointError: a pointer of Git LFS, or a web page.
+    """
+    with file.open("rb") as reader:
+        head = reader.read(256).lstrip().lower()
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError(
+            f"The checkpoint {file} is a Git LFS pointer and not the file itself.",
+            remedy="git lfs install && git lfs pull, or download the file itself",
+        )
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise CheckpointError(
+            f"The checkpoint {file} is a web page.",
+            remedy="download the file itself: the address of its page was saved in its place",
+        )
+
+
+def _numpy_scalars() -> list[Any]:
+    """What NumPy numbers among the metrics of a checkpoint are made from; none of it runs code."""
+    import numpy as np
+
+    scalar = (getattr(np, "_core", None) or np.core).multiarray.scalar
+    names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")  # before NumPy 2 and since
+    kinds = [type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")]
+    return [*((scalar, name) for name in names), np.dtype, *kinds]
+
+
 def _read_safetensors(file: Path) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
+
+    _check_beginning(file)
 
     try:
         with safe_open(file, framework="pt") as reader:
@@ -117,30 +161,39 @@ def unwrap(raw: Mapping[str, Any], path: str | os.PathLike[str] = "") -> tuple[S
     """
     if "embedding_model" in raw and "prediction_model" in raw:
         return {**_tensors(raw["embedding_model"]), **_tensors(raw["prediction_model"])}, "spml"
-    for key in ("state_dict", "model"):
-        if isinstance(raw.get(key), Mapping):
-            state = _tensors(raw[key])
-            break
-    else:
-        state = _tensors(raw)
+    found = next((raw[key] for key in _STATES if isinstance(raw.get(key), Mapping)), raw)
+    state = _tensors(found)
     if not state:
         raise CheckpointError(
             f"{_named(path)} holds no tensors.",
             found=f"entries {sorted(map(str, raw))[:8]}",
             remedy="give a checkpoint of CAST or one of its baselines",
         )
+    state, prefixes = strip_wrappers(state)
     if any(key.startswith(_BASE) for key in state):
         return {key.removeprefix(_BASE): value for key, value in state.items() if key.startswith(_BASE)}, "moco"
-    if any(key.startswith("base_encoder.") for key in state):
-        base = "base_encoder."
-        return {key.removeprefix(base): value for key, value in state.items() if key.startswith(base)}, "moco"
-    if all(key.startswith("module.") for key in state):
-        return {key.removeprefix("module."): value for key, value in state.items()}, "lincls"
+    if prefixes == ["module."]:
+        return state, "lincls"
     if any(key.startswith("decoder.") for key in state):
         return state, "segmenter"
     if any(key.startswith("vit_backbone.") for key in state):
         return state, "spml"
     return state, "deit" if "optimizer" in raw or "model_ema" in raw else "plain"
+
+
+def strip_wrappers(state: State) -> tuple[State, list[str]]:
+    """A state dict without what wrappers put before every key, and those prefixes in the order they were removed.
+
+    Wrappers are DataParallel and AveragedModel (`module.`), torch.compile (`_orig_mod.`) and the attribute under which
+    a Lightning module or another class keeps the model (`model.`, `net.`, `network.`), in any order. AveragedModel's
+    counter is left out.
+    """
+    state = {key: value for key, value in state.items() if key not in _COUNTERS}
+    removed = []
+    while prefix := next((p for p in _WRAPPERS if state and all(key.startswith(p) for key in state)), ""):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+        removed.append(prefix)
+    return state, removed
 
 
 def _tensors(mapping: Mapping[str, Any]) -> State:
@@ -154,6 +207,7 @@ def fill(model: Model, state: State, path: str | os.PathLike[str] = "") -> None:
         CheckpointError: naming the missing, unknown and misshapen keys, or aliases that differ.
     """
     state = dict(state)
+    _check_finite(state, path)
     expected = model.state_dict()
     by_storage: dict[int, list[str]] = {}
     for key, value in expected.items():
@@ -190,6 +244,17 @@ def fill(model: Model, state: State, path: str | os.PathLike[str] = "") -> None:
     model.load_state_dict(state)
 
 
+def _check_finite(state: State, path: str | os.PathLike[str]) -> None:
+    """Refuse weights that are NaN or infinite, by name: every result of such a model would be."""
+    bad = [key for key, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if bad:
+        raise CheckpointError(
+            f"{_named(path)} holds weights that are NaN or infinite.",
+            found=_listing(bad),
+            remedy="use an earlier checkpoint: the training that wrote this one diverged",
+        )
+
+
 def _listing(keys: list[str], limit: int = 6) -> str:
     return ", ".join(keys[:limit]) + (f" and {len(keys) - limit} more" if len(keys) > limit else "")
 
@@ -201,6 +266,8 @@ def load_model(
     *,
     keep_projector: bool = False,
     spec: ModelSpec | None = None,
+    num_heads: int | None = None,
+    clusters: Sequence[int] | None = None,
     sampler: Sampler = "float64",
 ) -> Model:
     """Open a checkpoint of CAST or a baseline, official or our own, as a model in evaluation mode.
@@ -211,7 +278,9 @@ def load_model(
             files. "segmentation" brings the 320/160/80/40 clusters and resizes the positions to 64 x 64.
         num_classes: replace the classifier by a fresh one of this width; 0 removes it.
         keep_projector: keep the projector of a MoCo file as the head instead of dropping it.
-        spec: skip the inference from keys and shapes, for models of unusual cluster counts.
+        spec: skip the inference from keys and shapes.
+        num_heads: attention heads, which the weights do not tell. Default: what the file says, else as published.
+        clusters: segments of the four levels, which the weights do not tell either. Default: as for `num_heads`.
         sampler: farthest-point sampler of the model.
 
     Raises:
@@ -224,7 +293,12 @@ def load_model(
     raw = read_file(path)
     state, kind = unwrap(raw, path)
     if spec is None:
-        spec = _own_spec(raw, path) or infer_spec(state, stage, path)
+        spec = _own_spec(raw, path)
+        if spec is None:
+            spec = infer_spec(state, stage, path)
+            if kind == "plain" and (num_heads is None or (spec.hierarchical and clusters is None)):
+                _log.warning("%s", _assumption(spec, path))
+        spec = _with_given(spec, num_heads, clusters)
     if kind == "moco" and not keep_projector and spec.head == "projector":
         spec = dataclasses.replace(spec, head="linear", num_classes=0)
         state = {key: value for key, value in state.items() if not key.startswith("head.")}
@@ -240,6 +314,34 @@ def load_model(
         state = {**state, "head.weight": head.weight.detach(), "head.bias": head.bias.detach()}
     fill(model, _fit_positions(model, state), path)
     return model.eval()
+
+
+def _assumption(spec: ModelSpec, path: str | os.PathLike[str]) -> str:
+    """What was taken for granted about a file that does not say it."""
+    clusters = f" and {'/'.join(map(str, spec.clusters))} segments" if spec.hierarchical else ""
+    return (
+        f"{os.fspath(path)} does not say how many heads and segments its model has: taken to be {spec.num_heads} "
+        f"heads{clusters}, as published. Give num_heads= and clusters= if they are others."
+    )
+
+
+def _with_given(spec: ModelSpec, num_heads: int | None, clusters: Sequence[int] | None) -> ModelSpec:
+    changes: dict[str, Any] = {}
+    if num_heads is not None:
+        if num_heads < 1 or spec.embed_dim % num_heads:
+            raise InputError(f"A width of {spec.embed_dim} cannot be divided among {num_heads} heads.")
+        changes["num_heads"] = num_heads
+    if clusters is not None:
+        counts = tuple(clusters)
+        if not spec.hierarchical:
+            raise InputError(f"{spec.name} has no segments, so clusters={list(counts)} means nothing for it.")
+        if len(counts) != len(spec.clusters) or any(count < 1 for count in counts):
+            raise InputError(
+                f"clusters={list(counts)} is not {len(spec.clusters)} positive numbers.",
+                remedy=f"give them fine to coarse, for example {list(spec.clusters)}",
+            )
+        changes["clusters"] = counts
+    return dataclasses.replace(spec, **changes) if changes else spec
 
 
 def _own_spec(raw: Mapping[str, Any], path: str | os.PathLike[str]) -> ModelSpec | None:
