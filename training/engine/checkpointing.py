@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cast_sdk.errors import CheckpointError, RecipeError
+from cast_sdk.errors import CheckpointError, ExportError, RecipeError
 from cast_sdk.files import atomic_write
 from cast_sdk.models.checkpoints import read_file
 from cast_sdk.training.engine.recipe import recipe_from_dict
@@ -34,9 +34,11 @@ def save(checkpoint: Mapping[str, Any], path: Path) -> None:
     try:
         with atomic_write(path) as temporary:
             torch.save(dict(checkpoint), temporary)
-    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
+    except (ExportError, OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
+        reason = error.found if isinstance(error, ExportError) else str(error).splitlines()[0]
         raise CheckpointError(
-            f"{path} could not be written: {str(error).splitlines()[0]}",
+            f"{path} cannot be written.",
+            found=reason,
             remedy="free space and resume: the previous checkpoint is untouched",
         ) from error
 
