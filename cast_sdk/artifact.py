@@ -8,11 +8,22 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
+from cast_sdk.descriptions import build
 from cast_sdk.errors import ArtifactError
 from cast_sdk.spec import ModelSpec
 
 SPEC_KEY = "cast_sdk"  # ONNX metadata_props: the ModelSpec as JSON
 INFO_KEY = "cast_sdk_export"  # ONNX metadata_props: ExportInfo as JSON
+
+
+_RANGES = {
+    "batch": (1, 65536),
+    "height": (1, 16384),
+    "width": (1, 16384),
+    "num_superpixels": (0, 2**20),
+    "opset": (0, 1000),
+    "outputs[]": (1, 64),
+}
 
 
 @dataclass(frozen=True)
@@ -39,13 +50,19 @@ class ExportInfo:
 
     @classmethod
     def from_json(cls, text: str) -> ExportInfo:
+        """Rebuild a record.
+
+        Raises:
+            ArtifactError: for text that is not JSON, or fields that are unknown, missing, of another type or out of
+                range.
+        """
         try:
             data = json.loads(text)
-            return cls(**{**data, "outputs": tuple(data["outputs"])})
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ArtifactError(
-                "The export record in this file cannot be read.", found=str(error), remedy="export the model again"
+                "The export record in this file is not JSON.", found=str(error), remedy="export the model again"
             ) from error
+        return build(cls, data, "the export record", _RANGES, remedy="export the model again")
 
 
 def from_metadata(metadata: dict[str, str], path: str | os.PathLike[str]) -> tuple[ModelSpec, ExportInfo]:
