@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cast_sdk.errors import ArtifactError
+from cast_sdk.taxonomy import Taxonomy, TaxonomyLevel
 
 SCHEMA_VERSION = 1
 
@@ -59,6 +60,7 @@ class ModelSpec:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     class_names: tuple[str, ...] = ()
+    taxonomy: Taxonomy = ()  # levels fine to coarse, one head each (H-CAST); class_names are the finest level's
     palette: tuple[tuple[int, int, int], ...] = ()  # RGB per class of a dense head
     licence: str = ""
     source: str = ""  # where the weights came from, for people
@@ -124,6 +126,8 @@ class ModelSpec:
                 )
         try:
             data["superpixels"] = SuperpixelSettings(**data.get("superpixels", {}))
+            levels = [{key: _tuples(value) for key, value in level.items()} for level in data.get("taxonomy", ())]
+            data["taxonomy"] = tuple(TaxonomyLevel(**level) for level in levels)
             return cls(**{key: _tuples(value) for key, value in data.items()})
         except TypeError as error:
             raise ArtifactError(

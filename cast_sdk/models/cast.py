@@ -10,6 +10,9 @@ published variants are options of this one class (see `ModelSpec`):
     cast_seg        fixed sin-cos       given resolution*  trained     fused tokens -> head
     cast_seg_deit   learned             given resolution   trained     fused class token and tokens
 
+The first two take a taxonomy (H-CAST): one head per level. The coarsest reads norm(class token of stage 4), each finer
+one the class token of an earlier stage as its blocks leave it.
+
 * the stem grid in stage "pretrain", where the head reads the mean of the fused tokens.
 """
 
@@ -30,6 +33,7 @@ from cast_sdk.models.sampling import Sampler
 from cast_sdk.models.superpixel_ops import nearest_labels, resized_segment_mean, segment_mean, segment_sizes
 from cast_sdk.spec import ModelSpec
 from cast_sdk.superpixels import seeds_count
+from cast_sdk.taxonomy import HEAD_NAMES, check_taxonomy
 
 
 @dataclass
@@ -53,6 +57,7 @@ class CastOutput:
     dense: Tensor | None = None  # [N,S,n], per superpixel, for fused and dense models
     levels: list[Level] = field(default_factory=list)
     empty: Tensor | None = None  # bool [N,S], True for superpixels without pixels
+    taxonomy: tuple[Tensor, ...] = ()  # logits of every level, [N,classes], fine to coarse; the first is `logits`
 
 
 def projector(dim: int, hidden: int, out: int, layers: int) -> nn.Sequential:
@@ -72,6 +77,25 @@ def make_head(spec: ModelSpec) -> nn.Module:
     if spec.head == "projector":
         return projector(spec.embed_dim, *spec.head_dims, layers=3)
     return nn.Linear(spec.embed_dim, spec.num_classes) if spec.num_classes else nn.Identity()
+
+
+def check_heads(spec: ModelSpec) -> None:
+    """Raises InputError for a taxonomy that this model cannot have, or one that is not consistent."""
+    if not spec.taxonomy:
+        return
+    if spec.fused or spec.head != "linear":
+        raise InputError(
+            "Heads of a taxonomy read class tokens: they belong to the families cast and cast_deit.",
+            found=f"{spec.name} of family {spec.family}" + (" with a projector" if spec.head != "linear" else ""),
+            remedy="create_model('cast_deit_small', taxonomy=...)",
+        )
+    check_taxonomy(spec.taxonomy)
+    if spec.taxonomy[0].num_classes != spec.num_classes:
+        raise InputError(
+            "num_classes is the number of classes of the finest level.",
+            found=f"num_classes={spec.num_classes}, {spec.taxonomy[0].num_classes} in {spec.taxonomy[0].name}",
+            remedy="leave num_classes out: the taxonomy gives it",
+        )
 
 
 def token_count(spec: ModelSpec, superpixels: Tensor, requested: int | Literal["batch"] | None) -> int:
@@ -114,6 +138,7 @@ class Cast(Model):
 
     def __init__(self, spec: ModelSpec, sampler: Sampler = "float64") -> None:
         super().__init__(spec)
+        check_heads(spec)
         dim, heads = spec.embed_dim, spec.num_heads
         learned = spec.positions == "learned"
 
@@ -133,6 +158,8 @@ class Cast(Model):
             self.blocks = nn.ModuleList(blocks)
             self.norm = nn.LayerNorm(dim, eps=1e-6)
         self.head = make_head(spec)
+        for name, taxonomy_level in zip(self.head_names[1:], spec.taxonomy[1:], strict=True):
+            self.add_module(name, nn.Linear(dim, taxonomy_level.num_classes))
         start = 0
         for level, size in enumerate(spec.depths, 1):
             stage = numbered(blocks[start : start + size], start if flat else 0)
@@ -144,6 +171,11 @@ class Cast(Model):
             self.block_fusion = BlockFusion(dim)
         else:
             self.pool4.requires_grad_(False)  # its segments are outputs, but no gradient reaches it
+
+    @property
+    def head_names(self) -> tuple[str, ...]:
+        """Attributes of the heads of the taxonomy, fine to coarse."""
+        return HEAD_NAMES[: max(1, len(self.spec.taxonomy))]
 
     def stage(self, level: int) -> nn.Sequential:
         """Blocks of stage 1..4."""
@@ -199,20 +231,29 @@ class Cast(Model):
         t, x, empty = self.tokens(image, superpixels, num_superpixels)
         mask: Tensor | None = empty
         levels: list[Level] = []
+        class_tokens: list[Tensor] = []
         for level in range(1, 5):
             z = self.stage(level)(torch.cat([t, x], 1))
+            class_tokens.append(z[:, 0])
             pooled = self.pooling(level)(z[:, :1], z[:, 1:], mask)
             labels = compose_labels([*(done.logits for done in levels), pooled.logits])[-1]
             levels.append(
                 Level(z[:, 1:], pooled.logits, pooled.sampled, labels, pooled.class_token[:, 0], pooled.centroids)
             )
             t, x, mask = pooled.class_token, pooled.centroids, None
-        return self.read_out(z[:, 0], levels, empty)
+        return self.read_out(class_tokens, levels, empty)
 
-    def read_out(self, class_token: Tensor, levels: list[Level], empty: Tensor) -> CastOutput:
-        """class_token [N,C]: the one that left the blocks of stage 4, before the last pooling."""
+    def read_out(self, class_tokens: list[Tensor], levels: list[Level], empty: Tensor) -> CastOutput:
+        """class_tokens [N,C]: those that left the blocks of each stage, before its pooling."""
         if not self.spec.fused:
-            embedding = self.norm(class_token)
+            embedding = self.norm(class_tokens[3])
+            if self.spec.taxonomy:
+                read = [*class_tokens[:3], embedding]
+                logits = tuple(
+                    self.get_submodule(name)(read[level.stage - 1])
+                    for name, level in zip(self.head_names, self.spec.taxonomy, strict=True)
+                )
+                return CastOutput(embedding, logits[0], None, levels, empty, logits)
             has_head = not isinstance(self.head, nn.Identity)
             return CastOutput(embedding, self.head(embedding) if has_head else None, None, levels, empty)
 
@@ -243,10 +284,10 @@ class Cast(Model):
 def initialise_moco(model: nn.Module) -> None:
     """Xavier-uniform Linears with q, k, v as separate maps, zero biases, class token N(0, 1e-6).
 
-    Projector heads keep torch's default: they are added after this pass.
+    Heads keep torch's default: projectors are added after this pass.
     """
     for name, module in model.named_modules():
-        if not isinstance(module, nn.Linear) or name.startswith("head."):
+        if not isinstance(module, nn.Linear) or name.split(".")[0] in HEAD_NAMES:
             continue
         if name.endswith("qkv"):
             bound = math.sqrt(6.0 / (module.weight.shape[0] // 3 + module.weight.shape[1]))

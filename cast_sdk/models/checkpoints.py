@@ -31,6 +31,7 @@ from cast_sdk.models.moco import MoCo
 from cast_sdk.models.registry import build
 from cast_sdk.models.sampling import Sampler
 from cast_sdk.spec import ModelSpec, Stage
+from cast_sdk.taxonomy import HEAD_NAMES
 
 _log = logging.getLogger(__name__)
 Kind = Literal["moco", "lincls", "deit", "segmenter", "spml", "plain"]
@@ -276,7 +277,7 @@ def load_model(
         path: .pth, .pth.tar or .safetensors file, or "hf://owner/repository/file" (extra `hub`).
         stage: "pretrain" or "segmentation" for `cast_seg_*`, whose keys do not tell. Default: "pretrain" for MoCo
             files. "segmentation" brings the 320/160/80/40 clusters and resizes the positions to 64 x 64.
-        num_classes: replace the classifier by a fresh one of this width; 0 removes it.
+        num_classes: replace the classifier by a fresh one of this width; 0 removes it. The heads of a taxonomy go too.
         keep_projector: keep the projector of a MoCo file as the head instead of dropping it.
         spec: skip the inference from keys and shapes.
         num_heads: attention heads, which the weights do not tell. Default: what the file says, else as published.
@@ -295,10 +296,12 @@ def load_model(
     if spec is None:
         spec = _own_spec(raw, path)
         if spec is None:
-            spec = infer_spec(state, stage, path)
+            spec = infer_spec(state, stage, path, _data_set(raw))
             if kind == "plain" and (num_heads is None or (spec.hierarchical and clusters is None)):
                 _log.warning("%s", _assumption(spec, path))
         spec = _with_given(spec, num_heads, clusters)
+    if spec.taxonomy:  # a follow-up of H-CAST trains this layer against texts and does not use it for inference
+        state = {key: value for key, value in state.items() if not key.startswith("feats_layer.")}
     if kind == "moco" and not keep_projector and spec.head == "projector":
         spec = dataclasses.replace(spec, head="linear", num_classes=0)
         state = {key: value for key, value in state.items() if not key.startswith("head.")}
@@ -344,6 +347,11 @@ def _with_given(spec: ModelSpec, num_heads: int | None, clusters: Sequence[int] 
     return dataclasses.replace(spec, **changes) if changes else spec
 
 
+def _data_set(raw: Mapping[str, Any]) -> str | None:
+    """The `data_set` option that an H-CAST checkpoint records."""
+    return getattr(raw.get("args"), "data_set", None)
+
+
 def _own_spec(raw: Mapping[str, Any], path: str | os.PathLike[str]) -> ModelSpec | None:
     if SPEC_KEY not in raw:
         return None
@@ -364,8 +372,8 @@ def _replace_classifier(spec: ModelSpec, state: State, num_classes: int) -> tupl
             found=f"{spec.num_classes} classes in the file",
             remedy="load its encoder's checkpoint and fine-tune it for your classes",
         )
-    state = {key: value for key, value in state.items() if not key.startswith("head.")}
-    return dataclasses.replace(spec, num_classes=num_classes, head="linear", class_names=()), state
+    state = {key: value for key, value in state.items() if key.split(".")[0] not in HEAD_NAMES}
+    return dataclasses.replace(spec, num_classes=num_classes, head="linear", class_names=(), taxonomy=()), state
 
 
 def _fit_positions(model: Model, state: State) -> State:
@@ -463,6 +471,6 @@ def describe(path: str | os.PathLike[str]) -> str:
     """One JSON object that says what a checkpoint is, without building the model."""
     raw = read_file(path)
     state, kind = unwrap(raw, path)
-    spec = _own_spec(raw, path) or infer_spec(state, None, path)
+    spec = _own_spec(raw, path) or infer_spec(state, None, path, _data_set(raw))
     numbers = sum(value.numel() for value in state.values())
     return json.dumps({"kind": kind, "tensors": len(state), "numbers": numbers, "spec": spec.to_dict()}, indent=2)

@@ -10,15 +10,30 @@ from typing import Any
 from torch import Tensor
 
 from cast_sdk.errors import CheckpointError
-from cast_sdk.models.registry import list_models, model_spec
+from cast_sdk.models.registry import list_models, model_spec, with_finest
+from cast_sdk.published_taxonomies import PUBLISHED, by_class_counts, published_taxonomy
 from cast_sdk.spec import Family, ModelSpec, Stage
+from cast_sdk.taxonomy import HEAD_NAMES, STAGES, TaxonomyLevel
 
 
-def infer_spec(state: Mapping[str, Tensor], stage: Stage | None = None, path: str | os.PathLike[str] = "") -> ModelSpec:
+def infer_spec(
+    state: Mapping[str, Tensor],
+    stage: Stage | None = None,
+    path: str | os.PathLike[str] = "",
+    data_set: str | None = None,
+) -> ModelSpec:
     """The ModelSpec of an unwrapped state dict (no `module.` prefix).
 
     Cluster counts and head counts are not in the weights: the published ones are assumed (12 heads; 64/32/16/8, or
-    320/160/80/40 for the segmentation stage), as are the superpixel settings of the family.
+    320/160/80/40 for the segmentation stage), as are the superpixel settings of the family. Heads of a taxonomy
+    (H-CAST) with the class counts of a published data set bring its tree, superpixels and normalisation, and `source`
+    says so; with other counts the tree is unknown.
+
+    Args:
+        state: key -> tensor.
+        stage: "pretrain" or "segmentation", for `cast_seg_*`.
+        path: for messages.
+        data_set: the `data_set` option that an H-CAST checkpoint records.
 
     Raises:
         CheckpointError: when the keys are not those of a CAST model or baseline.
@@ -51,6 +66,8 @@ def infer_spec(state: Mapping[str, Tensor], stage: Stage | None = None, path: st
         if family not in ("cast_seg_deit", "segmenter"):
             changes["image_size"] = grid * spec.patch_size
     changes.update(_head(state, encoder, family))
+    if f"{HEAD_NAMES[1]}.weight" in encoder:
+        changes.update(_taxonomy(encoder, family, spec, data_set, path))
     return dataclasses.replace(spec, **changes)
 
 
@@ -112,3 +129,34 @@ def _head(state: Mapping[str, Tensor], encoder: Mapping[str, Tensor], family: Fa
         changes["classifier"] = "none" if last is None else "softmax" if ".3." in last else "linear"
         changes["num_classes"] = 0 if last is None else state[last].shape[0]
     return changes
+
+
+def _taxonomy(
+    encoder: Mapping[str, Tensor], family: Family, spec: ModelSpec, data_set: str | None, path: str | os.PathLike[str]
+) -> dict[str, Any]:
+    """Fields of an H-CAST model. With two levels `family_head` is the coarse head, with three the middle one."""
+    if family not in ("cast", "cast_deit"):
+        raise CheckpointError(
+            "Heads of a taxonomy are read from CAST checkpoints.",
+            found=f"{os.fspath(path)} of family {family} (Hier-ViT, the baseline of H-CAST, has no pool1.* keys)",
+            remedy="give an H-CAST checkpoint",
+        )
+    counts = [encoder[f"{name}.weight"].shape[0] for name in HEAD_NAMES if f"{name}.weight" in encoder]
+    name = by_class_counts(counts, data_set)
+    if name is None:
+        stages = STAGES[len(counts)]
+        levels = [
+            TaxonomyLevel(f"level {number}", count, stage)
+            for number, (count, stage) in enumerate(zip(counts, stages, strict=True), 1)
+        ]
+        return with_finest({"taxonomy": levels})
+    known = PUBLISHED[name]
+    return with_finest(
+        {
+            "taxonomy": published_taxonomy(name),
+            "superpixels": dataclasses.replace(spec.superpixels, count=known.superpixels),
+            "mean": known.mean,
+            "std": known.std,
+            "source": f"taken for {known.title} by its class counts {'/'.join(map(str, counts))}",
+        }
+    )

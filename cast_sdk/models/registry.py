@@ -104,7 +104,7 @@ def model_spec(name: str, **overrides: Any) -> ModelSpec:
 
     `image_size` also sets the position grid, except for the learned positions of the segmentation families, which are
     stored at 28 x 28 and resized. `stage="segmentation"` of a `cast_seg_*` model brings its clusters, image size and
-    superpixels unless they are given.
+    superpixels unless they are given. `taxonomy` brings num_classes and, where its finest level has names, class_names.
 
     Raises:
         InputError: for an unknown name or field.
@@ -134,10 +134,20 @@ def model_spec(name: str, **overrides: Any) -> ModelSpec:
         overrides.setdefault("position_grid", overrides["image_size"] // spec.patch_size)
     if "embed_dim" in overrides and spec.family == "segmenter":
         overrides.setdefault("decoder_heads", max(1, overrides["embed_dim"] // 64))
-    for key in ("depths", "clusters", "head_dims", "class_names"):
+    for key in ("depths", "clusters", "head_dims", "class_names", "taxonomy"):
         if key in overrides:
             overrides[key] = tuple(overrides[key])
+    if overrides.get("taxonomy"):
+        overrides = with_finest(overrides)
     return dataclasses.replace(spec, **overrides)
+
+
+def with_finest(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields of ModelSpec with what the finest level of `taxonomy` says, its names moved to `class_names`."""
+    finest = fields["taxonomy"][0]
+    named = {"class_names": finest.class_names} if finest.class_names else {}
+    levels = (dataclasses.replace(finest, class_names=()), *fields["taxonomy"][1:])
+    return {"num_classes": finest.num_classes, **named, **fields, "taxonomy": levels}
 
 
 def build(spec: ModelSpec, sampler: Sampler = "float64") -> Model:

@@ -1,0 +1,111 @@
+"""Taxonomies of classes: which class of a coarser level each class belongs to. NumPy only.
+
+A model with a taxonomy (H-CAST) has one head per level. Levels go from fine to coarse, as the levels of segments do,
+and are numbered from 1, the finest. Each head reads the class token of one stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cast_sdk.errors import InputError
+
+HEAD_NAMES = ("head", "family_head", "manufacturer_head")  # of the published checkpoints, fine to coarse
+STAGES = {2: (3, 4), 3: (2, 3, 4)}  # whose class token each head reads, by the number of levels
+
+
+@dataclass(frozen=True)
+class TaxonomyLevel:
+    """One level of a taxonomy and its head.
+
+    Attributes:
+        name: such as "family".
+        num_classes: width of its head.
+        stage: 1..4, the stage whose class token the head reads.
+        class_names: of its classes; those of the finest level are kept in `ModelSpec.class_names`.
+        members: the class of this level that each class of the finest level belongs to. Empty for the finest level, and
+            where the tree is not known.
+    """
+
+    name: str
+    num_classes: int
+    stage: int
+    class_names: tuple[str, ...] = ()
+    members: tuple[int, ...] = ()
+
+
+Taxonomy = tuple[TaxonomyLevel, ...]
+
+
+def check_taxonomy(levels: Sequence[TaxonomyLevel]) -> None:
+    """Raises InputError for anything but two or three consistent levels, fine to coarse."""
+
+    def refuse(rule: str, found: str, remedy: str | None = None) -> None:
+        raise InputError(rule, found=found, remedy=remedy)
+
+    if len(levels) not in STAGES:
+        refuse("A taxonomy has two or three levels.", str(len(levels)), "leave out the levels that matter least")
+    if len({level.name for level in levels}) < len(levels):
+        refuse("The levels of a taxonomy have different names.", ", ".join(level.name for level in levels))
+    stages = [level.stage for level in levels]
+    if stages != sorted(stages) or not set(stages) <= {1, 2, 3, 4}:
+        refuse("Coarser levels are read from the same or later stages, 1 to 4.", f"stages {stages}")
+    for level in levels:
+        if level.num_classes < 2:
+            refuse("A level of a taxonomy has at least two classes.", f"{level.num_classes} in {level.name}")
+        if level.class_names and len(level.class_names) != level.num_classes:
+            refuse("Every class has a name.", f"{len(level.class_names)} for {level.num_classes} in {level.name}")
+        if not level.members:
+            continue
+        if level is levels[0] or len(level.members) != levels[0].num_classes:
+            refuse(
+                f"Each of the {levels[0].num_classes} classes of {levels[0].name} belongs to one class of every "
+                "coarser level.",
+                f"{len(level.members)} members in {level.name}",
+            )
+        if not 0 <= min(level.members) <= max(level.members) < level.num_classes:
+            refuse(
+                f"Classes of {level.name} are 0..{level.num_classes - 1}.",
+                f"{min(level.members)}..{max(level.members)}",
+            )
+
+
+def path_table(levels: Sequence[TaxonomyLevel]) -> npt.NDArray[np.int32] | None:
+    """The paths of a taxonomy: int32 [finest classes, levels], fine to coarse; None where the tree is not known."""
+    coarser = [np.array(level.members, np.int32) for level in levels[1:]]
+    if not levels or not all(len(members) for members in coarser):
+        return None
+    return np.stack([np.arange(levels[0].num_classes, dtype=np.int32), *coarser], 1)
+
+
+def best_path(
+    log_probabilities: Sequence[npt.NDArray[np.floating]], table: npt.NDArray[np.int32]
+) -> npt.NDArray[np.int32]:
+    """The most probable path of the tree for independent heads: int32 [..., levels], fine to coarse.
+
+    A path's probability is the product of its classes' probabilities, over the sum of all paths'.
+
+    Args:
+        log_probabilities: per level, fine to coarse, [..., classes].
+        table: of `path_table`.
+    """
+    return table[path_scores(log_probabilities, table).argmax(-1)]
+
+
+def path_scores(
+    log_probabilities: Sequence[npt.NDArray[np.floating]], table: npt.NDArray[np.int32]
+) -> npt.NDArray[np.float64]:
+    """Log probability of every path, one per finest class, up to a constant: float64 [..., finest classes]."""
+    return np.sum(
+        [level.astype(np.float64)[..., table[:, index]] for index, level in enumerate(log_probabilities)], axis=0
+    )
+
+
+def on_a_path(classes: npt.ArrayLike, table: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Whether the classes of all levels form a path of the tree: bool [...] for [..., levels], fine to coarse."""
+    predicted = np.asarray(classes)
+    return (table[predicted[..., 0]] == predicted).all(-1)
