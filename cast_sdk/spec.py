@@ -81,6 +81,16 @@ class ModelSpec:
         return bool(self.clusters)
 
     @property
+    def score_names(self) -> tuple[str, ...]:
+        """Names of the class scores among the outputs, fine to coarse: "logits", then "logits2", ... with a taxonomy."""
+        return ("logits", *(f"logits{number}" for number in range(2, len(self.taxonomy) + 1)))
+
+    def class_name(self, index: int, level: int = 1) -> str:
+        """Name of a class of a level of the taxonomy (1: the finest, or the only one); "class N" where it has none."""
+        names = self.class_names if level == 1 else self.taxonomy[level - 1].class_names
+        return names[index] if index < len(names) else f"class {index}"
+
+    @property
     def uses_superpixels(self) -> bool:
         return self.family not in ("vit", "vit_conv")
 

@@ -105,6 +105,15 @@ def path_scores(
     )
 
 
+def path_probabilities(
+    log_probabilities: Sequence[npt.NDArray[np.floating]], table: npt.NDArray[np.int32]
+) -> npt.NDArray[np.float64]:
+    """Probability of every path, one per finest class; they sum to 1: float64 [..., finest classes]."""
+    scores = path_scores(log_probabilities, table)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return np.asarray(weights / weights.sum(-1, keepdims=True), np.float64)
+
+
 def on_a_path(classes: npt.ArrayLike, table: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
     """Whether the classes of all levels form a path of the tree: bool [...] for [..., levels], fine to coarse."""
     predicted = np.asarray(classes)

@@ -93,7 +93,12 @@ def _engine(file: Path) -> dict[str, Any]:
 
 def _model(spec: dict[str, Any]) -> dict[str, Any]:
     names = spec.get("class_names", [])
-    shown = {key: value for key, value in spec.items() if key not in ("class_names", "palette", "schema_version")}
+    hidden = ("class_names", "palette", "schema_version", "taxonomy")
+    shown = {key: value for key, value in spec.items() if key not in hidden}
+    if spec.get("taxonomy"):
+        shown["taxonomy"] = ", ".join(
+            f"{level['name']} {level['num_classes']} (stage {level['stage']})" for level in spec["taxonomy"]
+        )
     return {key: value for key, value in shown.items() if value not in ("", [], None)} | (
         {"class_names": f"{len(names)}, from {names[0]!r} to {names[-1]!r}"} if names else {}
     )

@@ -61,8 +61,8 @@ def export_onnx(
     """Export a model to ONNX.
 
     The graph takes `image` uint8 [B,H,W,3] RGB and, for models that use them, `superpixels` int32 [B,H,W]. It gives
-    `embedding` float32 [B,C], `logits` float32 [B,classes] with a classifier, `level1..4` int32 [B,S] composed fine to
-    coarse, and `semantic` int32 [B,S] for dense heads.
+    `embedding` float32 [B,C], `logits` float32 [B,classes] with a classifier (then `logits2`, `logits3` of the coarser
+    levels of a taxonomy), `level1..4` int32 [B,S] composed fine to coarse, and `semantic` int32 [B,S] for dense heads.
 
     Args:
         model: from `create_model` or `load_model`.

@@ -15,7 +15,9 @@ import numpy.typing as npt
 from cast_sdk.errors import InputError
 from cast_sdk.files import atomic_write
 from cast_sdk.hierarchy import Hierarchy
+from cast_sdk.runtime import taxonomy
 from cast_sdk.runtime.preprocess import Geometry
+from cast_sdk.runtime.taxonomy import PathClass
 from cast_sdk.spec import ModelSpec
 
 
@@ -99,19 +101,36 @@ class Segmentation:
         hierarchy = self._segments
         return self.geometry.to_frame(classes[hierarchy.ids[0]].astype(np.int32)[hierarchy.superpixels])
 
-    def top(self, count: int = 5) -> list[tuple[int, str, float]]:
-        """The most probable classes as (class id, name, probability); empty when the model has no classifier."""
-        if self.logits is None or self.spec.head == "projector":
-            return []
-        scores = np.exp(self.logits.astype(np.float64) - self.logits.max())
-        scores /= scores.sum()
-        best = np.argsort(-scores, kind="stable")[:count]
-        return [(int(index), self.class_name(int(index)), float(scores[index])) for index in best]
+    def top(self, count: int = 5, *, level: int | str = 1) -> list[tuple[int, str, float]]:
+        """The most probable classes as (class id, name, probability); empty when the model has no classifier.
 
-    def class_name(self, index: int) -> str:
-        """Name of a class, or "class N" where the model carries no names."""
-        names = self.spec.class_names
-        return names[index] if index < len(names) else f"class {index}"
+        Args:
+            count: how many.
+            level: of the taxonomy, by number (1: the finest) or name.
+        """
+        number = taxonomy.level_number(self.spec, level)
+        logits = self.outputs.get(self.spec.score_names[number - 1])
+        if logits is None or self.spec.head == "projector":
+            return []
+        scores = taxonomy.probabilities(logits)
+        best = np.argsort(-scores, kind="stable")[:count]
+        return [(int(index), self.class_name(int(index), number), float(scores[index])) for index in best]
+
+    def path(self, *, consistent: bool = False) -> list[PathClass]:
+        """One class per level of the taxonomy, coarse to fine; empty for models without one.
+
+        Args:
+            consistent: the most probable path of the tree, each class with the probability of all paths through it.
+                Otherwise each head's own most probable class: they need not lie on one path.
+
+        Raises:
+            InputError: for a consistent path of a model that does not know the tree.
+        """
+        return taxonomy.path(self.spec, self.outputs, consistent)
+
+    def class_name(self, index: int, level: int = 1) -> str:
+        """Name of a class (of a level of the taxonomy, 1: the finest), or "class N" where the model has no names."""
+        return self.spec.class_name(index, level)
 
     def plot(self, level: int | Sequence[int] | None = None, **options: Any) -> npt.NDArray[np.uint8]:
         """Picture of the result: uint8 BGR, as OpenCV shows and writes it.

@@ -59,6 +59,12 @@ class CastOutput:
     empty: Tensor | None = None  # bool [N,S], True for superpixels without pixels
     taxonomy: tuple[Tensor, ...] = ()  # logits of every level, [N,classes], fine to coarse; the first is `logits`
 
+    @property
+    def scores(self) -> dict[str, Tensor]:
+        """Class scores by the names of `ModelSpec.score_names`; empty without a classifier."""
+        every = self.taxonomy or (() if self.logits is None else (self.logits,))
+        return {f"logits{number}" if number > 1 else "logits": logits for number, logits in enumerate(every, 1)}
+
 
 def projector(dim: int, hidden: int, out: int, layers: int) -> nn.Sequential:
     """MoCo-v3 MLP: bias-free Linear, BatchNorm, ReLU; the last BatchNorm without affine parameters."""

@@ -26,7 +26,7 @@ from cast_sdk.spec import ModelSpec
 class LoweredCast(nn.Module):
     """CAST in all variants, with the decoders that read its fused tokens.
 
-    Row outputs (`embedding`, `logits`) are [..., 1, n]; the others [..., S] or [..., S_l, n].
+    Row outputs (`embedding`, `logits`, `logits2`, ...) are [..., 1, n]; the others [..., S] or [..., S_l, n].
     """
 
     def __init__(self, cast: Cast, spec: ModelSpec, options: GraphOptions, decoder: nn.Module | None = None) -> None:
@@ -43,7 +43,9 @@ class LoweredCast(nn.Module):
         self.values = nn.ModuleList(LoweredValues(cast.pooling(level), dtype) for level in range(1, used + 1))
         self.fusion = LoweredFusion(cast.block_fusion, dtype) if spec.fused else None
         self.norm = None if spec.fused else LoweredNorm(cast.norm)
-        self.head = None if self.class_readout else lower_head(cast.head)
+        self.head = None if self.class_readout or spec.taxonomy else lower_head(cast.head)
+        names = cast.head_names if spec.taxonomy else ()
+        self.taxonomy = nn.ModuleList(lower_layers([cast.get_submodule(name)]) for name in names)
         self.decoder = decoder
 
     def forward(self, image: Tensor, superpixels: Tensor) -> dict[str, Tensor]:
@@ -51,9 +53,11 @@ class LoweredCast(nn.Module):
         levels: dict[str, Tensor] = {}
         tokens: list[Tensor] = []
         class_tokens: list[Tensor] = []
+        read: list[Tensor] = []
         labels: list[Tensor] = []
         for level, (stage, grouping) in enumerate(zip(self.stages, self.groupings, strict=True), 1):
             z = stage(z)
+            read.append(z[..., :1, :])
             x = z[..., 1:, :]
             sampled, logits = grouping(x, present if level == 1 else None)
             own = logits.argmax(-1)
@@ -67,10 +71,16 @@ class LoweredCast(nn.Module):
                 class_tokens.append(z[..., :1, :])
         if self.fusion is None:
             assert self.norm is not None
-            return class_outputs(self.norm(z[..., :1, :]), self.head) | levels
+            read[3] = self.norm(read[3])
+            return class_outputs(read[3], self.head) | self.read_taxonomy(read) | levels
         if self.class_readout:
             class_tokens.append(self.values[3](z))
         return self.read_fused(self.fusion, tokens, class_tokens, labels) | levels
+
+    def read_taxonomy(self, class_tokens: list[Tensor]) -> dict[str, Tensor]:
+        """Scores of each level of a taxonomy from the class tokens of the stages, the last of them normalised."""
+        heads = zip(self.spec.score_names, self.taxonomy, self.spec.taxonomy, strict=False)  # none without a taxonomy
+        return {name: head(class_tokens[level.stage - 1]) for name, head, level in heads}
 
     def read_fused(
         self, fusion: LoweredFusion, tokens: list[Tensor], class_tokens: list[Tensor], labels: list[Tensor]

@@ -60,7 +60,7 @@ class Lowered(nn.Module):
         return tuple(self._batched(name, outputs[name]) for name in self.output_names)
 
     def _batched(self, name: str, value: Tensor) -> Tensor:
-        if name in ("embedding", "logits"):  # [..., 1, n]: at batch 1 the row is the batch
+        if name == "embedding" or name.startswith("logits"):  # [..., 1, n]: at batch 1 the row is the batch
             return value if self.options.squeeze else value.squeeze(-2)
         return value.unsqueeze(0) if self.options.squeeze else value
 

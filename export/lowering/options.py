@@ -55,7 +55,7 @@ def output_names(spec: ModelSpec, options: GraphOptions) -> list[str]:
     levels = range(1, len(spec.clusters) + 1)
     names = ["embedding"]
     if spec.has_logits:
-        names.append("logits")
+        names += spec.score_names
     names += [f"level{level}" for level in levels]
     if spec.dense:
         names.append("semantic")

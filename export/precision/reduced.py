@@ -104,8 +104,7 @@ def quality_report(
 def arrays(output: CastOutput, spec: ModelSpec) -> Arrays:
     """The outputs of one image that a quality report compares."""
     values: Arrays = {"embedding": output.embedding[0].numpy()}
-    if output.logits is not None:
-        values["logits"] = output.logits[0].numpy()
+    values |= {name: logits[0].numpy() for name, logits in output.scores.items()}
     for number, level in enumerate(output.levels, 1):
         values[f"level{number}"] = level.labels[0].numpy()
     if spec.dense and output.dense is not None:

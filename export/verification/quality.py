@@ -49,19 +49,21 @@ def compare(
     scores: dict[str, list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]] = {}
     levels: dict[str, list[tuple[float, float]]] = {}
     for (expected, found), labels in zip(pairs, superpixels, strict=True):
-        for name in ("logits", "embedding"):
-            if name in expected:
+        for name in expected:
+            if name == "embedding" or name.startswith("logits"):
                 scores.setdefault(name, []).append((expected[name], found[name]))
         for name in expected:
             if name.startswith("level") or name == "semantic":
                 sizes = np.bincount(labels.ravel(), minlength=len(expected[name]))
                 levels.setdefault(name, []).append(label_agreement(name, expected[name], found[name], sizes))
     checks = []
-    if "logits" in scores:
-        same = [one.argmax() == other.argmax() for one, other in scores["logits"]]
-        checks.append(Check("logits", "top1", float(np.mean(same)), thresholds.top1, len(same)))
-    name = "logits" if "logits" in scores else "embedding"
-    if len(scores[name]) > 1:
+    heads = [name for name in scores if name != "embedding"]
+    for name in heads:
+        same = [one.argmax() == other.argmax() for one, other in scores[name]]
+        checks.append(Check(name, "top1", float(np.mean(same)), thresholds.top1, len(same)))
+    for name in heads or ["embedding"]:
+        if len(scores[name]) < 2:
+            continue
         expected_rows, found_rows = (np.stack(rows).astype(np.float64) for rows in zip(*scores[name], strict=True))
         cosine = centred_cosine(expected_rows, found_rows)
         checks.append(Check(name, "cosine", cosine, thresholds.cosine, len(scores[name])))

@@ -150,10 +150,10 @@ class _Tally:
         self.decided: dict[str, list[npt.NDArray[np.bool_]]] = {}
 
     def add(self, expected: CastOutput, exact: CastOutput, found: Arrays) -> None:
-        for name in ("embedding", "logits", "dense"):
-            value, precise = getattr(expected, name), getattr(exact, name)
-            if name in found and value is not None:
-                self._error(name, found[name], value[0].numpy(), precise[0].numpy())
+        values, precise = _numbers(expected), _numbers(exact)
+        for name in values:
+            if name in found:
+                self._error(name, found[name], values[name], precise[name])
         if not all(np.isfinite(found[name]).all() for name in found if found[name].dtype.kind == "f"):
             raise ExportError(
                 "The exported graph gives outputs that are NaN or infinite.",
@@ -196,6 +196,14 @@ class _Tally:
         for name, equal in self.equal.items():
             checks += label_checks(name, equal, self.decided[name], bars)
         return checks
+
+
+def _numbers(output: CastOutput) -> Arrays:
+    """Float outputs of one image by their names in the graph."""
+    values = {"embedding": output.embedding, **output.scores}
+    if output.dense is not None:
+        values["dense"] = output.dense
+    return {name: value[0].numpy() for name, value in values.items()}
 
 
 def label_checks(

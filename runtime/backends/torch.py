@@ -60,7 +60,7 @@ class TorchBackend:
         side = self.spec.image_size
         count = seeds_count(side, side, self.spec.superpixels.count) if self.spec.uses_superpixels else 0
         outputs = ["embedding"]
-        outputs += ["logits"] if self.spec.has_logits else []
+        outputs += self.spec.score_names if self.spec.has_logits else ()
         outputs += [f"level{n + 1}" for n in range(len(self.spec.clusters))]
         outputs += ["semantic"] if self.spec.dense else []
         self.info = ExportInfo(
@@ -90,7 +90,7 @@ class TorchBackend:
             pixels = ((pixels - self._mean) / self._std).permute(0, 3, 1, 2)
             labels = torch.from_numpy(superpixels).to(self.device).long()
             out = self._model(pixels, labels, self.info.num_superpixels)
-        values = {"embedding": out.embedding, "logits": out.logits}
+        values = {"embedding": out.embedding, **out.scores}
         values |= {f"level{n}": level.labels.int() for n, level in enumerate(out.levels, start=1)}
         if self.spec.dense:
             values["semantic"] = out.dense.argmax(-1).int()

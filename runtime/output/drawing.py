@@ -11,6 +11,7 @@ import numpy.typing as npt
 from cast_sdk.errors import InputError
 from cast_sdk.runtime.output.colours import class_colours, hierarchy_colours
 from cast_sdk.runtime.preprocess import Geometry, import_cv2
+from cast_sdk.runtime.taxonomy import path_text
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.result import Segmentation
@@ -190,6 +191,8 @@ def _tile(
 
 
 def _class_caption(result: Segmentation) -> str:
+    if result.spec.taxonomy:
+        return path_text(result)
     best = result.top(1)
     return f"{best[0][1].split(',')[0]} {best[0][2]:.0%}" if best else ""
 
