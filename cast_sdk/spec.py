@@ -82,7 +82,7 @@ class ModelSpec:
 
     @property
     def score_names(self) -> tuple[str, ...]:
-        """Names of the class scores among the outputs, fine to coarse: "logits", then "logits2", ... with a taxonomy."""
+        """Names of the class scores among the outputs, fine to coarse: "logits" and, of a taxonomy, "logits2", ..."""
         return ("logits", *(f"logits{number}" for number in range(2, len(self.taxonomy) + 1)))
 
     def class_name(self, index: int, level: int = 1) -> str:

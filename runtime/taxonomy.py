@@ -66,7 +66,7 @@ def path(spec: ModelSpec, outputs: Mapping[str, npt.NDArray[Any]], consistent: b
         with np.errstate(divide="ignore"):  # a probability of 0 rules its paths out
             paths = path_probabilities([np.log(head) for head in heads], table)
         heads = [
-            np.bincount(column, weights=paths, minlength=level.num_classes)
+            np.bincount(column, weights=paths, minlength=level.num_classes).astype(np.float64)
             for column, level in zip(table.T, spec.taxonomy, strict=True)
         ]
         classes = table[paths.argmax()].tolist()
@@ -79,9 +79,13 @@ def path(spec: ModelSpec, outputs: Mapping[str, npt.NDArray[Any]], consistent: b
     return found[::-1]
 
 
+def shown_path(result: Segmentation) -> list[PathClass]:
+    """What people are shown, coarse to fine: the most probable path of the tree, or the heads' classes without one."""
+    return result.path(consistent=path_table(result.spec.taxonomy) is not None)
+
+
 def path_text(result: Segmentation) -> str:
-    """The path on one line, coarse to fine: "bird > gulls > tern 83%". Consistent wherever the tree is known."""
-    spec = result.spec
-    classes = result.path(consistent=path_table(spec.taxonomy) is not None)
+    """The path on one line: "bird > gulls > tern 83%"."""
+    classes = shown_path(result)
     names = " > ".join(one.name.split(",")[0] for one in classes)
     return f"{names} {classes[-1].probability:.0%}"

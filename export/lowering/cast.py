@@ -14,6 +14,7 @@ from cast_sdk.export.lowering.blocks import (
     LoweredNorm,
     LoweredValues,
     lower_head,
+    lower_layers,
 )
 from cast_sdk.export.lowering.options import GraphOptions
 from cast_sdk.export.lowering.ranks import beside, entries

@@ -150,10 +150,10 @@ class _Tally:
         self.decided: dict[str, list[npt.NDArray[np.bool_]]] = {}
 
     def add(self, expected: CastOutput, exact: CastOutput, found: Arrays) -> None:
-        values, precise = _numbers(expected), _numbers(exact)
+        values, doubles = _numbers(expected), _numbers(exact)
         for name in values:
             if name in found:
-                self._error(name, found[name], values[name], precise[name])
+                self._error(name, found[name], values[name], doubles[name])
         if not all(np.isfinite(found[name]).all() for name in found if found[name].dtype.kind == "f"):
             raise ExportError(
                 "The exported graph gives outputs that are NaN or infinite.",

@@ -16,6 +16,7 @@ from cast_sdk.runtime.output.colours import hierarchy_colours
 from cast_sdk.runtime.output.drawing import encode
 from cast_sdk.runtime.output.recorder import runs
 from cast_sdk.runtime.preprocess import import_cv2
+from cast_sdk.runtime.taxonomy import shown_path
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.result import Segmentation
@@ -30,7 +31,8 @@ def pack(result: Segmentation, **more: Any) -> bytes:
         result: a result that still has its frame.
         more: further fields of the header, JSON values.
 
-    Header: `size` [height, width] of the frame, `top` [[name, probability]], `timing` (ms), `index`, `dropped`,
+    Header: `size` [height, width] of the frame, `top` [[name, probability]], `path` [[level, name, probability]] of a
+    taxonomy, coarse to fine, `timing` (ms), `index`, `dropped`,
     `jpeg` (bytes). With a hierarchy also `map` [height, width], `window` [x, y, width, height] of the map in the frame
     (fractions), `parents` (per level, each segment's parent), `colours` (per level, "rrggbb" of every segment joined)
     and `runs`.
@@ -47,6 +49,8 @@ def pack(result: Segmentation, **more: Any) -> bytes:
         "jpeg": len(jpeg),
         **more,
     }
+    if result.spec.taxonomy:
+        header["path"] = [[one.level, one.name.split(",")[0], round(one.probability, 4)] for one in shown_path(result)]
     tail = b""
     if result.hierarchy is not None:
         lengths, labels = _short_runs(result.hierarchy.superpixels)

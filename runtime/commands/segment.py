@@ -157,6 +157,10 @@ def _check_level(level: int, runtime: Any) -> None:
 def _describe(job: Job, result: Segmentation) -> None:
     for _, name, probability in result.top(5):
         click.echo(f"{probability:6.1%}  {name}")
+    if result.spec.taxonomy:
+        from cast_sdk.runtime.taxonomy import path_text
+
+        click.echo(f"path, coarse to fine: {path_text(result)}")
     if result.hierarchy:
         counts = ", ".join(str(result.num_segments(level)) for level in range(result.num_levels + 1))
         click.echo(f"segments, fine to coarse: {counts}")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from cast_sdk.errors import ExportError, InputError
 from cast_sdk.files import atomic_write
-from cast_sdk.runtime.output.serialise import SCHEMA_VERSION
+from cast_sdk.runtime.output.serialise import SCHEMA_VERSION, path_entries
 from cast_sdk.runtime.preprocess import Geometry, check_text, import_cv2
 
 if TYPE_CHECKING:
@@ -192,10 +192,10 @@ class _Unwanted(Exception):
 def frame_record(result: Segmentation) -> dict[str, Any]:
     """One frame as plain data.
 
-    Fields: `frame` (position in the source), `size` [height, width], `top` (classes), `timing_ms`, `dropped`,
-    `embedding` is left out. `levels` holds the superpixel map run by run in row order (`labels`, `lengths`, at `map`
-    [height, width]), `parents` (one table per level, each superpixel's or segment's parent) and `geometry`, which
-    places the map in the frame. `level_maps` reads it back.
+    Fields: `frame` (position in the source), `size` [height, width], `top` (classes), `path` (of a taxonomy, as in
+    `to_dict`), `timing_ms`, `dropped`, `embedding` is left out. `levels` holds the superpixel map run by run in row
+    order (`labels`, `lengths`, at `map` [height, width]), `parents` (one table per level, each superpixel's or
+    segment's parent) and `geometry`, which places the map in the frame. `level_maps` reads it back.
     """
     data: dict[str, Any] = {
         "frame": result.index,
@@ -204,6 +204,8 @@ def frame_record(result: Segmentation) -> dict[str, Any]:
         "timing_ms": {stage: round(value, 3) for stage, value in result.timing.items()},
         "dropped": result.dropped,
     }
+    if result.spec.taxonomy:
+        data["path"] = path_entries(result.path())
     if result.hierarchy is not None:
         labels, lengths = runs(result.hierarchy.superpixels)
         geometry = result.geometry

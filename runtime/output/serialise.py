@@ -7,12 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-<<<<<<< HEAD:runtime/output/serialise.py
 from cast_sdk.runtime.output import rle
-=======
-from cast_sdk.runtime import rle
 from cast_sdk.taxonomy import path_table
->>>>>>> ef8c326 (feat(runtime): the path of classes along a taxonomy):runtime/serialise.py
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.result import Segmentation
@@ -26,8 +22,8 @@ def to_dict(result: Segmentation, *, masks: bool = True) -> dict[str, Any]:
 
     Each level has `level`, `num_segments` and `segments`; a segment has `id`, `parent` (its segment at the next level;
     null at the last), `area` (pixels), `box` [x, y, width, height], and with `masks` its `rle` (see `runtime.rle`).
-    A taxonomy adds `path`: `level` (name), `class_id`, `name` and `probability` of each head's class, coarse to fine; and
-    where the tree is known `consistent_path`, the same for its most probable path.
+    A taxonomy adds `path`: `level` (name), `class_id`, `name` and `probability` of each head's class, coarse to fine;
+    and where the tree is known `consistent_path`, the same for its most probable path.
     A dense head adds `semantic`: `class_id`, `name`, `area` and `rle` of every class in the frame.
     """
     data: dict[str, Any] = {
@@ -44,9 +40,9 @@ def to_dict(result: Segmentation, *, masks: bool = True) -> dict[str, Any]:
         "levels": [],
     }
     if result.spec.taxonomy:
-        data["path"] = _path(result.path())
+        data["path"] = path_entries(result.path())
         if path_table(result.spec.taxonomy) is not None:
-            data["consistent_path"] = _path(result.path(consistent=True))
+            data["consistent_path"] = path_entries(result.path(consistent=True))
     if result.hierarchy is not None:
         data["levels"] = [_level(result, level, masks) for level in range(result.num_levels + 1)]
     if result.semantic is not None:
@@ -54,7 +50,8 @@ def to_dict(result: Segmentation, *, masks: bool = True) -> dict[str, Any]:
     return data
 
 
-def _path(path: list[PathClass]) -> list[dict[str, Any]]:
+def path_entries(path: list[PathClass]) -> list[dict[str, Any]]:
+    """A path as plain data: `level`, `class_id`, `name`, `probability` of each class."""
     return [{**one._asdict(), "probability": round(one.probability, 6)} for one in path]
 
 
