@@ -66,7 +66,7 @@ PUBLISHED = {
 
 
 def published_taxonomy(name: str) -> Taxonomy:
-    """The taxonomy of a published data set; classes without a published name have none.
+    """The taxonomy of a published data set. Classes of BREEDS are ImageNet folders; CUB and iNaturalist have no names.
 
     Raises:
         InputError: for an unknown name.
@@ -76,11 +76,10 @@ def published_taxonomy(name: str) -> Taxonomy:
     known, tables = PUBLISHED[name], _tables()
     columns = ("mid", "coarse") if len(known.levels) == 3 else ("coarse",)
     members = [(), *(tuple(tables[f"{name}/{column}"].tolist()) for column in columns)]
-    names = [_names(tables, f"{name}/{key}") for key in ("names", *columns)]
-    return tuple(
-        TaxonomyLevel(*level)
-        for level in zip(known.levels, known.classes, STAGES[len(members)], names, members, strict=True)
-    )
+    finest = _names(tables, f"{name}/names") or _names(tables, f"{name}/source_wnid")
+    names = [finest, *(_names(tables, f"{name}/{column}_names") for column in columns)]
+    parts = zip(known.levels, known.classes, STAGES[len(members)], names, members, strict=True)
+    return tuple(TaxonomyLevel(*part) for part in parts)
 
 
 def source_classes(name: str) -> tuple[str, ...]:
@@ -108,5 +107,4 @@ def _tables() -> dict[str, np.ndarray]:
 
 
 def _names(tables: Mapping[str, np.ndarray], key: str) -> tuple[str, ...]:
-    found = tables.get(key if key.endswith(("names", "wnid")) else f"{key}_names")
-    return () if found is None else tuple(map(str, found))
+    return tuple(map(str, tables.get(key, ())))

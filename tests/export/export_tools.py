@@ -14,11 +14,19 @@ from cast_sdk.export.lowering.options import GraphOptions, graph_options
 from cast_sdk.export.verification.photos import Inputs, read_inputs
 from cast_sdk.models import create_model
 from cast_sdk.spec import ModelSpec, SuperpixelSettings
+from cast_sdk.taxonomy import TaxonomyLevel
 
 SIZES = {"embed_dim": 48, "depths": (1, 1, 1, 1), "clusters": (12, 8, 4, 2), "num_classes": 10}
 DENSE = {**SIZES, "image_size": 128, "superpixels": SuperpixelSettings(64, bins=5, iterations=5)}
+TREE = (
+    TaxonomyLevel("species", 6, 2, ("crow", "jay", "gull", "tern", "trout", "carp")),
+    TaxonomyLevel("family", 3, 3, ("corvids", "seabirds", "fishes"), (0, 0, 1, 1, 2, 2)),
+    TaxonomyLevel("class", 2, 4, ("bird", "fish"), (0, 0, 0, 0, 1, 1)),
+)
+HEADS = {key: value for key, value in SIZES.items() if key != "num_classes"} | {"taxonomy": TREE}
 SMALL = {
     "cast_small": ("cast_small", SIZES),
+    "cast_deit_small with a taxonomy": ("cast_deit_small", HEADS),
     "cast_deit_small": ("cast_deit_small", SIZES),
     "cast_seg_small": ("cast_seg_small", SIZES),
     "cast_seg_small segmentation": ("cast_seg_small", {**DENSE, "stage": "segmentation", "num_classes": 0}),

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from cast_sdk.errors import InputError
+from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD
 from cast_sdk.superpixels import seeds_count, superpixels_for
 from cast_sdk.training.data import transforms
 from cast_sdk.training.data.sampler import EpochSampler, Key
@@ -101,6 +102,8 @@ class LabelledViews(Dataset[Any]):
         self.geometry = transforms.train_geometry(recipe.augment) if train else transforms.eval_geometry(recipe.augment)
         self.after_normalising = recipe.superpixels.source == "denormalised"
         self.erase = transforms.erasing(recipe.augment) if train else None
+        self.statistics = recipe.augment.eval_mean, recipe.augment.eval_std
+        self.own_statistics = not train and self.statistics != (IMAGENET_MEAN, IMAGENET_STD)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -125,13 +128,13 @@ class LabelledViews(Dataset[Any]):
 
     def _with_superpixels(self, view: Tensor) -> tuple[Tensor, Tensor]:
         image = view
-        if self.after_normalising or self.erase is not None:
-            image = transforms.normalise(view[None])[0]
+        if self.after_normalising or self.erase is not None or self.own_statistics:
+            image = transforms.normalise(view[None], *(self.statistics if self.own_statistics else ()))[0]
             if self.erase is not None:
                 image = self.erase(image)
         if not self.superpixels:
             return image, torch.empty(0, dtype=torch.int32)
-        rgb = transforms.denormalised_uint8(image) if self.after_normalising else _rgb(view)
+        rgb = transforms.denormalised_uint8(image, *self.statistics) if self.after_normalising else _rgb(view)
         return image, torch.from_numpy(superpixels_for(rgb, self.settings))
 
 

@@ -40,18 +40,20 @@ def seeded(*numbers: int) -> Iterator[None]:
         random.setstate(state[2])
 
 
-def normalise(images: Tensor) -> Tensor:
-    """uint8 [N,3,H,W] -> float32 with ImageNet statistics; float input passes through (it is normalised already)."""
+Statistics = tuple[float, float, float]
+
+
+def normalise(images: Tensor, mean: Statistics = IMAGENET_MEAN, std: Statistics = IMAGENET_STD) -> Tensor:
+    """uint8 [N,3,H,W] -> float32 with these statistics; float input passes through (it is normalised already)."""
     if images.is_floating_point():
         return images
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).view(1, 3, 1, 1)
-    return images.float().div_(255).sub_(mean).div_(std)
+    shift, scale = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (mean, std))
+    return images.float().div_(255).sub_(shift).div_(scale)
 
 
-def denormalised_uint8(image: Tensor) -> Pixels:
+def denormalised_uint8(image: Tensor, mean: Statistics = IMAGENET_MEAN, std: Statistics = IMAGENET_STD) -> Pixels:
     """DeiT's way back from a normalised float [3,H,W] to uint8 [H,W,3]: float64, truncation, wrap-around."""
-    pixels = image.permute(1, 2, 0).double().numpy() * np.array(IMAGENET_STD) + np.array(IMAGENET_MEAN)
+    pixels = image.permute(1, 2, 0).double().numpy() * np.array(std) + np.array(mean)
     return np.ascontiguousarray((pixels * 255).astype(np.int64).astype(np.uint8))
 
 

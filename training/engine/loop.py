@@ -90,9 +90,10 @@ class Loop:
         schedule = self.recipe.schedule
         base = self.optimizer.param_groups[-1]["base_lr"]
         epoch = self.epochs()
-        if schedule.kind == "deit":
+        if schedule.kind in ("deit", "hcast_april", "hcast_june"):
+            epochs = schedules.period(schedule.kind, schedule.epochs)
             lr = schedules.deit_cosine(
-                int(epoch), base, schedule.epochs, int(schedule.warmup), schedule.warmup_lr, schedule.minimum
+                int(epoch), base, epochs, int(schedule.warmup), schedule.warmup_lr, schedule.minimum
             )
         elif schedule.kind == "poly":
             lr = schedules.poly(self.fraction(), base, 1.0, schedule.power, schedule.minimum)

@@ -10,17 +10,23 @@ from torch import Tensor, nn
 
 from cast_sdk.errors import RecipeError
 from cast_sdk.models.base import Model
+from cast_sdk.taxonomy import HEAD_NAMES
 from cast_sdk.training.engine.recipe import Recipe
 
 
 def create(recipe: Recipe, classes: Sequence[str], **overrides: Any) -> Model:
     """The recipe's model with random weights drawn from its seed, or from `model.init`; it knows its class names."""
     from cast_sdk.models import create_model, load_model
+    from cast_sdk.training.data.taxonomy import taxonomy_for
 
+    taxonomy = taxonomy_for(recipe.taxonomy.tree, classes) if recipe.taxonomy.tree else ()
     options = {
         "num_classes": len(classes),
         "class_names": tuple(classes),
+        "taxonomy": taxonomy,
         "image_size": recipe.augment.image_size,
+        "mean": recipe.augment.eval_mean,
+        "std": recipe.augment.eval_std,
         "superpixels": recipe.superpixels.settings(),
         **recipe.model.options,
         **overrides,
@@ -28,13 +34,22 @@ def create(recipe: Recipe, classes: Sequence[str], **overrides: Any) -> Model:
     torch.manual_seed(recipe.train.seed)
     model = create_model(recipe.model.name, sampler=recipe.model.sampler, **options)
     if recipe.model.init:
-        start = load_model(recipe.model.init, num_classes=options["num_classes"], sampler=recipe.model.sampler)
-        load_fitting(model, start.state_dict(), recipe.model.init, "check model.name and model.options")
+        kept = None if taxonomy else options["num_classes"]
+        weights = load_model(recipe.model.init, num_classes=kept, sampler=recipe.model.sampler).state_dict()
+        # Heads of a taxonomy that have other widths, or that the start does not have, begin afresh.
+        ours = model.state_dict()
+        fresh = {key for key in ours if taxonomy and key.split(".")[0] in HEAD_NAMES and _differs(weights, ours, key)}
+        keys = [key for key in ours if key not in fresh]
+        load_fitting(model, weights, recipe.model.init, "check model.name and model.options", keys)
     set_dropout(model, recipe.model.dropout)
     if recipe.train.channels_last:
         stem = model.get_submodule("patch_embed")
         stem.to(memory_format=torch.channels_last)
     return model.train()
+
+
+def _differs(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], key: str) -> bool:
+    return key not in theirs or theirs[key].shape != ours[key].shape
 
 
 def load_fitting(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cast_sdk.errors import RecipeError
-from cast_sdk.spec import SuperpixelSettings
+from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD, SuperpixelSettings
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 
@@ -58,6 +58,10 @@ class Augment:
     cutmix: float = 0.0
     mix_switch: float = 0.5  # how often cutmix replaces mixup where both are on
     eval_resize: int = 256  # short side before the centre crop; 0: stretch the whole image to image_size
+    # Normalisation in evaluation, and of the way back to the picture that superpixels see (source denormalised).
+    # Training itself always normalises with ImageNet's: so H-CAST treats iNaturalist.
+    eval_mean: tuple[float, float, float] = IMAGENET_MEAN
+    eval_std: tuple[float, float, float] = IMAGENET_STD
 
 
 @dataclass(frozen=True)
@@ -79,10 +83,11 @@ class Optimizer:
 @dataclass(frozen=True)
 class Schedule:
     # per iteration, per epoch, DeiT's one-epoch lag, polynomial per iteration
-    kind: Literal["cosine", "epoch_cosine", "deit", "poly"] = "cosine"
+    # hcast_april, hcast_june: deit's with the period of H-CAST's two public revisions, see schedules.period
+    kind: Literal["cosine", "epoch_cosine", "deit", "hcast_april", "hcast_june", "poly"] = "cosine"
     epochs: int = 100
     warmup: float = 0.0  # epochs
-    warmup_lr: float = 1e-6  # deit only
+    warmup_lr: float = 1e-6  # deit and hcast only
     minimum: float = 0.0
     power: float = 0.9  # poly only
     warmup_steps: int = 0  # poly only: from a tenth of the rate up
@@ -145,6 +150,14 @@ class Dense:
 
 
 @dataclass(frozen=True)
+class Taxonomy:
+    """One head per level of a tree of classes (H-CAST); without a tree the model has one head."""
+
+    tree: str = ""  # a published name such as cub200, a table beside the recipes, or a CSV file
+    kl_weight: float = 0.5  # of the tree-path loss; 0: cross entropies alone
+
+
+@dataclass(frozen=True)
 class Train:
     batch: int = 256  # over all processes and accumulated steps
     accumulation: int = 1
@@ -169,6 +182,7 @@ class Recipe:
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
     train: Train = field(default_factory=Train)
+    taxonomy: Taxonomy = field(default_factory=Taxonomy)
     moco: Moco = field(default_factory=Moco)
     dense: Dense = field(default_factory=Dense)
     probe: Probe = field(default_factory=Probe)

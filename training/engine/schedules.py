@@ -46,6 +46,15 @@ def deit_cosine(
     return minimum + 0.5 * (lr - minimum) * (1 + math.cos(math.pi * step / epochs))
 
 
+def period(kind: str, epochs: int) -> int:
+    """Epochs of half a period of DeiT's cosine.
+
+    The first public revision of H-CAST (April 2025, `hcast_april`) keeps DeiT's 300 although training ends after 100,
+    so the rate ends at three quarters of its peak; the second (June 2025, `hcast_june`) follows the given epochs.
+    """
+    return 300 if kind == "hcast_april" else epochs
+
+
 def poly(step: float, lr: float, steps: float, power: float = 0.9, minimum: float = 0.0) -> float:
     """Polynomial decay per iteration from `lr` to `minimum` (Segmenter: 1e-5). `step` of `steps`, or a part of 1."""
     if step >= steps:

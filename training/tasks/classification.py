@@ -1,4 +1,4 @@
-"""Classification from labels: cross entropy on the class token, mixup, averaged weights, top-1 and top-5."""
+"""Classification from labels, of one level or along a taxonomy: mixup, averaged weights, accuracies."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from cast_sdk.training.engine.options import Run
 from cast_sdk.training.engine.recipe import Phase, Recipe
 from cast_sdk.training.engine.task import SHARED, Task
 from cast_sdk.training.metrics.accuracy import accuracy
+from cast_sdk.training.tasks.taxonomy import TaxonomyLoss
 
 
 class Classification(Task):
@@ -36,6 +37,7 @@ class Classification(Task):
         "train.label_smoothing",
         "train.channels_last",
         "phases",
+        "taxonomy",
     }
     best_file = "best_checkpoint.pth"
     metric = "top1"
@@ -54,7 +56,11 @@ class Classification(Task):
         self.validation, self.workers = validation, workers
         settings = recipe.train
         self.ema = Ema(model, settings.ema, settings.ema_aliases) if settings.ema else None
-        self.mix = self._mixup(model.spec.num_classes)
+        taxonomy = model.spec.taxonomy
+        self.tree = None
+        if taxonomy:
+            self.tree = TaxonomyLoss(taxonomy, settings.label_smoothing, recipe.taxonomy.kl_weight)
+        self.mix = self._mixup(model.spec.num_classes, 0.0 if taxonomy else settings.label_smoothing)
         self.criterion = nn.CrossEntropyLoss(label_smoothing=0.0 if self.mix else settings.label_smoothing)
 
     @classmethod
@@ -69,7 +75,7 @@ class Classification(Task):
         train, validation = (LabelledViews(images[split], recipe, train=split == "train") for split in ("train", "val"))
         return cls(recipe, model, train, validation, world, workers)
 
-    def _mixup(self, classes: int) -> Any:
+    def _mixup(self, classes: int, smoothing: float) -> Any:
         augment = self.recipe.augment
         if not (augment.mixup or augment.cutmix):
             return None
@@ -81,7 +87,7 @@ class Classification(Task):
             prob=1.0,
             switch_prob=augment.mix_switch,
             mode="batch",
-            label_smoothing=self.recipe.train.label_smoothing,
+            label_smoothing=smoothing,
             num_classes=classes,
         )
 
@@ -89,8 +95,10 @@ class Classification(Task):
         images, superpixels, targets = to_device(batch, self.world.device, self.recipe.train.channels_last)
         if self.mix is not None:  # superpixels stay those of the unmixed images
             images, targets = self.mix(images, targets)
-        logits = self.wrapped(images, superpixels, num_superpixels=self.views.count(superpixels)).logits
-        return self.criterion(logits.float(), targets)
+        output = self.wrapped(images, superpixels, num_superpixels=self.views.count(superpixels))
+        if self.tree is not None:
+            return self.tree(output.taxonomy, targets)
+        return self.criterion(output.logits.float(), targets)
 
     def after_step(self, fraction: float) -> None:
         if self.ema is not None:
