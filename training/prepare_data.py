@@ -2,6 +2,7 @@
 
     python training/prepare_data.py --help
     python training/prepare_data.py imagenet100 --data ILSVRC2014/Img --out ILSVRC2014/Img-100
+    python training/prepare_data.py cub200 --data CUB_200_2011 --out CUB-folders
     python training/prepare_data.py ade20k --data ADEChallengeData2016
     python training/prepare_data.py voc --data VOCdevkit
 Downloads nothing. `python -m cast_sdk.training.prepare_data` is the same program.
@@ -13,6 +14,7 @@ import click
 
 from cast_sdk.training.data.prepare import dense as prepare_dense
 from cast_sdk.training.data.prepare import imagenet as prepare_imagenet
+from cast_sdk.training.data.prepare import taxonomy as prepare_taxonomy
 
 
 @click.group(help=(__doc__ or "").partition("\n")[0])
@@ -20,7 +22,7 @@ def main() -> None:
     pass
 
 
-for command in (*prepare_imagenet.COMMANDS, *prepare_dense.COMMANDS):
+for command in (*prepare_imagenet.COMMANDS, *prepare_taxonomy.COMMANDS, *prepare_dense.COMMANDS):
     main.add_command(command)
 
 

@@ -12,6 +12,8 @@ Writes OUT/checkpoint.pth and best_checkpoint.pth (DeiT's layout), log.jsonl and
 
 from __future__ import annotations
 
+import dataclasses
+
 import click
 
 from cast_sdk.training.engine.options import Run, run_options
@@ -19,10 +21,13 @@ from cast_sdk.training.engine.options import Run, run_options
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
 @run_options("Folder with train/val images.")
-def main(run: Run) -> None:
+@click.option("--taxonomy", metavar="TREE", help="One head per level: a CSV of classes and parents, or a known name.")
+def main(run: Run, taxonomy: str | None) -> None:
     from cast_sdk.training.engine.launch import run_program
     from cast_sdk.training.tasks.classification import Classification
 
+    if taxonomy:
+        run = dataclasses.replace(run, overrides=(*run.overrides, f"taxonomy.tree={taxonomy}"))
     run_program(Classification, run)
 
 

@@ -125,7 +125,7 @@ def _published(name: str, classes: Sequence[str]) -> Taxonomy:
         raise InputError(
             f"{PUBLISHED[name].title} has {finest.num_classes} classes.",
             found=f"data with {len(classes)}",
-            remedy=f"arrange the folders with: prepare_data.py {name.replace('_', '-')} --data ... --out ...",
+            remedy="arrange its folders with prepare_data.py (docs/taxonomy.md)",
         )
     expected = source_classes(name)
     wrong = [found for found, wanted in zip(classes, expected, strict=False) if wanted not in found]
@@ -133,6 +133,13 @@ def _published(name: str, classes: Sequence[str]) -> Taxonomy:
         raise InputError(
             f"{PUBLISHED[name].title} numbers its classes group by group.",
             found=f"{wrong[0]} among the classes, in another place than the published one",
-            remedy=f"arrange the folders with: prepare_data.py {name.replace('_', '-')} --data ... --out ...",
+            remedy="arrange its folders with prepare_data.py (docs/taxonomy.md)",
         )
-    return (dataclasses.replace(finest, class_names=tuple(classes)), *coarser)
+    names = _imagenet_names(expected) if expected else tuple(classes)
+    return (dataclasses.replace(finest, class_names=names), *coarser)
+
+
+def _imagenet_names(wnids: Sequence[str]) -> tuple[str, ...]:
+    from timm.data import ImageNetInfo
+
+    return tuple(ImageNetInfo().label_name_to_description(wnid) for wnid in wnids)

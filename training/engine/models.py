@@ -22,7 +22,7 @@ def create(recipe: Recipe, classes: Sequence[str], **overrides: Any) -> Model:
     taxonomy = taxonomy_for(recipe.taxonomy.tree, classes) if recipe.taxonomy.tree else ()
     options = {
         "num_classes": len(classes),
-        "class_names": tuple(classes),
+        "class_names": taxonomy[0].class_names if taxonomy else tuple(classes),
         "taxonomy": taxonomy,
         "image_size": recipe.augment.image_size,
         "mean": recipe.augment.eval_mean,
