@@ -72,7 +72,7 @@ def published_taxonomy(name: str) -> Taxonomy:
         InputError: for an unknown name.
     """
     if name not in PUBLISHED:
-        raise InputError("A published taxonomy has a name.", found=repr(name), remedy=f"one of: {', '.join(PUBLISHED)}")
+        raise InputError(f"There is no published taxonomy {name!r}.", remedy=f"one of: {', '.join(PUBLISHED)}")
     known, tables = PUBLISHED[name], _tables()
     columns = ("mid", "coarse") if len(known.levels) == 3 else ("coarse",)
     members = [(), *(tuple(tables[f"{name}/{column}"].tolist()) for column in columns)]

@@ -43,34 +43,31 @@ Taxonomy = tuple[TaxonomyLevel, ...]
 
 def check_taxonomy(levels: Sequence[TaxonomyLevel]) -> None:
     """Raises InputError for anything but two or three consistent levels, fine to coarse."""
-
-    def refuse(rule: str, found: str, remedy: str | None = None) -> None:
-        raise InputError(rule, found=found, remedy=remedy)
-
     if len(levels) not in STAGES:
-        refuse("A taxonomy has two or three levels.", str(len(levels)), "leave out the levels that matter least")
-    if len({level.name for level in levels}) < len(levels):
-        refuse("The levels of a taxonomy have different names.", ", ".join(level.name for level in levels))
-    stages = [level.stage for level in levels]
+        raise InputError(f"The taxonomy has {len(levels)} levels.", remedy="give two or three")
+    finest, names, stages = levels[0], [level.name for level in levels], [level.stage for level in levels]
+    if len(set(names)) < len(names):
+        raise InputError(f"Two levels of the taxonomy have one name: {', '.join(names)}.")
     if stages != sorted(stages) or not set(stages) <= {1, 2, 3, 4}:
-        refuse("Coarser levels are read from the same or later stages, 1 to 4.", f"stages {stages}")
+        raise InputError(
+            f"The levels of the taxonomy read stages {stages}.",
+            remedy="give stages 1 to 4, coarser levels the same or later ones",
+        )
     for level in levels:
         if level.num_classes < 2:
-            refuse("A level of a taxonomy has at least two classes.", f"{level.num_classes} in {level.name}")
+            raise InputError(f"The level {level.name} has {level.num_classes} class.", remedy="leave the level out")
         if level.class_names and len(level.class_names) != level.num_classes:
-            refuse("Every class has a name.", f"{len(level.class_names)} for {level.num_classes} in {level.name}")
-        if not level.members:
-            continue
-        if level is levels[0] or len(level.members) != levels[0].num_classes:
-            refuse(
-                f"Each of the {levels[0].num_classes} classes of {levels[0].name} belongs to one class of every "
-                "coarser level.",
-                f"{len(level.members)} members in {level.name}",
+            raise InputError(f"{level.name} has {level.num_classes} classes and {len(level.class_names)} names.")
+        if level.members and (level is finest or len(level.members) != finest.num_classes):
+            raise InputError(
+                f"{level.name} has {len(level.members)} members.",
+                remedy="the finest level has none; a coarser one names its class for each of the "
+                f"{finest.num_classes} classes of {finest.name}",
             )
-        if not 0 <= min(level.members) <= max(level.members) < level.num_classes:
-            refuse(
-                f"Classes of {level.name} are 0..{level.num_classes - 1}.",
-                f"{min(level.members)}..{max(level.members)}",
+        if level.members and not 0 <= min(level.members) <= max(level.members) < level.num_classes:
+            raise InputError(
+                f"{level.name} has members {min(level.members)}..{max(level.members)}.",
+                remedy=f"its classes are 0..{level.num_classes - 1}",
             )
 
 

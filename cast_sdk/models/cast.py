@@ -91,15 +91,14 @@ def check_heads(spec: ModelSpec) -> None:
         return
     if spec.fused or spec.head != "linear":
         raise InputError(
-            "Heads of a taxonomy read class tokens: they belong to the families cast and cast_deit.",
-            found=f"{spec.name} of family {spec.family}" + (" with a projector" if spec.head != "linear" else ""),
-            remedy="create_model('cast_deit_small', taxonomy=...)",
+            f"{spec.name} cannot have heads of a taxonomy, which read class tokens.",
+            found=f"family {spec.family}" + (" with a projector" if spec.head != "linear" else ""),
+            remedy="take a model of the families cast and cast_deit: create_model('cast_deit_small', taxonomy=...)",
         )
     check_taxonomy(spec.taxonomy)
     if spec.taxonomy[0].num_classes != spec.num_classes:
         raise InputError(
-            "num_classes is the number of classes of the finest level.",
-            found=f"num_classes={spec.num_classes}, {spec.taxonomy[0].num_classes} in {spec.taxonomy[0].name}",
+            f"num_classes is {spec.num_classes}, but {spec.taxonomy[0].name} has {spec.taxonomy[0].num_classes} classes.",
             remedy="leave num_classes out: the taxonomy gives it",
         )
 

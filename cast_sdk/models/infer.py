@@ -137,8 +137,8 @@ def _taxonomy(
     """Fields of an H-CAST model. With two levels `family_head` is the coarse head, with three the middle one."""
     if family not in ("cast", "cast_deit"):
         raise CheckpointError(
-            "Heads of a taxonomy are read from CAST checkpoints.",
-            found=f"{os.fspath(path)} of family {family} (Hier-ViT, the baseline of H-CAST, has no pool1.* keys)",
+            "The checkpoint has heads of a taxonomy, but is not of CAST (Hier-ViT, H-CAST's baseline, is not read).",
+            found=f"{os.fspath(path)} of family {family}",
             remedy="give an H-CAST checkpoint",
         )
     counts = [encoder[f"{name}.weight"].shape[0] for name in HEAD_NAMES if f"{name}.weight" in encoder]

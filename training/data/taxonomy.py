@@ -42,8 +42,7 @@ def taxonomy_for(tree: str, classes: Sequence[str]) -> Taxonomy:
     if not path.is_file():
         tables = sorted(file.stem for file in FOLDER.glob("*.csv"))
         raise InputError(
-            "A taxonomy is a CSV file or a known name.",
-            found=tree,
+            f"There is no taxonomy {tree}.",
             remedy=f"give the path of a table, or one of: {', '.join([*PUBLISHED, *tables])}",
         )
     return from_table(read_table(path), classes, str(path))
@@ -59,15 +58,16 @@ def read_table(path: Path) -> list[list[str]]:
         rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(cell.strip() for cell in row)]
     if len(rows) < 2 or len(rows[0]) not in STAGES:
         raise InputError(
-            "A table of classes has a header of two or three levels, fine to coarse, and a line per class.",
-            found=f"{path}: {len(rows)} lines, {len(rows[0]) if rows else 0} columns",
-            remedy="for example: species,family,order",
+            f"{path} is not a table of two or three levels with a line per class.",
+            found=f"{len(rows)} lines, {len(rows[0]) if rows else 0} columns",
+            remedy="begin with a header, fine to coarse, such as: species,family,order",
         )
     for number, row in enumerate(rows, 1):
         if len(row) != len(rows[0]) or not all(row):
             raise InputError(
-                f"Every line of the table names {len(rows[0])} classes.",
-                found=f"{path}, line {number}: {','.join(row)}",
+                f"Line {number} of {path} does not name {len(rows[0])} classes.",
+                found=",".join(row),
+                remedy=f"give a class for each of {', '.join(rows[0])}",
             )
     return rows
 
@@ -82,7 +82,7 @@ def from_table(rows: Sequence[Sequence[str]], classes: Sequence[str], source: st
     by_class: dict[str, Sequence[str]] = {}
     for line in lines:
         if line[0] in by_class:
-            raise InputError("The table names every class once.", found=f"{source}: {line[0]} twice")
+            raise InputError(f"{source} has {line[0]} twice.", remedy="keep one line per class")
         by_class[line[0]] = line
     differences = {
         "missing in the table": sorted(set(classes) - set(by_class)),
@@ -90,9 +90,10 @@ def from_table(rows: Sequence[Sequence[str]], classes: Sequence[str], source: st
     }
     if any(differences.values()):
         raise InputError(
-            "The table names the classes of the data.",
-            found=f"{source}: "
-            + "; ".join(f"{len(names)} {what}: {', '.join(names[:4])}" for what, names in differences.items() if names),
+            f"The classes of {source} are not those of the data.",
+            found="; ".join(
+                f"{len(names)} {what}: {', '.join(names[:4])}" for what, names in differences.items() if names
+            ),
             remedy="the first column holds the names of the class folders (or of classes.txt)",
         )
     for column in range(1, len(header) - 1):
@@ -112,8 +113,7 @@ def _check_parents(lines: Sequence[Sequence[str]], column: int, header: Sequence
         child, parent = line[column], line[column + 1]
         if parents.setdefault(child, parent) != parent:
             raise InputError(
-                f"Every {header[column]} belongs to one {header[column + 1]}.",
-                found=f"{source}: {child} to {parents[child]} and to {parent}",
+                f"{child} has two parents in {source}: {parents[child]} and {parent}.",
                 remedy="give the two different names, or correct the table",
             )
 
@@ -123,16 +123,14 @@ def _published(name: str, classes: Sequence[str]) -> Taxonomy:
     finest, *coarser = published_taxonomy(name)
     if len(classes) != finest.num_classes:
         raise InputError(
-            f"{PUBLISHED[name].title} has {finest.num_classes} classes.",
-            found=f"data with {len(classes)}",
+            f"The data has {len(classes)} classes, {PUBLISHED[name].title} has {finest.num_classes}.",
             remedy="arrange its folders with prepare_data.py (docs/taxonomy.md)",
         )
     expected = source_classes(name)
     wrong = [found for found, wanted in zip(classes, expected, strict=False) if wanted not in found]
     if wrong:
         raise InputError(
-            f"{PUBLISHED[name].title} numbers its classes group by group.",
-            found=f"{wrong[0]} among the classes, in another place than the published one",
+            f"{wrong[0]} is not where {PUBLISHED[name].title} has it: its classes are numbered group by group.",
             remedy="arrange its folders with prepare_data.py (docs/taxonomy.md)",
         )
     names = _imagenet_names(expected) if expected else tuple(classes)

@@ -48,12 +48,12 @@ def test_a_table_becomes_levels_in_the_order_of_the_data(tmp_path):
         ("species\ncrow\n", "two or three levels"),
         ("a,b,c,d\nw,x,y,z\n", "two or three levels"),
         ("", "two or three levels"),
-        (TABLE + "gull,gulls\n", "line 5"),
-        (TABLE + "crow,corvids,passerines\n", "crow twice"),
+        (TABLE + "gull,gulls\n", "Line 5"),
+        (TABLE + "crow,corvids,passerines\n", "has crow twice"),
         (TABLE + "owl,owls,owls\n", r"1 not in the data: owl"),
         (TABLE.replace("jay,corvids,passerines\n", ""), "1 missing in the table: jay"),
-        (TABLE.replace("jay,corvids,passerines", "jay,corvids,shorebirds"), "corvids to shorebirds and to passerines"),
-        ("a,b\ncrow,x\njay,x\ntern,x\n", "at least two classes"),
+        (TABLE.replace("jay,corvids,passerines", "jay,corvids,shorebirds"), "two parents .*shorebirds and passerines"),
+        ("a,b\ncrow,x\njay,x\ntern,x\n", "has 1 class"),
     ],
 )
 def test_tables_that_are_refused(tmp_path, text, message):
@@ -64,7 +64,7 @@ def test_tables_that_are_refused(tmp_path, text, message):
 def test_names_are_explained():
     with pytest.raises(InputError, match=r"(?s)cub200.*tiny_imagenet64"):
         taxonomy_for("birds", ["a", "b"])
-    with pytest.raises(InputError, match=r"(?s)has 200 classes.*data with 3"):
+    with pytest.raises(InputError, match="has 3 classes, CUB-200-2011 has 200"):
         taxonomy_for("cub200", ["a", "b", "c"])
     with pytest.raises(InputError, match="group by group"):
         taxonomy_for("living17", sorted(source_classes("living17")))
@@ -130,7 +130,7 @@ def test_missing_images_are_named_before_anything_is_written(cub, tmp_path):
     done = run("cub200", "--data", cub, "--out", tmp_path / "out")
     assert done.exit_code == 1 and "1 missing for train" in done.output and not (tmp_path / "out").exists()
     (cub / "train_test_split.txt").unlink()
-    assert "official lists must be there" in run("cub200", "--data", cub, "--out", tmp_path / "out").output
+    assert "cannot be read" in run("cub200", "--data", cub, "--out", tmp_path / "out").output
 
 
 def test_aircraft_in_the_published_order(tmp_path):
@@ -148,7 +148,7 @@ def test_aircraft_in_the_published_order(tmp_path):
     assert tuple(source.classes) == names and len(source) == 100
     assert source.names[source.labels.tolist().index(0)].endswith(f"test{sorted(names).index(names[0])}.jpg")
     (root / "images_variant_test.txt").write_text("test0 Zeppelin\n")
-    assert "'Zeppelin'" in run("aircraft", "--data", root, "--out", tmp_path / "out2").output
+    assert "names 'Zeppelin'" in run("aircraft", "--data", root, "--out", tmp_path / "out2").output
 
 
 def test_breeds_from_imagenet(tmp_path):
@@ -182,7 +182,7 @@ def test_inat21_is_checked_against_its_folders(tmp_path):
     assert list(plan["train"]) == names and plan["val"][names[3]] == tmp_path / "data" / "val" / names[3]
     moved = names[7].replace("Family", "Family9")
     (tmp_path / "data/train_mini" / names[7]).rename(tmp_path / "data/train_mini" / moved)
-    assert "classes elsewhere" in run("inat21-mini", "--data", tmp_path / "data", "--out", tmp_path / "out").output
+    assert "not the published tree" in run("inat21-mini", "--data", tmp_path / "data", "--out", tmp_path / "out").output
 
 
 def inat18(tmp_path, groups):

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import click
 import numpy as np
 
-from cast_sdk.artifact import atomic_write
 from cast_sdk.errors import RecipeError
+from cast_sdk.files import atomic_write
 from cast_sdk.published_taxonomies import PUBLISHED, published_taxonomy, source_classes
 from cast_sdk.taxonomy import path_table
 from cast_sdk.training.data.sources import IMAGE_SUFFIXES
@@ -104,7 +104,7 @@ def cub200(data: Path) -> Plan:
     plan: dict[str, dict[str, list[Path]]] = {"train": {}, "val": {}}
     for number, name in sorted(names.items(), key=lambda item: item[1]):
         if number not in official:
-            raise RecipeError("train_test_split.txt names every image.", found=f"{data}: not image {number}, {name}")
+            raise RecipeError(f"train_test_split.txt does not have image {number}, {name}.", found=str(data))
         split = "train" if official[number] == "1" else "val"
         plan[split].setdefault(name.partition("/")[0], []).append(data / "images" / name)
     return plan
@@ -120,8 +120,8 @@ def aircraft(data: Path) -> Plan:
         for number, variant in _columns(data / f"images_variant_{official}.txt").items():
             if variant not in folder:
                 raise RecipeError(
-                    "Every variant is one of the hundred published ones.",
-                    found=f"{variant!r} in images_variant_{official}.txt",
+                    f"images_variant_{official}.txt names {variant!r}, which is no published variant.",
+                    remedy="use the lists of FGVC-Aircraft 2013b",
                 )
             images.setdefault(folder[variant], []).append(data / "images" / f"{number}.jpg")
     return plan
@@ -147,7 +147,9 @@ def inat21_mini(data: Path) -> Plan:
     short = [name for name, part in zip(folders, parts, strict=True) if len(part) < 8]
     if short:
         raise RecipeError(
-            "Folders are named 00000_kingdom_phylum_class_order_family_genus_species.", found=f"{data}: {short[0]}"
+            f"The folder {short[0]} is not named after a whole tree.",
+            found=str(data),
+            remedy="use the folders of iNaturalist 2021: 00000_kingdom_phylum_class_order_family_genus_species",
         )
     families, orders = first_seen([part[5] for part in parts]), first_seen([part[4] for part in parts])
     _check_tree("inat21_mini", np.stack([np.arange(len(folders)), families, orders], 1), data)
@@ -173,8 +175,8 @@ def inat18(data: Path) -> Plan:
             pairs = [(int(note["category_id"]), files[note["image_id"]]) for note in lists["annotations"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RecipeError(
-                "The lists of iNaturalist 2018 are JSON with images and annotations.",
-                found=f"{path}: {error!r}",
+                f"{path} is not a list of iNaturalist 2018, JSON with images and annotations.",
+                found=repr(error),
                 remedy="unpack train2018.json.tar.gz and val2018.json.tar.gz there",
             ) from error
         images = plan.setdefault(split, {})
@@ -183,8 +185,8 @@ def inat18(data: Path) -> Plan:
             groups[category] = name.split("/")[1] if name.count("/") > 1 else ""
     if not _same_groups(groups):
         raise RecipeError(
-            "Categories lie in the folders of their published super-categories.",
-            found=f"{data}: {len(groups)} categories in {len(set(groups.values()))} folders",
+            f"The categories of {data} do not lie in the folders of their published super-categories.",
+            found=f"{len(groups)} categories in {len(set(groups.values()))} folders",
             remedy="use the lists and images of the competition of 2018",
         )
     return plan
@@ -202,13 +204,13 @@ def arrange(plan: Plan, out: Path, classes: int, copy: bool = False) -> dict[str
     for split, folders in plan.items():
         if len(folders) != classes:
             raise RecipeError(
-                f"The data set has {classes:,} classes in every split.", found=f"{len(folders):,} in {split}"
+                f"The split {split} has {len(folders):,} classes and should have {classes:,}.",
+                remedy="unpack the archives again",
             )
         missing = [one for entry in folders.values() for one in _parts(entry) if not one.exists()]
         if missing:
             raise RecipeError(
-                "Everything that the data set's lists name must be there.",
-                found=f"{len(missing):,} missing for {split}, first {missing[0]}",
+                f"{len(missing):,} of the data set's files are missing for {split}, first {missing[0]}.",
                 remedy="unpack the archives again",
             )
     counts = {}
@@ -267,7 +269,11 @@ def _check_tree(name: str, table: np.ndarray, data: Path) -> None:
             if table.shape != published.shape
             else f"{int((table != published).any(1).sum()):,} of {len(table):,} classes elsewhere"
         )
-        raise RecipeError(f"{PUBLISHED[name].title} has the published tree.", found=f"{data}: {what}")
+        raise RecipeError(
+            f"The folders of {data} are not the published tree of {PUBLISHED[name].title}.",
+            found=what,
+            remedy="use the folders as they are unpacked",
+        )
 
 
 def _same_groups(folders: Mapping[int, str]) -> bool:
@@ -282,7 +288,7 @@ def _same_groups(folders: Mapping[int, str]) -> bool:
 
 def _folder(path: Path) -> Path:
     if not path.is_dir():
-        raise RecipeError("The official folders must be there.", found=f"no folder {path}", remedy="check --data")
+        raise RecipeError(f"There is no folder {path}.", remedy="check --data")
     return path
 
 
@@ -295,9 +301,7 @@ def _columns(path: Path) -> dict[str, str]:
     try:
         lines = [line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip()]
     except OSError as error:
-        raise RecipeError(
-            "The official lists must be there.", found=f"{path}: {error.strerror}", remedy="check --data"
-        ) from error
+        raise RecipeError(f"The list {path} cannot be read.", found=error.strerror, remedy="check --data") from error
     if any(len(line) < 2 for line in lines):
-        raise RecipeError("Every line of the list has a name and a value.", found=str(path))
+        raise RecipeError(f"{path} has a line of one word.", remedy="unpack the archive again")
     return {first: rest.strip() for first, rest in lines}
