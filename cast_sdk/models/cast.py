@@ -98,7 +98,7 @@ def check_heads(spec: ModelSpec) -> None:
     check_taxonomy(spec.taxonomy)
     if spec.taxonomy[0].num_classes != spec.num_classes:
         raise InputError(
-            f"num_classes is {spec.num_classes}, but {spec.taxonomy[0].name} has {spec.taxonomy[0].num_classes} classes.",
+            f"num_classes is {spec.num_classes}, but the taxonomy has {spec.taxonomy[0].num_classes} finest classes.",
             remedy="leave num_classes out: the taxonomy gives it",
         )
 
