@@ -266,6 +266,8 @@ _OF_SCHEDULE = {
     "cosine": {"warmup"},
     "epoch_cosine": {"warmup"},
     "deit": {"warmup", "warmup_lr"},
+    "hcast_april": {"warmup", "warmup_lr"},
+    "hcast_june": {"warmup", "warmup_lr"},
     "poly": {"power", "warmup_steps"},
 }
 
@@ -275,6 +277,8 @@ def _without_effect(recipe: Recipe) -> set[str]:
     optimizer, schedule = recipe.optimizer, recipe.schedule
     idle = {f"optimizer.{knob}" for knob in set().union(*_OF_OPTIMIZER.values()) - _OF_OPTIMIZER[optimizer.name]}
     idle |= {f"schedule.{knob}" for knob in set().union(*_OF_SCHEDULE.values()) - _OF_SCHEDULE[schedule.kind]}
+    if not recipe.taxonomy.tree:
+        idle.add("taxonomy.kl_weight")
     if schedule.minutes is not None:
         idle.add("schedule.steps")
     # Where minutes or steps end a run, its epochs are the unit of warm-up and of schedules that change once an epoch.
