@@ -15,11 +15,11 @@ import torch
 from export_tools import TREE, photo_inputs, small_model
 from golden_tools import draw_weights
 
+from cast_sdk import bundled
 from cast_sdk.export import build_engine, export_onnx
 from cast_sdk.export.cli import main
 from cast_sdk.export.precision.quantize import layers
 from cast_sdk.export.verification import quality
-from cast_sdk.export.verification.photos import bundled_photos
 from cast_sdk.export.verification.report import Report
 from cast_sdk.models import create_model, save_native, save_official
 from cast_sdk.published_taxonomies import published_taxonomy
@@ -60,12 +60,12 @@ def test_a_wrong_head_fails_the_export(tmp_path, monkeypatch):
 
     monkeypatch.setattr(LoweredCast, "read_taxonomy", swapped)
     with pytest.raises(ExportError, match="logits2"):
-        export_onnx(small_model(NAME), tmp_path / "m.onnx", images=bundled_photos()[:2])
+        export_onnx(small_model(NAME), tmp_path / "m.onnx", images=bundled.photos()[:2])
 
 
 def test_path_and_top_are_those_of_torch(files):
     reference, runtime = Runtime(files[0], device="cpu"), Runtime(files[1], device="cpu")
-    for photo in bundled_photos():
+    for photo in bundled.photos():
         expected, found = reference.segment(photo), runtime.segment(photo)
         for consistent in (False, True):
             one, other = expected.path(consistent=consistent), found.path(consistent=consistent)
@@ -79,12 +79,12 @@ def test_path_and_top_are_those_of_torch(files):
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_reduced_precisions_report_every_head(tmp_path, precision):
-    calibrate = {"calibrate": bundled_photos() * 8, "keep_float": ["*/taxonomy.0/*"]} if precision == "int8" else {}
+    calibrate = {"calibrate": bundled.photos() * 8, "keep_float": ["*/taxonomy.0/*"]} if precision == "int8" else {}
     info = export_onnx(
         small_model(NAME),
         tmp_path / "m.onnx",
         precision=precision,
-        images=bundled_photos(),
+        images=bundled.photos(),
         thresholds=STATED,
         **calibrate,
     )
@@ -94,7 +94,7 @@ def test_reduced_precisions_report_every_head(tmp_path, precision):
     if precision == "fp16":
         assert min(values[head, "cosine"] for head in HEADS) > 0.99
     with Runtime(tmp_path / "m.onnx") as runtime:
-        assert [one.level for one in runtime.segment(bundled_photos()[0]).path()] == ["class", "family", "species"]
+        assert [one.level for one in runtime.segment(bundled.photos()[0]).path()] == ["class", "family", "species"]
 
 
 def test_every_head_can_be_quantised(files):
@@ -137,7 +137,7 @@ def test_official_checkpoint_to_pictures_with_a_path(official, tmp_path):
     assert "256 superpixels" in done.output and "logits2" in done.output
     shown = CliRunner().invoke(main, ["inspect", str(graph)])
     assert "class 34 (stage 3), superclass 17 (stage 4)" in shown.output and "Living-17" in shown.output
-    photo = bundled_photos()[0]
+    photo = bundled.photos()[0]
     command = [sys.executable, "-m", "cast_sdk.runtime.commands.segment", str(photo), "--model", str(graph)]
     done = subprocess.run(
         [*command, "--out", str(tmp_path / "out"), "--json"], capture_output=True, text=True, timeout=120

@@ -128,7 +128,8 @@ def test_cub(cub, tmp_path, copy):
 def test_missing_images_are_named_before_anything_is_written(cub, tmp_path):
     (cub / "images/001.Bird_0/image_0.jpg").unlink()
     done = run("cub200", "--data", cub, "--out", tmp_path / "out")
-    assert done.exit_code == 1 and "1 missing for train" in done.output and not (tmp_path / "out").exists()
+    assert done.exit_code == 1 and "1 of the data set's files are missing for train" in done.output
+    assert not (tmp_path / "out").exists()
     (cub / "train_test_split.txt").unlink()
     assert "cannot be read" in run("cub200", "--data", cub, "--out", tmp_path / "out").output
 
@@ -162,7 +163,7 @@ def test_breeds_from_imagenet(tmp_path):
     assert [name[4:] for name in source.classes] == list(wnids)
     assert taxonomy_for("living17", source.classes)[1].members[:4] == (0, 0, 1, 1)
     missing = run("breeds", "--set", "entity13", "--data", tmp_path / "Img", "--out", tmp_path / "out2")
-    assert missing.exit_code == 1 and "missing for train" in missing.output
+    assert missing.exit_code == 1 and "files are missing for train" in missing.output
 
 
 def inat21_folders(table):
