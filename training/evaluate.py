@@ -31,6 +31,7 @@ ARTIFACTS = (".onnx", ".engine")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--workers", default=0, show_default=True, help="Loader processes per process.")
 @click.option("--on-bad-image", type=click.Choice(["error", "skip"]), default="error", show_default=True)
+@click.option("--taxonomy", "tree", metavar="TREE", help="Judge a model with one head along a taxonomy too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a line.")
 def main(
     path: str,
@@ -43,8 +44,10 @@ def main(
     device: str,
     workers: int,
     on_bad_image: Any,
+    tree: str | None,
     as_json: bool,
 ) -> None:
+    from cast_sdk.training.data.taxonomy import taxonomy_for
     from cast_sdk.training.engine.distributed import start
     from cast_sdk.training.engine.launch import errors_for_people, load_images
     from cast_sdk.training.metrics.accuracy import accuracy, artifact_accuracy, evaluation_views, open_checkpoint
@@ -52,12 +55,13 @@ def main(
     with errors_for_people():
         world = start(device)
         images = load_images(data, split, on_bad_image, False, world)
+        levels = taxonomy_for(tree, images.source.classes) if tree else ()
         if path.endswith(ARTIFACTS):
-            metrics = artifact_accuracy(path, images, fit)
+            metrics = artifact_accuracy(path, images, fit, levels)
         else:
             model = open_checkpoint(path, ema).to(world.device)
             views = evaluation_views(model.spec, images, fit)
-            metrics = accuracy(model, views, world, batch, precision=precision, workers=workers)
+            metrics = accuracy(model, views, world, batch, precision=precision, workers=workers, levels=levels)
         if world.main:
             text = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
             print(json.dumps({"model": path, "images": len(images), **metrics}) if as_json else f"{path}: {text}")

@@ -8,6 +8,7 @@ from cast_sdk.published_taxonomies import published_taxonomy
 from cast_sdk.taxonomy import TaxonomyLevel, path_table
 from cast_sdk.training.metrics.taxonomy import (
     PathTally,
+    flat_scores,
     full_path_accuracy,
     level_accuracy,
     tree_inconsistency,
@@ -52,6 +53,17 @@ def test_metrics_equal_the_reference(name):
     assert metrics["fpa"] == pytest.approx(float(case[f"{name}/fpa"]))
     assert metrics["tice"] == pytest.approx(float(case[f"{name}/tice"]))
     assert metrics["fpa"] <= 100 - metrics["tice"] + 1e-9
+
+
+def test_a_flat_classifier_is_judged_by_the_sums_over_members():
+    levels = (TaxonomyLevel("fine", 4, 3), TaxonomyLevel("coarse", 2, 4, (), (0, 0, 1, 1)))
+    logits = np.log([[0.3, 0.3, 0.4, 0.0 + 1e-9]]) + 5  # the finest class is of group 1, the mass in group 0
+    summed = flat_scores(logits, levels)
+    np.testing.assert_allclose(np.exp(summed[1]), [[0.6, 0.4]], atol=1e-6)
+    tally = PathTally(levels)
+    tally.add([logits], np.array([2]))
+    assert tally.metrics()["top1_fine"] == 100 and tally.metrics()["top1_coarse"] == 0
+    assert tally.metrics()["tice"] == 100
 
 
 def test_the_consistent_path_uses_all_heads():

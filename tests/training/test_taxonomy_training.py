@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def test_every_level_is_measured_and_the_checkpoint_knows_the_tree(run):
 def test_evaluation_and_artifacts_count_the_same(run, folders, tmp_path):
     from cast_sdk.export import export_onnx
     from cast_sdk.training.engine.distributed import start
-    from cast_sdk.training.evaluate import accuracy, artifact_accuracy, evaluation_views
+    from cast_sdk.training.metrics.accuracy import accuracy, artifact_accuracy, evaluation_views
 
     model = load_model(run / "best_checkpoint.pth")
     images = Images(open_source(folders, "val"))
@@ -74,6 +75,19 @@ def test_evaluation_and_artifacts_count_the_same(run, folders, tmp_path):
     for name, value in found.items():
         assert value == pytest.approx(expected[name]), name
     assert "fpa" in found
+
+
+def test_a_flat_model_is_judged_along_a_tree(run, folders, micro, tree, tmp_path):
+    from cast_sdk.training.evaluate import main as evaluate
+
+    flat = create(load_recipe(str(micro), []), open_source(folders, "train").classes)
+    save_native(flat, tmp_path / "flat.safetensors")
+    arguments = ["--data", str(folders), "--device", "cpu", "--taxonomy", str(tree), "--json", "--model"]
+    done = CliRunner().invoke(evaluate, [*arguments, str(tmp_path / "flat.safetensors")])
+    assert done.exit_code == 0, done.output
+    assert {"top1_colour", "top1_warmth", "fpa", "tice"} <= set(json.loads(done.stdout))
+    refused = CliRunner().invoke(evaluate, [*arguments, str(run / "best_checkpoint.pth")])
+    assert refused.exit_code == 1 and "taxonomy of its own" in refused.output
 
 
 def test_the_loss_sees_every_level(folders, micro, tree):

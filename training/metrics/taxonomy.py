@@ -40,6 +40,21 @@ def weighted_average_precision(accuracy: Sequence[float], classes: Sequence[int]
     return float(np.average(accuracy, weights=classes))
 
 
+def flat_scores(logits: npt.NDArray[np.floating], levels: Taxonomy) -> list[npt.NDArray[np.float64]]:
+    """What a classifier of the finest level says about all levels: log of its members' summed probabilities.
+
+    Args:
+        logits: [N, finest classes].
+        levels: with their tree, fine to coarse.
+    """
+    table = path_table(levels)
+    assert table is not None
+    scores = logits.astype(np.float64)
+    fine = np.exp(scores - np.logaddexp.reduce(scores, 1, keepdims=True))
+    summed = [fine @ np.eye(level.num_classes)[table[:, index]] for index, level in enumerate(levels)]
+    return [np.log(np.maximum(level, 1e-300)) for level in summed]
+
+
 class PathTally:
     """Sums over batches; processes share them by adding up `values`."""
 
@@ -51,7 +66,14 @@ class PathTally:
         self.values = np.zeros(len(levels) + 4)  # right per level; all right; on no path; best path right; images
 
     def add(self, logits: Sequence[npt.NDArray[np.floating]], targets: npt.NDArray[np.integer]) -> None:
-        """Scores of a batch per level, [N, classes] fine to coarse, and its finest labels, [N]."""
+        """Add a batch.
+
+        Args:
+            logits: scores per level, [N, classes] fine to coarse; or of the finest level alone, see `flat_scores`.
+            targets: finest labels, [N].
+        """
+        if len(logits) == 1:
+            logits = flat_scores(logits[0], self.levels)
         predicted = np.stack([level.argmax(1) for level in logits], 1)
         right = predicted == self.table[targets]
         off = ~on_a_path(predicted, self.table)
