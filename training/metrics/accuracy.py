@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 import cast_sdk
 from cast_sdk.errors import CheckpointError, InputError
@@ -71,7 +71,7 @@ def evaluation_views(spec: ModelSpec, images: Images, fit: str = "auto") -> Labe
 
 
 def accuracy(
-    model: Model,
+    model: nn.Module,
     views: Any,
     world: World,
     batch: int,
@@ -88,7 +88,7 @@ def accuracy(
     sampler = EpochSampler(len(views), batch, rank=world.rank, world=world.size, shuffle=False, drop_last=False)
     device = world.device
     sums = torch.zeros(4, dtype=torch.float64, device=device)
-    tally = path_tally(model.spec, levels)
+    tally = path_tally(model.spec, levels)  # type: ignore[arg-type]
     mode = model.training
     model.eval()
     with torch.no_grad():
