@@ -8,8 +8,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cast_sdk.errors import ArtifactError
-from cast_sdk.taxonomy import Taxonomy, TaxonomyLevel
+from cast_sdk.descriptions import build
+from cast_sdk.errors import ArtifactError, InputError
+from cast_sdk.taxonomy import Taxonomy, TaxonomyLevel, check_taxonomy
 
 SCHEMA_VERSION = 1
 
@@ -136,8 +137,7 @@ class ModelSpec:
                 )
         try:
             data["superpixels"] = SuperpixelSettings(**data.get("superpixels", {}))
-            levels = [{key: _tuples(value) for key, value in level.items()} for level in data.get("taxonomy", ())]
-            data["taxonomy"] = tuple(TaxonomyLevel(**level) for level in levels)
+            data["taxonomy"] = _taxonomy(data.get("taxonomy", ()), data.get("num_classes"))
             return cls(**{key: _tuples(value) for key, value in data.items()})
         except TypeError as error:
             raise ArtifactError(
@@ -159,6 +159,26 @@ class ModelSpec:
                 remedy="export the model again",
             )
         return cls.from_dict(data)
+
+
+def _taxonomy(data: Any, num_classes: Any) -> Taxonomy:
+    remedy = "export the model again"
+    levels = tuple(
+        build(TaxonomyLevel, level, "the taxonomy of the model description", remedy=remedy) for level in data
+    )
+    if not levels:
+        return ()
+    try:
+        check_taxonomy(levels)
+    except InputError as error:
+        raise ArtifactError(
+            "The taxonomy of the model description is not consistent.", found=error.problem, remedy=remedy
+        ) from error
+    if levels[0].num_classes != num_classes:
+        raise ArtifactError(
+            f"The model description has {num_classes} classes and a taxonomy of {levels[0].num_classes}.", remedy=remedy
+        )
+    return levels
 
 
 def _tuples(value: Any) -> Any:

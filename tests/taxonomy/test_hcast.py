@@ -10,8 +10,8 @@ from golden_tools import assert_close
 from hcast_tools import HCAST, TINY, batch, levels, load, make
 from test_cases import NearTie, check_levels
 
-from cast_sdk.errors import CheckpointError, InputError
-from cast_sdk.models import create_model, load_model, save_native, save_official
+from cast_sdk.errors import ArtifactError, CheckpointError, InputError
+from cast_sdk.models import create_model, load_model, model_spec, save_native, save_official
 from cast_sdk.models.checkpoints import official_state
 from cast_sdk.models.infer import infer_spec
 from cast_sdk.published_taxonomies import PUBLISHED, by_class_counts, published_taxonomy, source_classes
@@ -200,6 +200,30 @@ def test_taxonomy_needs_a_class_token_and_the_right_width():
         create_model("cast_seg_small", taxonomy=tree())
     with pytest.raises(InputError, match="num_classes"):
         create_model("cast_tiny", taxonomy=tree(), num_classes=64)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"members": [0, 0, 1, 2]}, "not consistent(.|\n)*members 0..2"),
+        ({"members": "0011"}, "members is '0011', not a list"),
+        ({"num_classes": "2"}, "num_classes is '2'"),
+        ({"stages": 3}, "unknown"),
+    ],
+)
+def test_descriptions_of_strangers_are_checked(change, message):
+    data = model_spec("cast_tiny", taxonomy=tree()).to_dict()
+    assert ModelSpec.from_dict(data) == model_spec("cast_tiny", taxonomy=tree())
+    data["taxonomy"] = [data["taxonomy"][0], {**data["taxonomy"][1], **change}]
+    with pytest.raises(ArtifactError, match=message):
+        ModelSpec.from_dict(data)
+
+
+def test_a_description_whose_numbers_of_classes_differ():
+    data = model_spec("cast_tiny", taxonomy=tree()).to_dict()
+    for wrong, message in (({"num_classes": 5}, "5 classes and a taxonomy of 4"), ({"taxonomy": 5}, "incomplete")):
+        with pytest.raises(ArtifactError, match=message):
+            ModelSpec.from_dict({**data, **wrong})
 
 
 def test_class_counts_name_a_data_set():
