@@ -7,6 +7,9 @@
 // of label changes lead from one boundary pair to the next, so that the inside of superpixels is never visited. The
 // neighbourhood of a pair becomes one index into a table; both moves of a pair are judged without a branch. With vector
 // instructions every x86-64 has, or four labels to a word elsewhere.
+//
+// A film starts each frame from the labels of the frame before (`run_from`): no blocks, fewer passes. OpenCV has no such
+// start; the passes are the same.
 
 #include <algorithm>
 #include <cstddef>
@@ -178,7 +181,24 @@ class Seeds {
     move_blocks<true>();
     move_blocks<false>();
     spread_block_labels();
-    for (int pass = 0; pass < iterations_; pass++) {
+    move_boundaries(iterations_);
+    std::copy_n(labels_.data(), static_cast<std::size_t>(height_) * width_, out);
+  }
+
+  // Labels that were there before, moved to fit the image. False when one of them is none of this grid's.
+  bool run_from(const std::uint8_t* lab, const std::int32_t* before, int passes, std::int32_t* out) {
+    if (!take_labels(before)) return false;
+    count_colours(lab);
+    fill_histograms_from_labels();
+    find_changes();
+    move_boundaries(passes);
+    std::copy_n(labels_.data(), static_cast<std::size_t>(height_) * width_, out);
+    return true;
+  }
+
+ private:
+  void move_boundaries(int passes) {
+    for (int pass = 0; pass < passes; pass++) {
       if (pass % 2 == 0) {
         move_pixels<true>();
       } else {
@@ -186,10 +206,45 @@ class Seeds {
       }
       copy_border();
     }
-    std::copy_n(labels_.data(), static_cast<std::size_t>(height_) * width_, out);
   }
 
- private:
+  bool take_labels(const std::int32_t* before) {
+    const auto labels = static_cast<std::uint32_t>(count());
+    for (std::size_t i = 0; i < colour_.size(); i++) {
+      const auto label = static_cast<std::uint32_t>(before[i]);
+      if (label >= labels) return false;
+      labels_[i] = static_cast<Label>(label);
+    }
+    return true;
+  }
+
+  void fill_histograms_from_labels() {
+    const int labels = count();
+    std::fill(size_.begin(), size_.end(), 0.0f);
+    for (std::size_t i = 0; i < colour_.size(); i++) {
+      colour_[i] *= labels;
+      histogram_[static_cast<std::size_t>(colour_[i]) + labels_[i]] += 1.0f;
+      size_[labels_[i]] += 1.0f;
+    }
+  }
+
+  // The bitmaps of label changes to the right and downwards, from the labels of the pixels.
+  void find_changes() {
+    std::fill(row_changes_.begin(), row_changes_.end(), 0);
+    std::fill(column_changes_.begin(), column_changes_.end(), 0);
+    for (int y = 0; y < height_; y++) {
+      const Label* row = &labels_[static_cast<std::size_t>(y) * width_];
+      std::uint8_t* changes = row_changes(y);
+      for (int x = 0; x + 1 < width_; x++) {
+        changes[x >> 3] |= static_cast<std::uint8_t>((row[x] != row[x + 1]) << (x & 7));
+      }
+      if (y + 1 == height_) continue;
+      for (int x = 0; x < width_; x++) {
+        if (row[x] != row[x + width_]) column_changes(x)[y >> 3] |= static_cast<std::uint8_t>(1u << (y & 7));
+      }
+    }
+  }
+
   static std::size_t words(int bits) { return (static_cast<std::size_t>(bits) + 63) / 64; }
 
   static int first_pixel(int block, int blocks, int pixels) {
@@ -471,6 +526,16 @@ EXPORT int cast_seeds_run(Seeds* seeds, const std::uint8_t* lab, std::int32_t* o
   try {
     seeds->run(lab, out);
     return 0;
+  } catch (const std::bad_alloc&) {
+    return 1;
+  }
+}
+
+// The same from labels [height, width] of the frame before; 2 when they are not labels of this grid. `before` may be `out`.
+EXPORT int cast_seeds_run_from(Seeds* seeds, const std::uint8_t* lab, const std::int32_t* before, int passes,
+                               std::int32_t* out) {
+  try {
+    return seeds->run_from(lab, before, passes, out) ? 0 : 2;
   } catch (const std::bad_alloc&) {
     return 1;
   }

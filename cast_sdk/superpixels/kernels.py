@@ -95,6 +95,8 @@ def native_library() -> ctypes.CDLL | None:
     library.cast_seeds_create.restype = pointer
     library.cast_seeds_run.argtypes = [pointer] * 3
     library.cast_seeds_run.restype = integer
+    library.cast_seeds_run_from.argtypes = [pointer] * 3 + [integer, pointer]
+    library.cast_seeds_run_from.restype = integer
     library.cast_seeds_destroy.argtypes = [pointer]
     library.cast_seeds_destroy.restype = None
     return library
