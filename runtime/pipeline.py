@@ -27,13 +27,15 @@ class Stage:
     """One step: `run` takes the previous stage's value and returns its own, in `workers` threads.
 
     With `batch` above 1 it takes and returns lists of up to so many. A stage waits for a full batch while more values
-    are on their way; where only the latest counts it takes what is there.
+    are on their way; where only the latest counts it takes what is there. An `ordered` stage takes the values in the
+    order of the source, whoever of the stage before is done first: it is the second one and has one worker.
     """
 
     name: str
     run: Callable[[Any], Any]
     workers: int = 1
     batch: int = 1
+    ordered: bool = False
 
 
 @dataclass
@@ -70,6 +72,8 @@ class _Core:
         self.pending: Item | None = None  # read, not yet in a stage
         self.waiting: list[list[tuple[int, Item]]] = [[] for _ in self.stages[1:]]  # heaps by sequence
         self.arrived = [0 for _ in self.stages[1:]]  # values that reached each heap, or never will
+        self.turn = 0  # sequence of the next value for an ordered stage
+        self.passed: set[int] = set()  # sequences from there on that will not reach it
         self.results: dict[int, Item | None] = {}  # None: shed on the way
         self.flying = self.entered = self.delivered = self.dropped = 0
         self.source_error: Exception | None = None
@@ -158,19 +162,28 @@ class _Core:
                 self.room.notify()
                 return [item]
             heap, batch = self.waiting[number - 1], self.stages[number].batch
-            ready.wait_for(lambda: self.closed or len(heap) >= batch or (heap and self.enough(number)))
+            if self.stages[number].ordered:
+                ready.wait_for(lambda: self.closed or (heap and heap[0][0] == self.turn))
+            else:
+                ready.wait_for(lambda: self.closed or len(heap) >= batch or (heap and self.enough(number)))
             if self.closed:
                 return []
-            while len(heap) > 1 and self.stale(heap[0][1]):
-                self.results[heapq.heappop(heap)[0]] = None
+            while len(heap) > 1 and self.stale(heap[0][1]) and self.follows(number):
+                sequence = heapq.heappop(heap)[0]
+                self.results[sequence] = None
+                self.pass_turn(sequence)
                 self.gone(number)
                 self.shed()
+            if self.stages[number].ordered:
+                self.pass_turn(self.turn)
             return [heapq.heappop(heap)[1] for _ in range(min(batch, len(heap)))]
 
     # under the lock --------------------------------------------------------------------------------------------------
 
     def hand_on(self, number: int, item: Item) -> None:
         """From stage `number` to the next one or to the consumer."""
+        if number == 0 and (item.value is LEFT_OUT or item.failed is not None):
+            self.pass_turn(item.sequence)
         if item.value is LEFT_OUT:
             self.gone(number)
             self.results[item.sequence] = None
@@ -197,6 +210,21 @@ class _Core:
             return True
         more = self.entered > self.arrived[number - 1] or (self.flying < self.window and not self.exhausted())
         return not more
+
+    def pass_turn(self, sequence: int) -> None:
+        """An ordered stage need not wait for this value any more."""
+        if len(self.stages) > 1 and self.stages[1].ordered:
+            self.passed.add(sequence)
+            while self.turn in self.passed:
+                self.passed.discard(self.turn)
+                self.turn += 1
+
+    def follows(self, number: int) -> bool:
+        """Whether a stage can go on at once when the first value that waits for it is left out."""
+        if not self.stages[number].ordered:
+            return True
+        second = heapq.nsmallest(2, self.waiting[number - 1])[1][0]
+        return all(sequence in self.passed for sequence in range(self.turn + 1, second))
 
     def exhausted(self) -> bool:
         return self.source_ended and self.pending is None
@@ -293,6 +321,8 @@ class Pipeline(Iterator[Item]):
             raise ValueError(
                 "a pipeline needs at least one stage, workers and batches from 1, a first stage without batch"
             )
+        if any(s.ordered and (n != 1 or s.workers > 1 or s.batch > 1) for n, s in enumerate(stages)):
+            raise ValueError("an ordered stage is the second one, with one worker and without batch")
         workers = sum(stage.workers for stage in stages)
         window = in_flight if in_flight is not None else workers + (0 if latest else 2)
         if window < 1:

@@ -66,6 +66,7 @@ class Prepared:
         superpixels: int32 [H, W] once they are computed; zeros for models that use none.
         timing: milliseconds per stage so far.
         source: path of the frame, if it came from one.
+        scene: number of the scene that the frame belongs to, in a stream that looks for cuts.
     """
 
     image: npt.NDArray[np.uint8]
@@ -74,6 +75,7 @@ class Prepared:
     timing: dict[str, float] = field(default_factory=dict)
     superpixels: npt.NDArray[np.int32] | None = None
     source: str | None = None
+    scene: int = 0
 
 
 def prepare(frame: Frame, size: tuple[int, int], fit: Fit = "stretch", *, cubic: bool = False) -> Prepared:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from cast_sdk.runtime import taxonomy
 from cast_sdk.runtime.preprocess import Geometry
 from cast_sdk.runtime.taxonomy import PathClass
 from cast_sdk.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from cast_sdk.runtime.tracking.tracker import Tracks
 
 
 @dataclass
@@ -38,6 +41,8 @@ class Segmentation:
         source: path or name of the frame, if it has one.
         index: position of the frame in the stream it came from.
         dropped: frames that its stream has shed so far, because a newer one was there.
+        scene: number of the scene that the frame belongs to, counted from 0 by streams that look for cuts.
+        tracking: the tracks of the segments, in streams with `track=True`.
     """
 
     spec: ModelSpec
@@ -49,6 +54,8 @@ class Segmentation:
     source: str | None = None
     index: int = 0
     dropped: int = 0
+    scene: int = 0
+    tracking: Tracks | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -81,6 +88,24 @@ class Segmentation:
     def parents(self, level: int) -> npt.NDArray[np.int32]:
         """`parents(l)[i]` is the segment of level l+1 that holds segment i of level l: int32 [num_segments(l)]."""
         return self._segments.parents(level)
+
+    def tracks(self, level: int) -> npt.NDArray[np.int64]:
+        """Track of each segment of a level: int64 [num_segments(level)].
+
+        The same segment has the same number in every frame of its stream; no number is used twice, on no two levels.
+
+        Raises:
+            InputError: for a result that no stream with `track=True` gave, or an unknown level.
+        """
+        return self._tracking.ids[self._segments.check_level(level)]
+
+    def ages(self, level: int) -> npt.NDArray[np.int64]:
+        """Frames since each segment's track began: int64 [num_segments(level)], 0 for a new one.
+
+        Raises:
+            InputError: as `tracks`.
+        """
+        return self._tracking.ages[self._segments.check_level(level)]
 
     @property
     def embedding(self) -> npt.NDArray[np.float32]:
@@ -174,6 +199,14 @@ class Segmentation:
     def to_json(self, *, masks: bool = True) -> str:
         """`to_dict` as JSON text on one line."""
         return json.dumps(self.to_dict(masks=masks), separators=(",", ":"), allow_nan=False)
+
+    @property
+    def _tracking(self) -> Tracks:
+        if self.tracking is None:
+            raise InputError(
+                "This result has no tracks.", remedy="take it from a stream: rt.stream(source, track=True)"
+            )
+        return self.tracking
 
     @property
     def _segments(self) -> Hierarchy:

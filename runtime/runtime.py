@@ -23,6 +23,7 @@ from cast_sdk.spec import ModelSpec
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.streaming import Stream
+    from cast_sdk.runtime.tracking.film import Film
 
 _MAX_BATCH = 16  # of a model with a dynamic batch; more gains nothing and costs memory
 
@@ -136,13 +137,20 @@ class Runtime:
         size = (self.info.height, self.info.width)
         return preprocess.prepare(frame, size, self.fit, cubic=self.spec.positions == "learned")
 
-    def add_superpixels(self, prepared: Prepared) -> Prepared:
-        """Second stage: superpixels with the settings of the model's family, into `prepared`. Thread-safe."""
+    def add_superpixels(self, prepared: Prepared, film: Film | None = None) -> Prepared:
+        """Second stage: superpixels with the settings of the model's family, into `prepared`.
+
+        Thread-safe without `film`, which takes the frames of one film in order and may continue their superpixels.
+        """
         start = perf_counter()
         if self.spec.uses_superpixels:
-            from cast_sdk.superpixels import superpixels_for
+            if film is not None:
+                film.add(prepared)
+            else:
+                from cast_sdk.superpixels import superpixels_for
 
-            prepared.superpixels = superpixels_for(prepared.image, self.spec.superpixels)
+                prepared.superpixels = superpixels_for(prepared.image, self.spec.superpixels)
+            assert prepared.superpixels is not None
             highest = int(prepared.superpixels.max())
             if highest >= self.info.num_superpixels:
                 raise InputError(
@@ -198,6 +206,7 @@ class Runtime:
             frame=prepared.frame,
             timing=timing,
             source=prepared.source,
+            scene=prepared.scene,
         )
         timing["postprocess"] = (perf_counter() - start) * 1e3
         timing["total"] = sum(value for stage, value in timing.items() if stage != "total")

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from cast_sdk.errors import CastError, InputError
+from cast_sdk.errors import CastError, InputError, MissingDependencyError
 from cast_sdk.runtime.backends.base import default_threads
 from cast_sdk.runtime.pipeline import LEFT_OUT, Item, Pipeline, Stage
 from cast_sdk.runtime.preprocess import Frame
@@ -16,6 +16,8 @@ from cast_sdk.runtime.sources.opening import open_source
 if TYPE_CHECKING:
     from cast_sdk.runtime.result import Segmentation
     from cast_sdk.runtime.runtime import Runtime
+    from cast_sdk.runtime.tracking.film import Film
+    from cast_sdk.runtime.tracking.following import Follower
 
 
 class Stream(Iterator["Segmentation"]):
@@ -25,8 +27,8 @@ class Stream(Iterator["Segmentation"]):
         source: the open source: its `status`, `uri`, `live` and `skipped` (damaged frames left out).
     """
 
-    def __init__(self, pipeline: Pipeline, source: Source) -> None:
-        self._pipeline, self.source = pipeline, source
+    def __init__(self, pipeline: Pipeline, source: Source, follower: Follower | None = None) -> None:
+        self._pipeline, self.source, self._follower = pipeline, source, follower
         self._given = False  # any result
 
     @property
@@ -48,7 +50,10 @@ class Stream(Iterator["Segmentation"]):
                 ) from None
             raise
         self._given = True
-        return _result(item)
+        result = _result(item)
+        if self._follower is not None:
+            self._follower.follow(result)
+        return result
 
     def close(self) -> None:
         """End the threads; safe to call twice and from any thread."""
@@ -78,6 +83,9 @@ def stream(
     in_flight: int | None = None,
     stall_timeout: float | None = 60.0,
     on_status: Callable[[Status], None] | None = None,
+    track: bool = False,
+    memory: float | None = None,
+    continue_superpixels: bool | None = None,
 ) -> Stream:
     """Read, prepare, run and finish frames in threads that work at the same time.
 
@@ -96,15 +104,26 @@ def stream(
         stall_timeout: seconds after which a stage that does not return is an error; None: never.
         on_status: called with the source's `Status` when it changes (connection lost, opened again), from the
             thread that reads the source.
+        track: follow segments from frame to frame: `Segmentation.tracks` gives each an id that stays while it stays,
+            colours go with the ids, and segments are steadied, see `memory`. For films and cameras; a folder of
+            unrelated photographs has nothing to follow.
+        memory: frames that tracked segments remember. The network's own segments jump from frame to frame; what is
+            shown is what a superpixel mostly belonged to in about so many frames. 0: the network's segments of each
+            frame as they are, with ids. Default: 8.
+        continue_superpixels: start the superpixels of each frame from those of the frame before: steadier, and less
+            work. They begin anew at a cut, and where motion has worn them out. Default: with `track`, where the
+            package's own kernel is built.
 
     Yields:
         Segmentation: with `index` (position in the source), `dropped` (frames shed so far) and, in `timing`, also
         `read` (waiting for the frame and decoding it) and `latency` (from the frame's arrival to this result).
 
     Raises:
-        InputError, MissingDependencyError: at once, for a source that cannot be opened.
+        InputError, MissingDependencyError: at once, for a source that cannot be opened, a `memory` without `track`, or
+            superpixels that cannot be continued here.
         StreamError: while iterating, when the source or a stage fails; the cause is the original exception.
     """
+    film, follower = _following(rt, track, memory, continue_superpixels)
     opened = open_source(source, width=width, height=height, rate=rate, flip=flip, loop=loop, wait=wait)
     if on_status is not None:
         opened.on_status = on_status
@@ -122,20 +141,29 @@ def stream(
 
     def prepare(frame: Frame) -> Any:
         try:
-            return rt.add_superpixels(rt.prepare(frame))
+            prepared = rt.prepare(frame)
+            return prepared if in_order else rt.add_superpixels(prepared, film)
         except CastError as error:
             if opened.leaves_out(frame, error):
                 return LEFT_OUT
             raise
 
+    in_order = film is not None and workers > 1
+    if in_order:
+        begin = [
+            Stage("prepare", prepare, workers),
+            Stage("superpixels", lambda prepared: rt.add_superpixels(prepared, film), ordered=True),
+        ]
+    else:
+        begin = [Stage("superpixels", prepare, workers)]
     stages = [
-        Stage("superpixels", prepare, workers),
+        *begin,
         Stage("model", network, network_workers, batch),
         Stage("finish", lambda pair: rt.finish(*pair)),
     ]
     if in_flight is None:
         # The short last stage needs no frame of its own where each one costs latency.
-        in_flight = workers + network_workers * batch + (0 if newest else batch + 2)
+        in_flight = workers + (len(begin) - 1) + network_workers * batch + (0 if newest else batch + 2)
     pipeline = Pipeline(
         opened,
         stages,
@@ -145,7 +173,29 @@ def stream(
         stall_timeout=stall_timeout,
         stop=opened.stop,
     )
-    return Stream(pipeline, opened)
+    return Stream(pipeline, opened, follower)
+
+
+def _following(
+    rt: Runtime, track: bool, memory: float | None, continue_superpixels: bool | None
+) -> tuple[Film | None, Follower | None]:
+    """What holds the state of one film: the ordered stage's part and the last one's."""
+    if memory is not None and not track:
+        raise InputError(f"A memory of {memory:g} frames was given without track=True.", remedy="add track=True")
+    if not rt.spec.uses_superpixels or not (track or continue_superpixels):
+        return None, None
+    from cast_sdk.runtime.tracking.film import Film
+    from cast_sdk.runtime.tracking.following import Follower
+    from cast_sdk.superpixels import can_continue
+
+    possible = can_continue()
+    if continue_superpixels and not possible:
+        raise MissingDependencyError(
+            "Superpixels can be continued by cast-sdk's own kernel only, and it was not built here.",
+            remedy="install a C++ compiler and install cast-sdk again, or leave out continue_superpixels",
+        )
+    film = Film(rt.spec.superpixels, go_on=possible if continue_superpixels is None else continue_superpixels)
+    return film, Follower(memory) if track else None
 
 
 def _result(item: Item) -> Any:

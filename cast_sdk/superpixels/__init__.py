@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
-from cast_sdk.superpixels.api import backend, seeds, seeds_batch, superpixels_for
+from cast_sdk.superpixels.api import (
+    backend,
+    can_continue,
+    continue_seeds,
+    seeds,
+    seeds_batch,
+    superpixels_after,
+    superpixels_for,
+)
 from cast_sdk.superpixels.grid import SeedsGrid, seeds_count, seeds_grid
 
-__all__ = ["SeedsGrid", "backend", "seeds", "seeds_batch", "seeds_count", "seeds_grid", "superpixels_for"]
+__all__ = [
+    "SeedsGrid",
+    "backend",
+    "can_continue",
+    "continue_seeds",
+    "seeds",
+    "seeds_batch",
+    "seeds_count",
+    "seeds_grid",
+    "superpixels_after",
+    "superpixels_for",
+]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cast_sdk.errors import InputError
 from cast_sdk.processor import available_cores
 from cast_sdk.superpixels.grid import seeds_grid
-from cast_sdk.superpixels.kernels import borrow, kernel_class
+from cast_sdk.superpixels.kernels import borrow, continue_labels, kernel_class, native_library
 
 if TYPE_CHECKING:
     from cast_sdk.spec import SuperpixelSettings
@@ -112,6 +112,53 @@ def seeds_batch(
     return labels
 
 
+def continue_seeds(
+    image_rgb: npt.NDArray[np.uint8], labels: Labels, num_superpixels: int = 196, bins: int = 15, passes: int = 4
+) -> Labels:
+    """SEEDS superpixels of the next frame of a film, started from those of the frame before.
+
+    The boundaries move from where they were to where they fit this image: a superpixel keeps its number and stays with
+    what it covers, and a few passes are enough. The first frame, and each one that has little in common with the one
+    before, takes `seeds`: superpixels are neither born nor parted here, and long motion in one direction wears them out.
+
+    Args:
+        image_rgb: uint8 [H, W, 3], red first.
+        labels: int32 [H, W] from `seeds` or `continue_seeds` with the same size and count.
+        num_superpixels, bins: As for `seeds`.
+        passes: Over the pixels.
+
+    Returns:
+        int32 [H, W], a new array; the same for the same image and labels.
+
+    Raises:
+        InputError: as `seeds`, and for labels of another shape, dtype or grid.
+        MissingDependencyError: without the package's own kernel: OpenCV's has no such start.
+    """
+    _check_image(image_rgb)
+    _check_settings(bins, passes)
+    height, width = image_rgb.shape[:2]
+    grid = seeds_grid(height, width, num_superpixels)
+    if not isinstance(labels, np.ndarray) or labels.dtype != np.int32 or labels.shape != (height, width):
+        found = f"{labels.dtype} {list(labels.shape)}" if isinstance(labels, np.ndarray) else type(labels).__name__
+        raise InputError(
+            f"The labels to continue are {found}, and the image needs int32 {[height, width]}.",
+            remedy="take the result of seeds() for a frame of the same size",
+        )
+    out = np.empty((height, width), np.int32)
+    if not continue_labels(_lab(image_rgb), np.ascontiguousarray(labels), num_superpixels, bins, passes, out):
+        raise InputError(
+            f"The labels to continue are not superpixels of this grid, which has 0..{grid.count - 1}.",
+            found=f"labels {labels.min()}..{labels.max()}",
+            remedy="take the result of seeds() with the same num_superpixels",
+        )
+    return out
+
+
+def can_continue() -> bool:
+    """Whether `continue_seeds` works here: it needs the package's own kernel."""
+    return native_library() is not None
+
+
 def superpixels_for(image_rgb: npt.NDArray[np.uint8], settings: SuperpixelSettings) -> Labels:
     """Superpixels as a model expects them.
 
@@ -125,19 +172,44 @@ def superpixels_for(image_rgb: npt.NDArray[np.uint8], settings: SuperpixelSettin
     Raises:
         InputError, MissingDependencyError: as `seeds`.
     """
-    if settings.invert:
-        _check_image(image_rgb)
-        image_rgb = np.negative(image_rgb)  # modulo 256
-    return seeds(image_rgb, settings.count, settings.bins, settings.iterations)
+    return seeds(_as_seen(image_rgb, settings), settings.count, settings.bins, settings.iterations)
+
+
+def superpixels_after(
+    image_rgb: npt.NDArray[np.uint8], labels: Labels, settings: SuperpixelSettings, passes: int = 4
+) -> Labels:
+    """`continue_seeds` with a model's settings.
+
+    Args:
+        image_rgb: uint8 [H, W, 3], red first.
+        labels: int32 [H, W], of the frame before.
+        settings: `ModelSpec.superpixels` of the model.
+        passes: Over the pixels.
+
+    Raises:
+        InputError, MissingDependencyError: as `continue_seeds`.
+    """
+    return continue_seeds(_as_seen(image_rgb, settings), labels, settings.count, settings.bins, passes)
+
+
+def _as_seen(image_rgb: npt.NDArray[np.uint8], settings: SuperpixelSettings) -> npt.NDArray[np.uint8]:
+    if not settings.invert:
+        return image_rgb
+    _check_image(image_rgb)
+    return np.negative(image_rgb)  # modulo 256
 
 
 def _segment(image_rgb: npt.NDArray[np.uint8], count: int, bins: int, iterations: int, out: Labels) -> None:
+    height, width = out.shape
+    with borrow(height, width, count, bins, iterations) as kernel:
+        kernel(_lab(image_rgb), out)
+
+
+def _lab(image_rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     import cv2
 
     lab: npt.NDArray[Any] = cv2.cvtColor(image_rgb, cv2.COLOR_RGB2LAB)
-    height, width = out.shape
-    with borrow(height, width, count, bins, iterations) as kernel:
-        kernel(lab, out)
+    return lab
 
 
 def _check_image(image: Any) -> None:

@@ -52,6 +52,17 @@ class NativeKernel:
         if self._run(self._handle, lab.ctypes.data, out.ctypes.data):
             raise MemoryError("SEEDS: no memory for the histograms")
 
+    def resume(self, lab: Image, before: Labels, passes: int, out: Labels) -> bool:
+        """As a call, from the labels `before` (int32 [H, W], C-contiguous); False when they are none of this grid."""
+        library = native_library()
+        assert library is not None
+        code = library.cast_seeds_run_from(
+            self._handle, lab.ctypes.data, before.ctypes.data, passes, out.ctypes.data
+        )
+        if code == 1:
+            raise MemoryError("SEEDS: no memory for the histograms")
+        return bool(code == 0)
+
 
 class OpenCVKernel:
     """`cv2.ximgproc.SuperpixelSEEDS`, of opencv-contrib-python."""
@@ -145,3 +156,20 @@ def borrow(height: int, width: int, count: int, bins: int, iterations: int) -> I
         kernel = kernel_class()(height, width, count, bins, iterations)
     yield kernel
     idle.append(kernel)
+
+
+def continue_labels(lab: Image, before: Labels, count: int, bins: int, passes: int, out: Labels) -> bool:
+    """Labels of `lab` from the labels `before`, into `out`; False when those are none of this grid.
+
+    Raises:
+        MissingDependencyError: without the package's own kernel.
+    """
+    height, width = out.shape
+    with borrow(height, width, count, bins, 0) as kernel:
+        if not isinstance(kernel, NativeKernel):
+            raise MissingDependencyError(
+                "Superpixels can be continued by cast-sdk's own kernel only, and it was not built here.",
+                remedy="install a C++ compiler (apt install g++) and run: pip install --force-reinstall --no-deps "
+                "cast-sdk; or compute fresh ones",
+            )
+        return kernel.resume(lab, before, passes, out)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.runtime.output.colours import hierarchy_colours
+from cast_sdk.runtime.output.colours import segment_colours
 from cast_sdk.runtime.output.drawing import encode
 from cast_sdk.runtime.output.recorder import runs
 from cast_sdk.runtime.preprocess import import_cv2
@@ -35,7 +35,8 @@ def pack(result: Segmentation, **more: Any) -> bytes:
     taxonomy, coarse to fine, `timing` (ms), `index`, `dropped`,
     `jpeg` (bytes). With a hierarchy also `map` [height, width], `window` [x, y, width, height] of the map in the frame
     (fractions), `parents` (per level, each segment's parent), `colours` (per level, "rrggbb" of every segment joined)
-    and `runs`.
+    and `runs`; with tracking `tracks` and `ages` (per level, of every segment) and `scene`. A calibrated model that
+    does not know what it sees adds `unsure`: true.
     """
     assert result.frame is not None
     jpeg = encode(_limited(result.frame), ".jpg")
@@ -58,9 +59,15 @@ def pack(result: Segmentation, **more: Any) -> bytes:
             "map": list(result.hierarchy.superpixels.shape),
             "window": _window(result),
             "parents": [result.parents(level).tolist() for level in range(result.num_levels)],
-            "colours": [colours[:, ::-1].tobytes().hex() for colours in hierarchy_colours(result.hierarchy)],
+            "colours": [colours[:, ::-1].tobytes().hex() for colours in segment_colours(result)],
             "runs": len(lengths),
         }
+        if result.tracking is not None:
+            header |= {
+                "scene": result.scene,
+                "tracks": [ids.tolist() for ids in result.tracking.ids],
+                "ages": [ages.tolist() for ages in result.tracking.ages],
+            }
         tail = lengths.tobytes() + labels.tobytes()
     text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
     return len(text).to_bytes(4, "little") + text + jpeg + tail

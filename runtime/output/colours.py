@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.hierarchy import Hierarchy
+
+if TYPE_CHECKING:
+    from cast_sdk.runtime.result import Segmentation
 
 _START_HUE = 0.70  # radians
 _CHROMA = 0.135
@@ -40,6 +45,14 @@ def hierarchy_colours(hierarchy: Hierarchy) -> list[npt.NDArray[np.uint8]]:
         width = slot
         colours.append(oklch_to_bgr(light, _CHROMA, centre))
     return colours[::-1]
+
+
+def segment_colours(result: Segmentation) -> list[npt.NDArray[np.uint8]]:
+    """BGR colours [n_l, 3] of the segments of a result at every level: its tracks' colours where it has tracks."""
+    if result.tracking is not None and result.tracking.shades:
+        return [oklch_to_bgr(light, _CHROMA, hue) for light, hue in result.tracking.shades]
+    assert result.hierarchy is not None
+    return hierarchy_colours(result.hierarchy)
 
 
 def class_colours(count: int) -> npt.NDArray[np.uint8]:

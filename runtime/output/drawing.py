@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError
-from cast_sdk.runtime.output.colours import class_colours, hierarchy_colours
+from cast_sdk.runtime.output.colours import class_colours, segment_colours
 from cast_sdk.runtime.preprocess import Geometry, import_cv2
 from cast_sdk.runtime.taxonomy import path_text
 
@@ -177,7 +177,7 @@ def _tile(
     labels = _smooth(result.labels(layer), size, result.geometry)
     hierarchy = result.hierarchy
     assert hierarchy is not None  # labels() has raised otherwise
-    colours = hierarchy_colours(hierarchy)[layer]
+    colours = segment_colours(result)[layer]
     coarse = None
     if layer < result.num_levels:
         coarse = np.where(labels < 0, -1, hierarchy.ancestors(layer, result.num_levels)[labels])

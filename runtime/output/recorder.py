@@ -195,7 +195,8 @@ def frame_record(result: Segmentation) -> dict[str, Any]:
     Fields: `frame` (position in the source), `size` [height, width], `top` (classes), `path` (of a taxonomy, as in
     `to_dict`), `timing_ms`, `dropped`, `embedding` is left out. `levels` holds the superpixel map run by run in row
     order (`labels`, `lengths`, at `map` [height, width]), `parents` (one table per level, each superpixel's or
-    segment's parent) and `geometry`, which places the map in the frame. `level_maps` reads it back.
+    segment's parent) and `geometry`, which places the map in the frame; with tracking also `tracks` (one list per
+    level, the track of each segment). `level_maps` reads it back.
     """
     data: dict[str, Any] = {
         "frame": result.index,
@@ -216,6 +217,8 @@ def frame_record(result: Segmentation) -> dict[str, Any]:
             "parents": [result.parents(level).tolist() for level in range(result.num_levels)],
             "geometry": {"resized": list(geometry.resized), "top": geometry.top, "left": geometry.left},
         }
+        if result.tracking is not None:
+            data["levels"]["tracks"] = [ids.tolist() for ids in result.tracking.ids]
     return data
 
 

@@ -21,7 +21,8 @@ def to_dict(result: Segmentation, *, masks: bool = True) -> dict[str, Any]:
     """Fields: `schema_version`, `model`, `source`, `size` [height, width], `top`, `embedding`, `timing_ms`, `levels`.
 
     Each level has `level`, `num_segments` and `segments`; a segment has `id`, `parent` (its segment at the next level;
-    null at the last), `area` (pixels), `box` [x, y, width, height], and with `masks` its `rle` (see `runtime.rle`).
+    null at the last), `area` (pixels), `box` [x, y, width, height], with `masks` its `rle` (see `output.rle`), and in a
+    stream with `track=True` its `track`.
     A taxonomy adds `path`: `level` (name), `class_id`, `name` and `probability` of each head's class, coarse to fine;
     and where the tree is known `consistent_path`, the same for its most probable path.
     A dense head adds `semantic`: `class_id`, `name`, `area` and `rle` of every class in the frame.
@@ -63,6 +64,9 @@ def _level(result: Segmentation, level: int, masks: bool) -> dict[str, Any]:
         {"id": index, "parent": parents[index], "area": area, "box": box}
         for index, (area, box) in enumerate(zip(_areas(labels, count), _boxes(labels, count), strict=True))
     ]
+    if result.tracking is not None:
+        for segment, track in zip(segments, result.tracks(level).tolist(), strict=True):
+            segment["track"] = track
     if masks:
         for segment, mask in zip(segments, rle.encode_labels(labels, count), strict=True):
             segment["rle"] = mask

@@ -24,10 +24,12 @@ class Tracks:
     Attributes:
         ids: one int64 [n_l] per level, the track of each segment; unique among all levels and frames of a stream.
         ages: one int64 [n_l] per level, frames since the birth of the track (0: new in this frame).
+        shades: per level the lightness and the hue of each segment, float64 [n_l]; empty before a stream sets them.
     """
 
     ids: tuple[npt.NDArray[np.int64], ...]
     ages: tuple[npt.NDArray[np.int64], ...]
+    shades: tuple[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]], ...] = ()
 
 
 class Tracker:
@@ -46,6 +48,7 @@ class Tracker:
     def __init__(self, memory: float = MEMORY) -> None:
         if not 0 <= memory <= 10_000:
             raise InputError(f"The memory of a tracker cannot be {memory:g} frames.", remedy="choose 0 to 10000")
+        self.memory = memory
         self.rate = 1 / (1 + memory)
         self.margin = _MARGIN if memory else 0.0
         self.reset()
@@ -56,6 +59,10 @@ class Tracker:
         self._frame = 0
         self._superpixels: Labels | None = None
         self._levels: list[Membership] = []
+
+    def alive(self) -> list[npt.NDArray[np.int64]]:
+        """Ids per level that may be shown again, ascending."""
+        return [level.ids for level in self._levels]
 
     def update(self, superpixels: Labels, members: tuple[Labels, ...]) -> tuple[list[Labels], Tracks]:
         """Take the next frame.

@@ -1,0 +1,50 @@
+"""The last stage of a tracked stream: from the network's segments of one frame to steady ones with tracks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cast_sdk.hierarchy import Hierarchy
+from cast_sdk.runtime.tracking.shades import Shades
+from cast_sdk.runtime.tracking.tracker import MEMORY, Tracker
+
+if TYPE_CHECKING:
+    from cast_sdk.runtime.result import Segmentation
+
+
+class Follower:
+    """Gives the results of one film, in order, their tracks. A new scene begins with new ones.
+
+    Args:
+        memory: frames, see `Tracker`. None: the default.
+    """
+
+    def __init__(self, memory: float | None = None) -> None:
+        self._tracker = Tracker(MEMORY if memory is None else memory)
+        self._shades = Shades()
+        self._scene: int | None = None
+
+    def follow(self, result: Segmentation) -> None:
+        """Put steady segments and their tracks into a result; `timing` gets `tracking`, which counts for `latency`."""
+        if result.hierarchy is None:
+            return
+        start = perf_counter()
+        if result.scene != self._scene:
+            self._tracker.reset()
+            self._scene = result.scene
+        before = result.hierarchy
+        members, tracks = self._tracker.update(before.superpixels, before.members)
+        ids = (before.ids[0], *(np.full(len(track), -1, np.int32) for track in tracks.ids[1:]))
+        if self._tracker.memory == 0:
+            ids = before.ids
+        result.hierarchy = Hierarchy(before.superpixels, tuple(members), ids)
+        parents = [result.hierarchy.parents(level) for level in range(result.hierarchy.num_levels)]
+        result.tracking = replace(tracks, shades=self._shades.update(tracks.ids, parents, self._tracker.alive()))
+        elapsed = (perf_counter() - start) * 1e3
+        result.timing["tracking"] = elapsed
+        for total in ("total", "latency"):
+            result.timing[total] = result.timing.get(total, 0.0) + elapsed
