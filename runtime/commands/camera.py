@@ -33,6 +33,12 @@ FLIPS = ["none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-27
 @click.option(
     "--max-latency", type=click.FloatRange(0, min_open=True), metavar="MS", help="Shed frames that are older."
 )
+@click.option(
+    "--track/--no-track",
+    default=True,
+    show_default=True,
+    help="Ids and colours that stay with a segment, and segments that do not jump from frame to frame.",
+)
 @click.option("--workers", type=click.IntRange(1), help="Threads for superpixels (default: by device and cores).")
 @click.option(
     "--stall", type=click.FloatRange(0), default=60.0, show_default=True, metavar="S", help="Watchdog; 0: off."
@@ -50,6 +56,7 @@ def main(
     headless: bool,
     level: int | None,
     max_latency: float | None,
+    track: bool,
     stall: float,
     frames: int | None,
     token: str | None,

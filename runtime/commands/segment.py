@@ -33,10 +33,18 @@ if TYPE_CHECKING:
     "Default: the image and all levels.",
 )
 @click.option("--json", "data", is_flag=True, help="Write the class, embedding, segments and run-length masks too.")
+@click.option(
+    "--track/--no-track",
+    default=True,
+    show_default=True,
+    help="Videos: ids and colours that stay with a segment, and segments that do not jump from frame to frame.",
+)
 @click.option("--overwrite", is_flag=True, help="Make finished results again. Replaces only what earlier runs wrote.")
 @model_options
 @clean_exit()
-def main(images: tuple[str, ...], out: str, levels: tuple[int, ...], data: bool, overwrite: bool, **model: Any) -> None:
+def main(
+    images: tuple[str, ...], out: str, levels: tuple[int, ...], data: bool, track: bool, overwrite: bool, **model: Any
+) -> None:
     """Segment IMAGES (files, folders or videos) into nested segments.
 
     Each becomes DIR/NAME.png (and NAME.json), a video DIR/NAME.mp4 and NAME.jsonl, one line per frame. Interrupted
@@ -65,12 +73,14 @@ def main(images: tuple[str, ...], out: str, levels: tuple[int, ...], data: bool,
             "precision": model["precision"] or runtime.info.precision,
             "fit": runtime.fit,
             "levels": list(levels),
+            "track": track,
         }
         with Results(target, settings, overwrite=overwrite) as results:
             jobs = segment_images.plan(inputs, results, data=data)
             failures = _segment_images(runtime, jobs, results, levels, overwrite)
             for video, wanted in inputs.videos:
-                failures += _segment_video(runtime, video, wanted, results, levels[0] if levels else 2, overwrite)
+                level = levels[0] if levels else 2
+                failures += _segment_video(runtime, video, wanted, results, level, overwrite, track=track)
     finally:
         runtime.close()
     for source, failure in failures:
@@ -115,7 +125,9 @@ def _segment_images(
     return failures
 
 
-def _segment_video(runtime: Any, path: Path, wanted: Path, results: Results, level: int, overwrite: bool) -> Failures:
+def _segment_video(
+    runtime: Any, path: Path, wanted: Path, results: Results, level: int, overwrite: bool, *, track: bool
+) -> Failures:
     """Segment one video unless it is finished; returns what failed."""
     from cast_sdk.errors import CastError, ExportError
     from cast_sdk.runtime.commands.results import Identity
@@ -136,7 +148,7 @@ def _segment_video(runtime: Any, path: Path, wanted: Path, results: Results, lev
                 bar.length = max(frames, result.index + 1)
                 bar.update(1)
 
-            segment_video(runtime, path, film, level=level, progress=progress)
+            segment_video(runtime, path, film, level=level, track=track, progress=progress)
     except ExportError:
         raise
     except CastError as error:

@@ -23,6 +23,7 @@ def segment_video(
     film: Path,
     *,
     level: int = 2,
+    track: bool = True,
     progress: Callable[[Segmentation, int], None] | None = None,
     **draw: Any,
 ) -> None:
@@ -33,6 +34,7 @@ def segment_video(
         path: the video.
         film: the annotated video; its JSON lines stand beside it (see `Recorder`). Both appear when they are complete.
         level: level that is drawn.
+        track: follow segments from frame to frame, see `cast_sdk.runtime.streaming.stream`.
         progress: called with each result and the number of frames the file states (0: unknown).
         draw: options of `Segmentation.plot`.
 
@@ -51,7 +53,7 @@ def segment_video(
             partial=False,
             **draw,
         ) as recorder,
-        stream(rt, source) as results,
+        stream(rt, source, track=track) as results,
     ):
         for result in results:
             recorder.write(result)

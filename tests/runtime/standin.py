@@ -10,6 +10,7 @@ import numpy as np
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.runtime.preprocess import Prepared
 from cast_sdk.runtime.runtime import Runtime
+from cast_sdk.runtime.tracking.film import Film
 from cast_sdk.spec import ModelSpec
 
 SIDE, GRID = 96, 12
@@ -62,7 +63,7 @@ class StandIn(Runtime):
     def __init__(self, wait: float = 0.0, *, flat: bool = False) -> None:
         super().__init__(StandInBackend(wait, flat=flat))
 
-    def add_superpixels(self, prepared: Prepared) -> Prepared:
+    def add_superpixels(self, prepared: Prepared, film: Film | None = None) -> Prepared:
         cell = np.arange(SIDE) // (SIDE // GRID)
         prepared.superpixels = (cell[:, None] * GRID + cell[None]).astype(np.int32)
         prepared.timing["superpixels"] = 0.0

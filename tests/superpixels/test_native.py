@@ -33,6 +33,17 @@ int main() {
     for (int frame = 0; frame < 2; frame++) {
       if (cast_seeds_run(seeds, lab.data(), labels.data())) return 4;
     }
+    // The same labels by two runs, in place; then labels of another grid.
+    std::vector<std::int32_t> halves(labels.size());
+    Seeds* begun = cast_seeds_create(s[0], s[1], s[2], s[3], s[4], s[5] / 2 * 2);
+    if (cast_seeds_run(begun, lab.data(), halves.data())) return 5;
+    if (cast_seeds_run_from(begun, lab.data(), halves.data(), s[5] % 2, halves.data())) return 6;
+    if (halves != labels) return 7;
+    for (const int wrong : {-1, s[2] / 2 * (s[3] / 2), INT32_MAX}) {
+      halves.back() = wrong;
+      if (cast_seeds_run_from(begun, lab.data(), halves.data(), 1, halves.data()) != 2) return 8;
+    }
+    cast_seeds_destroy(begun);
     cast_seeds_destroy(seeds);
     std::fwrite(labels.data(), sizeof(std::int32_t), labels.size(), stdout);
   }
