@@ -504,9 +504,24 @@ class Seeds {
   std::vector<std::uint8_t> row_changes_, column_changes_;
 };
 
+// Do `work`; false when memory ran out. Without exceptions, as in WebAssembly, the program is stopped instead.
+template <typename Work>
+bool within_memory(const Work& work) {
+#ifdef __cpp_exceptions
+  try {
+    work();
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+#else
+  work();
+#endif
+  return true;
+}
+
 }  // namespace
 
-// The interface for ctypes. Sizes are checked by the caller except for what memory safety needs.
+// The interface for ctypes and JavaScript. Sizes are checked by the caller except for what memory safety needs.
 
 EXPORT Seeds* cast_seeds_create(int height, int width, int block_rows, int block_columns, int bins, int iterations) {
   const bool usable = height >= 4 && width >= 4 && block_rows >= 2 && block_columns >= 2 && block_rows <= height &&
@@ -514,21 +529,14 @@ EXPORT Seeds* cast_seeds_create(int height, int width, int block_rows, int block
                       static_cast<std::int64_t>(block_rows / 2) * (block_columns / 2) <= kMaxLabels &&
                       static_cast<std::int64_t>(height) * width <= INT32_MAX / 64;
   if (!usable) return nullptr;
-  try {
-    return new Seeds(height, width, block_rows, block_columns, bins, iterations);
-  } catch (const std::bad_alloc&) {
-    return nullptr;
-  }
+  Seeds* seeds = nullptr;
+  within_memory([&] { seeds = new Seeds(height, width, block_rows, block_columns, bins, iterations); });
+  return seeds;
 }
 
 // 0 on success, 1 when memory ran out.
 EXPORT int cast_seeds_run(Seeds* seeds, const std::uint8_t* lab, std::int32_t* out) {
-  try {
-    seeds->run(lab, out);
-    return 0;
-  } catch (const std::bad_alloc&) {
-    return 1;
-  }
+  return within_memory([&] { seeds->run(lab, out); }) ? 0 : 1;
 }
 
 // The same from labels [height, width] of the frame before; 2 when they are not labels of this grid. `before` may be `out`.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import re
 import secrets
 import socket
 import threading
@@ -19,6 +18,7 @@ from cast_sdk.errors import CastError, InputError, MissingDependencyError, TooLa
 from cast_sdk.runtime.camera.hub import Hub, Viewer
 from cast_sdk.runtime.camera.packet import pack
 from cast_sdk.runtime.output.drawing import encode
+from cast_sdk.runtime.output.page import element_hash, inline_page, page_folder
 from cast_sdk.runtime.service.photos import MAX_BYTES, read_photo
 from cast_sdk.runtime.sources.base import Status
 
@@ -30,7 +30,7 @@ try:
     from starlette.routing import Route, WebSocketRoute
     from starlette.websockets import WebSocket, WebSocketDisconnect
 
-    from cast_sdk.runtime.service.guard import LOOPBACK, Gate, ImpatientProtocol, security_headers, source_hash
+    from cast_sdk.runtime.service.guard import LOOPBACK, Gate, ImpatientProtocol, security_headers
 except ImportError as error:
     raise MissingDependencyError(
         "Starlette and uvicorn, which serve the web view, cannot be imported.",
@@ -85,13 +85,14 @@ class WebView:
         self.hub = Hub(title=title, level=level, levels=len(rt.spec.clusters))
         self._photos = asyncio.Semaphore(1)
         self._waiting = 0
-        page = Path(__file__).with_name("index.html").read_text(encoding="utf-8")
+        folder = Path(__file__).parent
+        page = inline_page(folder / "index.html", (folder, page_folder()))
         app = Gate(
             self._app(page),
             token=self.token,
             loopback=loopback,
             cookie=f"cast_token_{self.port}",
-            headers=security_headers(*(source_hash(_inside(page, tag)) for tag in ("script", "style"))),
+            headers=security_headers(*(element_hash(page, tag) for tag in ("script", "style"))),
         )
         config = uvicorn.Config(
             app,
@@ -320,12 +321,6 @@ def _number(request: Request, name: str, default: float, low: float, high: float
 
 def _failed(code: int, error: CastError) -> Response:
     return JSONResponse({"error": error.problem, "found": error.found}, status_code=code)
-
-
-def _inside(page: str, tag: str) -> str:
-    found = re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-    assert found is not None, f"the page has one <{tag}>"
-    return found.group(1)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -162,11 +161,6 @@ def security_headers(script: str, style: str) -> dict[str, str]:
         "cross-origin-resource-policy": "same-origin",
         "cross-origin-opener-policy": "same-origin",
     }
-
-
-def source_hash(text: str) -> str:
-    """A Content-Security-Policy source for an inline script or style."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _refused(code: int, reason: str) -> JSONResponse:
