@@ -38,17 +38,17 @@ def assign(weights: Weights) -> npt.NDArray[np.int64]:
     Returns:
         int64 [rows]; -1 for a row that finds no column.
     """
-    left = np.array(weights, dtype=np.float64)
-    chosen = np.full(left.shape[0], -1, np.int64)
-    if left.size == 0:
-        return chosen
-    rows = np.arange(left.shape[0])
-    while True:
-        column = left.argmax(1)
-        found = np.flatnonzero((left.argmax(0)[column] == rows) & (left[rows, column] > 0))
-        if found.size == 0:
-            return chosen
-        taken = column[found]
-        chosen[found] = taken
-        left[found] = 0
-        left[:, taken] = 0
+    chosen = np.full(weights.shape[0], -1, np.int64)
+    rows, columns, left = np.arange(weights.shape[0]), np.arange(weights.shape[1]), np.asarray(weights)
+    while left.size:
+        best = left.argmax(1)
+        here = np.arange(len(rows))
+        pair = (left.argmax(0)[best] == here) & (left[here, best] > 0)
+        if not pair.any():
+            break
+        chosen[rows[pair]] = columns[best[pair]]
+        free = np.ones(len(columns), bool)
+        free[best[pair]] = False
+        left = left[~pair][:, free]
+        rows, columns = rows[~pair], columns[free]
+    return chosen

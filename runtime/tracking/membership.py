@@ -37,11 +37,6 @@ class Membership:
         ids = np.arange(first_id, first_id + count, dtype=np.int64)
         return cls(one_hot(member, count), member.astype(np.int64), ids, np.full(count, frame, np.int64))
 
-    @classmethod
-    def showing(cls, column: npt.NDArray[np.int64], level: Membership) -> Membership:
-        """The tracks of `level` with the superpixels that they are shown with, not those that they remember."""
-        return cls(one_hot(column, len(level.ids)), column, level.ids, level.born)
-
     def carried(self, source: npt.NDArray[np.int64]) -> Membership:
         """The same tracks for the superpixels of the next frame, each of which continues `source[i]` of this one."""
         return Membership(self.shares[source], self.current[source], self.ids, self.born)
@@ -53,7 +48,7 @@ class Membership:
             member: int32 [superpixels], today's segment of each.
             areas: float32 [superpixels], pixels.
         """
-        return assign((one_hot(member, int(member.max()) + 1) * areas[:, None]).T @ self.shares)
+        return assign(group_sums(self.shares * areas[:, None], member, int(member.max()) + 1))
 
     def updated(
         self, member: Labels, track: npt.NDArray[np.int64], *, rate: float, margin: float, next_id: int, frame: int
@@ -74,7 +69,8 @@ class Membership:
         newborn = np.flatnonzero(track < 0)
         columns = track.copy()
         columns[newborn] = len(self.ids) + np.arange(len(newborn))
-        shares = np.pad(self.shares, ((0, 0), (0, len(newborn)))) * np.float32(1 - rate)
+        shares = np.zeros((len(member), len(self.ids) + len(newborn)), np.float32)
+        np.multiply(self.shares, np.float32(1 - rate), out=shares[:, : len(self.ids)])
         rows = np.arange(len(member))
         shares[rows, columns[member]] += np.float32(rate)
         best = shares.argmax(1)
@@ -83,8 +79,8 @@ class Membership:
         alive = shares.max(0) > _FORGOTTEN
         alive[current] = True
         place = np.where(alive, np.cumsum(alive) - 1, -1)
-        ids = np.append(self.ids, next_id + np.arange(len(newborn)))
-        born = np.append(self.born, np.full(len(newborn), frame))
+        ids = np.concatenate([self.ids, next_id + np.arange(len(newborn))])
+        born = np.concatenate([self.born, np.full(len(newborn), frame)])
         kept = shares[:, alive]
         kept /= kept.sum(1, keepdims=True)
         return Membership(kept, place[current], ids[alive], born[alive]), len(newborn)
@@ -97,9 +93,28 @@ def one_hot(member: Labels, count: int) -> npt.NDArray[np.float32]:
     return table
 
 
-def parents(finer: Membership, coarser: Membership, areas: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Column of the coarser level that most of each finer track lies in, by area: int64 [finer tracks]."""
-    votes = (finer.shares * areas[:, None]).T @ (
-        one_hot(coarser.current, len(coarser.ids)) + np.float32(1e-3) * coarser.shares  # the mean decides ties
-    )
-    return votes.argmax(1)
+def parents(
+    column: npt.NDArray[np.int64], count: int, coarser: Membership, areas: npt.NDArray[np.float32]
+) -> npt.NDArray[np.int64]:
+    """Column of the coarser level that most of each finer track lies in, by area: int64 [count].
+
+    Args:
+        column: int64 [superpixels], the finer track that each is shown with, 0..count-1.
+        count: number of finer tracks; one without a superpixel gets column 0.
+        coarser: the level above.
+        areas: float32 [superpixels], pixels.
+    """
+    belongs = np.float32(1e-3) * coarser.shares  # what is remembered decides ties
+    belongs[np.arange(len(column)), coarser.current] += 1
+    belongs *= areas[:, None]
+    return group_sums(belongs, column, count).argmax(1)
+
+
+def group_sums(values: npt.NDArray[np.float32], groups: npt.NDArray[np.integer], count: int) -> npt.NDArray[np.float32]:
+    """Sums of the rows of each group: float32 [count, columns] from [rows, columns] and int [rows]."""
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
+    sums = np.zeros((count, values.shape[1]), np.float32)
+    sums[ordered[starts]] = np.add.reduceat(values[order], starts, axis=0)
+    return sums

@@ -46,38 +46,39 @@ class Shades:
             self._known = [(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))] * levels
         shown: list[tuple[Floats, Floats]] = []
         for level in range(levels - 1, -1, -1):
-            track = ids[level]
             known, lights, hues = self._known[level]
-            place = np.minimum(np.searchsorted(known, track), max(len(known) - 1, 0))
-            old = known[place] == track if len(known) else np.zeros(len(track), bool)
+            lights, hues = _at(known, lights, alive[level]), _at(known, hues, alive[level])
+            track, place = ids[level], np.searchsorted(alive[level], ids[level])
+            before_light, before_hue = lights[place], hues[place]
+            new = np.isnan(before_hue)
             if level == levels - 1:
-                light = np.where(track % 2 == 0, 0.70, 0.78)
-                hue = np.zeros(len(track))
-                hue[old] = hues[place[old]]
-                taken = list(hues[np.isin(known, alive[level])])
-                for born in np.flatnonzero(~old):
+                light, hue = np.where(track % 2 == 0, 0.70, 0.78), before_hue
+                taken = hues[~np.isnan(hues)].tolist()
+                for born in np.flatnonzero(new):
                     hue[born] = _widest_gap(taken)
-                    taken.append(hue[born])
+                    taken.append(float(hue[born]))
             else:
-                above_light, above_hue = shown[-1]
+                above_light, above_hue = (values[parents[level]] for values in shown[-1])
                 spread = _SPREAD[min(levels - 2 - level, len(_SPREAD) - 1)]
                 step = 0.05 if level else 0.03
-                hue = above_hue[parents[level]] + spread * (2 * ((track * _GOLDEN) % 1) - 1)
-                light = np.clip(above_light[parents[level]] + np.where(track % 2 == 0, step, -step), 0.55, 0.88)
-                turn = (hue[old] - hues[place[old]] + np.pi) % (2 * np.pi) - np.pi
-                hue[old] = hues[place[old]] + np.clip(turn, -_GLIDE_HUE, _GLIDE_HUE)
-                change = light[old] - lights[place[old]]
-                light[old] = lights[place[old]] + np.clip(change, -_GLIDE_LIGHT, _GLIDE_LIGHT)
+                hue = above_hue + spread * (2 * ((track * _GOLDEN) % 1) - 1)
+                light = np.clip(above_light + np.where(track % 2 == 0, step, -step), 0.55, 0.88)
+                turn = (hue - before_hue + np.pi) % (2 * np.pi) - np.pi
+                hue = np.where(new, hue, before_hue + np.clip(turn, -_GLIDE_HUE, _GLIDE_HUE))
+                change = np.clip(light - before_light, -_GLIDE_LIGHT, _GLIDE_LIGHT)
+                light = np.where(new, light, before_light + change)
             shown.append((light, hue))
-            hidden = np.isin(known, alive[level]) & ~np.isin(known, track)
-            merged = np.append(known[hidden], track)
-            order = np.argsort(merged, kind="stable")
-            self._known[level] = (
-                merged[order],
-                np.append(lights[hidden], light)[order],
-                np.append(hues[hidden], hue)[order],
-            )
+            lights[place], hues[place] = light, hue
+            self._known[level] = (alive[level], lights, hues)
         return tuple(reversed(shown))
+
+
+def _at(known: npt.NDArray[np.int64], values: Floats, wanted: npt.NDArray[np.int64]) -> Floats:
+    """Values of the wanted ids; NaN for one that is not known. Both lists of ids ascend."""
+    if len(known) == 0:
+        return np.full(len(wanted), np.nan)
+    place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return np.where(known[place] == wanted, values[place], np.nan)
 
 
 def _widest_gap(hues: Sequence[float]) -> float:

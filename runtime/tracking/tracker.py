@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError
-from cast_sdk.runtime.tracking.assignment import assign, overlaps
+from cast_sdk.runtime.tracking.assignment import overlaps
 from cast_sdk.runtime.tracking.membership import Membership, parents
 
 Labels = npt.NDArray[np.int32]
@@ -106,11 +106,12 @@ class Tracker:
                 frame=self._frame,
             )
             self._next += births
-        levels[0] = self._same_superpixels(levels[0], assign(common))
+        goes_on = common.argmax(0)[source] == np.arange(len(source))
+        levels[0] = self._same_superpixels(levels[0], np.where(goes_on & (common.max(1) > 0), source, -1))
         self._levels = levels
 
     def _same_superpixels(self, level: Membership, source: npt.NDArray[np.int64]) -> Membership:
-        """Level 0 has no memory: a superpixel either goes on or is new."""
+        """Level 0 has no memory: a superpixel goes on as the one that it overlaps most, if that is mutual, or is new."""
         fresh = source < 0
         births = self._next + np.cumsum(fresh) - 1
         self._next += int(fresh.sum())
@@ -126,10 +127,10 @@ class Tracker:
             if number == 1:
                 column = level.current
             elif number > 1:  # tracks go to coarser ones as a whole, so that the levels nest
-                shown = Membership.showing(column, self._levels[number - 1])
-                column = parents(shown, level, areas)[column]
-            present, member = np.unique(column, return_inverse=True)
-            members.append(member.reshape(-1).astype(np.int32))
+                column = parents(column, len(self._levels[number - 1].ids), level, areas)[column]
+            used = np.bincount(column, minlength=len(level.ids)) > 0
+            present = np.flatnonzero(used)
+            members.append((np.cumsum(used) - 1)[column].astype(np.int32))
             ids.append(level.ids[present])
             ages.append(self._frame - 1 - level.born[present])
         return members, Tracks(tuple(ids), tuple(ages))

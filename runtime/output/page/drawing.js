@@ -30,10 +30,10 @@ export function superpixelAt(frame, pointer) {
 
 /**
  * Colours carry over: each coarsest segment keeps the hue of the one it overlaps most in the frame before, and all
- * that it holds turns with it. Changes `frame.inks`.
+ * that it holds turns with it. Changes `frame.inks`, but not of tracked frames, whose colours follow the tracks already.
  */
 export function carryColours(frame, before) {
-  if (!before || !before.labels || !frame.labels || before.labels.length !== frame.labels.length) return;
+  if (frame.tracks || !before || !before.labels || !frame.labels || before.labels.length !== frame.labels.length) return;
   const [rows, columns] = frame.map, top = frame.members.at(-1), was = before.members.at(-1);
   const ink = frame.inks.at(-1), old = before.inks.at(-1), width = old.length;
   const shared = new Uint32Array(ink.length * width), turn = new Float64Array(ink.length);

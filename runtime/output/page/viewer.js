@@ -1,6 +1,7 @@
 // The part that the camera page and the page without a server have in common: the picture with its segments, what is
 // under the pointer, classes, times, and the controls.
 import { RING_CSS, carryColours, paintFrame, superpixelAt } from "./drawing.js";
+import { Trails, paintTrail } from "./trails.js";
 
 const STAGES = [["preprocess", "#94a3b8"], ["superpixels", "#38bdf8"], ["model", "#a78bfa"], ["postprocess", "#f472b6"]];
 const HINT = "Point at the picture, or tap it: the segment lights up, and its ancestors are outlined.";
@@ -9,7 +10,7 @@ const LONGEST_SIDE = 1280;  // pixels of the canvas
 export const $ = id => document.getElementById(id);
 // `least`: pixels that the longer side of the canvas has at least; small pictures are enlarged to it.
 export const ui = { level: 2, opacity: .45, lines: true, pointer: null, least: 0 };
-let current = null, history = [], toastTimer = 0, painter = null;
+let current = null, history = [], toastTimer = 0, painter = null, trails = new Trails();
 
 /** The frame that is shown, or null. */
 export const shown = () => current;
@@ -21,13 +22,17 @@ export function show(frame) {
     current.picture?.close();
   }
   current = frame;
+  if (frame.tracks) trails.add(frame);
   draw();
   describe(frame);
   tellLevel();
 }
 
 /** Forget the frame; the picture stays until the next one. */
-export function forget() { current = null; }
+export function forget() {
+  current = null;
+  trails = new Trails();
+}
 
 export function draw() {
   const frame = current;
@@ -40,6 +45,10 @@ export function draw() {
   else {
     const pen = sized(width, height).getContext("2d", { willReadFrequently: true });
     paintFrame(pen, width, height, frame, ui, lit, finest);
+    if (lit !== null && frame.tracks) {
+      const level = Math.min(ui.level, frame.members.length - 1);
+      paintTrail(pen, width, height, frame, trails.of(frame.tracks[level][frame.members[level][lit]]));
+    }
   }
   tree(frame);
 }
@@ -57,7 +66,7 @@ function sized(width, height) {
   if (view.width !== width || view.height !== height) {
     view.width = width;
     view.height = height;
-    $("stage").style.setProperty("--ratio", width / height);
+    document.documentElement.style.setProperty("--ratio", width / height);
   }
   return view;
 }
@@ -102,9 +111,17 @@ function tree(frame) {
     node.className = `node d${levels - level}` + (level === ui.level ? " here" : "");
     icon.firstChild.setAttribute("fill", css(frame.inks[level][segment]));
     icon.firstChild.setAttribute("stroke", level >= ui.level ? RING_CSS[level] ?? RING_CSS.at(-1) : "none");
-    name.textContent = level ? `Level ${level}, segment ${segment}` : `Superpixel ${segment}`;
+    if (frame.tracks) name.textContent = (level ? `Level ${level}` : "Superpixel") + `, track ${frame.tracks[level][segment]}`;
+    else name.textContent = level ? `Level ${level}, segment ${segment}` : `Superpixel ${segment}`;
+    if (frame.ages) name.append(element("em", "", age(frame, level, segment)));
     share.textContent = (100 * frame.areas[level][segment]).toFixed(1) + " %";
   });
+}
+
+// How long a track has been there: in seconds where the frame rate is known.
+function age(frame, level, segment) {
+  const frames = frame.ages[level][segment];
+  return frame.fps ? `${(frames / frame.fps).toFixed(1)} s` : `${frames} frames`;
 }
 
 function describe(frame) {

@@ -17,14 +17,15 @@ from streams import RtspCamera
 from cast_sdk.runtime.sources import opencv as capture
 
 pytest.importorskip("uvicorn", reason="needs the extra serve")
+from cast_sdk.runtime.camera.packet import pack
 from cast_sdk.runtime.camera.server import WebView
 
 
 class Camera:
-    def __init__(self, source: str, **options) -> None:
+    def __init__(self, source: str, *, track: bool = False, **options) -> None:
         self.rt = StandIn()
         self.view = WebView(self.rt, port=0, title=source, **options)
-        self.results = self.rt.stream(source, on_status=self.view.status)
+        self.results = self.rt.stream(source, on_status=self.view.status, track=track)
         self.thread = threading.Thread(target=lambda: [self.view.show(result) for result in self.results])
         self.thread.start()
 
@@ -175,6 +176,84 @@ def test_pointing_highlights_a_segment_and_its_ancestors(desktop, scene):
     assert chosen.startswith("Level 1")
     slide(desktop, "level", 4)
     wait(lambda: colours(desktop, *rings[1:3]) == [0, 0])  # only what is coarser than the level is outlined
+
+
+def point_at(page, across: float, down: float) -> None:
+    """Put the mouse over the picture, at fractions of its size."""
+    from selenium.webdriver import ActionChains
+
+    view = page.find_element("id", "view")
+    size = view.size
+    ActionChains(page).move_to_element_with_offset(
+        view, round((across - 0.5) * size["width"]), round((down - 0.5) * size["height"])
+    ).perform()
+
+
+def nodes(page) -> list[str]:
+    return [node.text.replace("\n", " ") for node in page.find_elements("css selector", "#tree .node")]
+
+
+def test_tracks_stay_age_and_leave_a_trail(desktop):
+    camera = Camera("test://?width=320&height=240&rate=15", track=True)
+    try:
+        open_page(desktop, camera.view.url)
+        slide(desktop, "level", 2)
+        point_at(desktop, 0.5, 0.4)
+        first = wait(lambda: len(nodes(desktop)) == 5 and nodes(desktop))
+        assert first[0].startswith("Level 4, track ") and first[-1].startswith("Superpixel, track ")
+        names = [node.split(" s ")[0].rsplit(" ", 1)[0] for node in first]
+        assert len(set(names)) == 5, "no number is used on two levels"
+        ages = [float(node.split(" s ")[0].rsplit(" ", 1)[1]) for node in first]
+
+        def older():
+            now = nodes(desktop)
+            assert [node.split(" s ")[0].rsplit(" ", 1)[0] for node in now] == names, "the same tracks"
+            return all(float(n.split(" s ")[0].rsplit(" ", 1)[1]) > age + 0.5 for n, age in zip(now, ages, strict=True))
+
+        wait(older)
+        colours_now = "return [...document.querySelectorAll('#tree rect')].map(r => r.getAttribute('fill'))"
+        before, count = desktop.execute_script(colours_now), frames(desktop)
+        wait(lambda: frames(desktop) > count + 10)
+        assert desktop.execute_script(colours_now) == before, "colours follow tracks"
+        press(desktop, "pause")
+        point_at(desktop, 0.5, 0.4)
+        with_trail = pixels(desktop)
+        point_at(desktop, 0.5, 0.9)
+        assert pixels(desktop) != with_trail
+        press(desktop, "pause")
+        assert problems(desktop) == []
+    finally:
+        camera.close()
+
+
+def test_the_picture_fills_its_part_of_a_desktop(scene, tmp_path):
+    """No margins beside the picture, on screens of other shapes than its own."""
+    for width, height in ((1280, 860), (1920, 1000), (2560, 1000)):
+        with chromium(tmp_path, width, height) as page:
+            open_page(page, scene.view.url)
+            left, right, panel, edge, inner = page.execute_script(
+                """const stage = document.getElementById('stage').getBoundingClientRect();
+                const aside = document.querySelector('aside').getBoundingClientRect();
+                return [stage.left, stage.right, aside.left, aside.right, innerWidth]"""
+            )
+            assert left < 30 and panel - right < 30 and inner - edge < 30, (width, height)
+            assert page.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_an_unsure_model_is_shown_as_such(desktop):
+    rt = StandIn()
+    view = WebView(rt, port=0)
+    try:
+        result = rt.segment(np.zeros((40, 40, 3), np.uint8))
+        view.show(result)
+        desktop.get(view.url)
+        wait(lambda: frames(desktop) > 0)
+        sure = text(desktop, "best")
+        assert "unsure" not in sure
+        view.hub._call(view.hub._publish, pack(result, unsure=True))
+        wait(lambda: text(desktop, "best").startswith("unsure"))
+    finally:
+        view.close()
 
 
 def test_a_photograph_can_be_dropped(desktop, scene, tmp_path):
