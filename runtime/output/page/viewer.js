@@ -130,6 +130,8 @@ function describe(frame) {
   const percent = p => (100 * p).toFixed(p < .0995 ? 1 : 0) + " %", [name, best] = frame.top[0];
   $("best").children[0].textContent = frame.unsure ? `unsure: ${name}?` : name;
   $("best").children[1].textContent = percent(best);
+  $("path")?.replaceChildren(...(frame.path || []).map(([level, name, p]) =>
+    element("div", "bar", element("span", "", `${level}: ${name}`), element("span", "", percent(p)))));
   $("others").replaceChildren(...frame.top.slice(1).map(([name, p]) => {
     const bar = element("progress");
     bar.max = 1;
