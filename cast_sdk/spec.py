@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -63,8 +64,18 @@ class ModelSpec:
     class_names: tuple[str, ...] = ()
     taxonomy: Taxonomy = ()  # levels fine to coarse, one head each (H-CAST); class_names are the finest level's
     palette: tuple[tuple[int, int, int], ...] = ()  # RGB per class of a dense head
+    temperature: float = 1.0  # class scores are divided by it before the softmax; 1: not calibrated
+    unsure_below: float = (
+        0.0  # the best class's calibrated probability below which the model names none; 0: it always does
+    )
     licence: str = ""
     source: str = ""  # where the weights came from, for people
+
+    def __post_init__(self) -> None:
+        if not (self.temperature > 0 and math.isfinite(self.temperature)):
+            raise ArtifactError("A model's temperature is a positive number.", found=repr(self.temperature))
+        if not 0 <= self.unsure_below <= 1:
+            raise ArtifactError("`unsure_below` is a probability, 0 to 1.", found=repr(self.unsure_below))
 
     @property
     def positions(self) -> Literal["fixed", "learned"]:

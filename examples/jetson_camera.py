@@ -17,10 +17,11 @@ level = 2  # 0: superpixels ... 4: coarsest; keys 0 to 4 change it, q ends
 
 with cast_sdk.Runtime(model) as rt, rt.stream(source, width=1280, height=720) as results:
     for seg in results:
-        best = " ".join(f"{name} {probability:.0%}" for _, name, probability in seg.top(1))
         counts = "/".join(str(seg.num_segments(n)) for n in range(seg.num_levels + 1))
         print(
-            f"\r{best}  segments {counts}  {seg.timing['latency']:.0f} ms, {seg.dropped} dropped ", end="", flush=True
+            f"\r{seg.verdict}  segments {counts}  {seg.timing['latency']:.0f} ms, {seg.dropped} dropped ",
+            end="",
+            flush=True,
         )
         if window:
             cv2.imshow("cast", seg.plot(level=level))

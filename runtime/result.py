@@ -129,6 +129,9 @@ class Segmentation:
     def top(self, count: int = 5, *, level: int | str = 1) -> list[tuple[int, str, float]]:
         """The most probable classes as (class id, name, probability); empty when the model has no classifier.
 
+        A model that knows its temperature (`spec.temperature`) gives calibrated probabilities: of the names it gives
+        with 0.7, about 70% are right on images like those it was calibrated on.
+
         Args:
             count: how many.
             level: of the taxonomy, by number (1: the finest) or name.
@@ -137,9 +140,25 @@ class Segmentation:
         logits = self.outputs.get(self.spec.score_names[number - 1])
         if logits is None or self.spec.head == "projector":
             return []
-        scores = taxonomy.probabilities(logits)
+        scores = taxonomy.probabilities(logits, self.spec.temperature)
         best = np.argsort(-scores, kind="stable")[:count]
         return [(int(index), self.class_name(int(index), number), float(scores[index])) for index in best]
+
+    @property
+    def unsure(self) -> bool:
+        """True when the best class is less probable than the model's own threshold (`spec.unsure_below`).
+
+        Then the frame most likely shows something that the model has no name for: look at its segments. Always False
+        for a model without a threshold or without a classifier.
+        """
+        return any(probability < self.spec.unsure_below for _, _, probability in self.top(1))
+
+    @property
+    def verdict(self) -> str:
+        """The best class in a word and its probability, "unsure" where `unsure` is True, "" without a classifier."""
+        if self.unsure:
+            return "unsure"
+        return "".join(f"{name.split(',')[0]} {probability:.0%}" for _, name, probability in self.top(1))
 
     def path(self, *, consistent: bool = False) -> list[PathClass]:
         """One class per level of the taxonomy, coarse to fine; empty for models without one.

@@ -25,9 +25,10 @@ class PathClass(NamedTuple):
     probability: float
 
 
-def probabilities(logits: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Softmax of class scores [classes]."""
-    scores = np.exp(logits.astype(np.float64) - logits.max())
+def probabilities(logits: npt.NDArray[Any], temperature: float = 1.0) -> npt.NDArray[np.float64]:
+    """Softmax of class scores [classes], divided by the model's temperature."""
+    scores = logits.astype(np.float64) / temperature
+    scores = np.exp(scores - scores.max())
     return np.asarray(scores / scores.sum(), np.float64)
 
 
@@ -54,7 +55,7 @@ def path(spec: ModelSpec, outputs: Mapping[str, npt.NDArray[Any]], consistent: b
     """`Segmentation.path`: one class per level, coarse to fine, from the outputs of one frame."""
     if not spec.taxonomy:
         return []
-    heads = [probabilities(outputs[name]) for name in spec.score_names]
+    heads = [probabilities(outputs[name], spec.temperature) for name in spec.score_names]
     if consistent:
         table = path_table(spec.taxonomy)
         if table is None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import click
 
+from cast_sdk.training.data.prepare import bundled as prepare_bundled
 from cast_sdk.training.data.prepare import dense as prepare_dense
 from cast_sdk.training.data.prepare import imagenet as prepare_imagenet
 from cast_sdk.training.data.prepare import taxonomy as prepare_taxonomy
@@ -22,7 +23,13 @@ def main() -> None:
     pass
 
 
-for command in (*prepare_imagenet.COMMANDS, *prepare_taxonomy.COMMANDS, *prepare_dense.COMMANDS):
+COMMANDS = (
+    *prepare_imagenet.COMMANDS,
+    *prepare_taxonomy.COMMANDS,
+    *prepare_dense.COMMANDS,
+    *prepare_bundled.COMMANDS,
+)
+for command in COMMANDS:
     main.add_command(command)
 
 

@@ -19,7 +19,7 @@ one the class token of an earlier stage as its blocks leave it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 import torch
@@ -46,6 +46,10 @@ class Level:
     labels: Tensor  # int64 [N,S], segment of every superpixel, composed from level 1
     class_token: Tensor  # [N,C], after pooling
     centroids: Tensor  # [N,K_l,C], tokens of the next stage
+
+    def rows(self, start: int) -> Level:
+        """The level for the images of the batch from `start` on."""
+        return Level(*(getattr(self, part.name)[start:] for part in fields(self)))
 
 
 @dataclass

@@ -56,9 +56,7 @@ class NativeKernel:
         """As a call, from the labels `before` (int32 [H, W], C-contiguous); False when they are none of this grid."""
         library = native_library()
         assert library is not None
-        code = library.cast_seeds_run_from(
-            self._handle, lab.ctypes.data, before.ctypes.data, passes, out.ctypes.data
-        )
+        code = library.cast_seeds_run_from(self._handle, lab.ctypes.data, before.ctypes.data, passes, out.ctypes.data)
         if code == 1:
             raise MemoryError("SEEDS: no memory for the histograms")
         return bool(code == 0)

@@ -31,12 +31,11 @@ def pack(result: Segmentation, **more: Any) -> bytes:
         result: a result that still has its frame.
         more: further fields of the header, JSON values.
 
-    Header: `size` [height, width] of the frame, `top` [[name, probability]], `path` [[level, name, probability]] of a
-    taxonomy, coarse to fine, `timing` (ms), `index`, `dropped`,
-    `jpeg` (bytes). With a hierarchy also `map` [height, width], `window` [x, y, width, height] of the map in the frame
-    (fractions), `parents` (per level, each segment's parent), `colours` (per level, "rrggbb" of every segment joined)
-    and `runs`; with tracking `tracks` and `ages` (per level, of every segment) and `scene`. A calibrated model that
-    does not know what it sees adds `unsure`: true.
+    Header: `size` [height, width] of the frame, `top` [[name, probability]], `unsure`, `path` [[level, name,
+    probability]] of a taxonomy, coarse to fine, `timing` (ms), `index`, `dropped`, `jpeg` (bytes). With a hierarchy
+    also `map` [height, width], `window` [x, y, width, height] of the map in the frame (fractions), `parents` (per
+    level, each segment's parent), `colours` (per level, "rrggbb" of every segment joined) and `runs`; with tracking
+    `tracks` and `ages` (per level, of every segment) and `scene`.
     """
     assert result.frame is not None
     jpeg = encode(_limited(result.frame), ".jpg")
@@ -46,6 +45,7 @@ def pack(result: Segmentation, **more: Any) -> bytes:
         "dropped": result.dropped,
         "size": list(result.size),
         "top": [[name.split(",")[0], round(probability, 4)] for _, name, probability in result.top(5)],
+        "unsure": result.unsure,
         "timing": {stage: round(value, 2) for stage, value in result.timing.items()},
         "jpeg": len(jpeg),
         **more,

@@ -100,7 +100,7 @@ class Terminal:
         self._next = now + self._every
         times = self.meter.timing()
         parts = [f"{self.meter.rate():5.1f} fps"]
-        parts += [f"{name.split(',')[0]} {probability:.0%}" for _, name, probability in result.top(1)]
+        parts += [result.verdict] if result.verdict else []
         parts += [f"{stage} {times[stage]:.0f} ms" for stage in ("superpixels", "model", "latency") if stage in times]
         parts += [f"{result.dropped} dropped"] if result.dropped else []
         parts += ["very dark"] if self.meter.dark else []

@@ -167,15 +167,19 @@ def _check_level(level: int, runtime: Any) -> None:
 
 
 def _describe(job: Job, result: Segmentation) -> None:
-    for _, name, probability in result.top(5):
-        click.echo(f"{probability:6.1%}  {name}")
+    names = [f"{probability:6.1%}  {name}" for _, name, probability in result.top(5)]
+    if result.unsure:
+        names = ["no name it is sure of; the nearest:", *names[:3]]
     if result.spec.taxonomy:
         from cast_sdk.runtime.taxonomy import path_text
 
-        click.echo(f"path, coarse to fine: {path_text(result)}")
+        names.append(f"path, coarse to fine: {path_text(result)}")
+    segments = []
     if result.hierarchy:
         counts = ", ".join(str(result.num_segments(level)) for level in range(result.num_levels + 1))
-        click.echo(f"segments, fine to coarse: {counts}")
+        segments = [f"segments, fine to coarse: {counts}"]
+    for line in segments + names if result.unsure else names + segments:
+        click.echo(line)
     click.echo("milliseconds: " + ", ".join(f"{stage} {value:.1f}" for stage, value in result.timing.items()))
     for path in job.outputs:
         click.echo(f"wrote {path}")

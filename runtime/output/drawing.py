@@ -185,16 +185,14 @@ def _tile(
     title = (
         f"level {layer}: {result.num_segments(layer)} segments" if layer else f"{result.num_segments(0)} superpixels"
     )
-    if with_class and (name := _class_caption(result)):
-        title = f"{name}   {title}"
+    name = _class_caption(result) if with_class else ""
+    if name:
+        title = f"{title}   {name}" if result.unsure else f"{name}   {title}"
     return _titled(picture, title if caption else "")
 
 
 def _class_caption(result: Segmentation) -> str:
-    if result.spec.taxonomy:
-        return path_text(result)
-    best = result.top(1)
-    return f"{best[0][1].split(',')[0]} {best[0][2]:.0%}" if best else ""
+    return path_text(result) if result.spec.taxonomy and not result.unsure else result.verdict
 
 
 def _smooth(labels: Labels, size: tuple[int, int], geometry: Geometry) -> Labels:

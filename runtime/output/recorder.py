@@ -192,9 +192,9 @@ class _Unwanted(Exception):
 def frame_record(result: Segmentation) -> dict[str, Any]:
     """One frame as plain data.
 
-    Fields: `frame` (position in the source), `size` [height, width], `top` (classes), `path` (of a taxonomy, as in
-    `to_dict`), `timing_ms`, `dropped`, `embedding` is left out. `levels` holds the superpixel map run by run in row
-    order (`labels`, `lengths`, at `map` [height, width]), `parents` (one table per level, each superpixel's or
+    Fields: `frame` (position in the source), `size` [height, width], `top` (classes), `unsure`, `path` (of a taxonomy,
+    as in `to_dict`), `timing_ms`, `dropped`, `embedding` is left out. `levels` holds the superpixel map run by run in
+    row order (`labels`, `lengths`, at `map` [height, width]), `parents` (one table per level, each superpixel's or
     segment's parent) and `geometry`, which places the map in the frame; with tracking also `tracks` (one list per
     level, the track of each segment). `level_maps` reads it back.
     """
@@ -202,6 +202,7 @@ def frame_record(result: Segmentation) -> dict[str, Any]:
         "frame": result.index,
         "size": list(result.size),
         "top": [{"class_id": c, "name": n, "probability": round(p, 6)} for c, n, p in result.top()],
+        "unsure": result.unsure,
         "timing_ms": {stage: round(value, 3) for stage, value in result.timing.items()},
         "dropped": result.dropped,
     }

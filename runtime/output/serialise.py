@@ -18,7 +18,8 @@ SCHEMA_VERSION = 1
 
 
 def to_dict(result: Segmentation, *, masks: bool = True) -> dict[str, Any]:
-    """Fields: `schema_version`, `model`, `source`, `size` [height, width], `top`, `embedding`, `timing_ms`, `levels`.
+    """Fields: `schema_version`, `model`, `source`, `size` [height, width], `top`, `unsure`, `embedding`, `timing_ms`,
+    `levels`.
 
     Each level has `level`, `num_segments` and `segments`; a segment has `id`, `parent` (its segment at the next level;
     null at the last), `area` (pixels), `box` [x, y, width, height], with `masks` its `rle` (see `output.rle`), and in a
@@ -36,6 +37,7 @@ def to_dict(result: Segmentation, *, masks: bool = True) -> dict[str, Any]:
             {"class_id": index, "name": name, "probability": round(probability, 6)}
             for index, name, probability in result.top()
         ],
+        "unsure": result.unsure,
         "embedding": [float(f"{value:.6g}") for value in result.embedding],
         "timing_ms": {stage: round(value, 3) for stage, value in result.timing.items()},
         "levels": [],

@@ -38,6 +38,18 @@ def test_a_result(seg, photo):
     assert sum(p for _, _, p in seg.top(10)) == pytest.approx(1)
 
 
+def test_a_calibrated_model_softens_its_probabilities_and_can_be_unsure(tmp_path, build_onnx, tiny_spec, photo):
+    plain = Runtime(build_onnx(tmp_path / "plain.onnx"), device="cpu").segment(photo)
+    assert not plain.unsure and plain.verdict == f"{plain.top(1)[0][1]} {plain.top(1)[0][2]:.0%}"
+    spec = dataclasses.replace(tiny_spec, temperature=4.0, unsure_below=0.9)
+    soft = Runtime(build_onnx(tmp_path / "soft.onnx", spec=spec), device="cpu").segment(photo)
+    assert [index for index, _, _ in soft.top(10)] == [index for index, _, _ in plain.top(10)]
+    expected = np.exp(soft.logits.astype(float) / 4)
+    assert soft.top(1)[0][2] == pytest.approx((expected / expected.sum()).max())
+    assert soft.unsure and soft.verdict == "unsure" and soft.to_dict()["unsure"] is True
+    assert plain.to_dict()["unsure"] is False
+
+
 def test_levels_nest_at_the_size_of_the_frame(seg):
     for level in range(4):
         labels, parents = seg.labels(level), seg.parents(level)

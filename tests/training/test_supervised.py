@@ -228,3 +228,41 @@ def test_help_is_quick_to_import_and_the_module_is_the_same_program():
     assert script.returncode == module.returncode == 0
     assert script.stdout.partition("\n")[2] == module.stdout.partition("\n")[2]
     assert "torch" not in script.stderr and "numpy" not in script.stderr
+
+
+def test_soft_labels_and_levels_join_the_labels_and_resume(folders, micro, tmp_path):
+    import numpy as np
+
+    data, out = tmp_path / "data", tmp_path / "run"
+    data.mkdir()
+    for split in ("train", "val"):
+        (data / split).symlink_to(folders / split)
+    np.save(data / "train-teacher.npy", 4 * np.eye(4, dtype=np.float16).repeat(12, 0))
+    rows = np.arange(40) // 10
+    maps = np.stack([rows[:, None] * np.ones(40), rows[:, None] // 2 * np.ones(40)] * 2).astype(np.uint8)
+    images = np.repeat(np.repeat(60 * rows[:, None, None], 40, 1), 3, 2).astype(np.uint8)
+    noise = np.random.default_rng(0).integers(0, 40, (3, 40, 40, 3), np.uint8)
+    np.savez(data / "regions.npz", images=images[None] + noise, maps=maps[None].repeat(3, 0))
+    settings = [
+        part for value in ("teacher.weight=0.5", "levels.weight=1", "levels.batch=2") for part in ("--set", value)
+    ]
+    result = here(micro, data, out, *settings)
+    assert result.exit_code == 0, result.output
+    losses = [entry["loss"] for entry in read_log(out, "step")]
+    assert all(np.isfinite(losses))
+    saved = weights(out)["model"]
+    fresh = weights_of_init(micro, folders)
+    key = "pool4.pool_block.centroid_fc.attn.qkv.weight"
+    assert not torch.equal(saved[key], fresh[key])
+
+    again = here(micro, data, tmp_path / "warm", *settings, "--set", f"model.init={out / 'checkpoint.pth'}",
+                 "--set", "augment.image_size=48")  # fmt: skip
+    assert again.exit_code == 0, again.output
+    assert load_model(tmp_path / "warm" / "checkpoint.pth").spec.image_size == 48
+
+
+def weights_of_init(recipe, data):
+    from cast_sdk.training.engine.models import create
+    from cast_sdk.training.engine.recipe import load_recipe
+
+    return create(load_recipe(str(recipe)), ["a", "b", "c", "d"]).state_dict()

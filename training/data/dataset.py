@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -93,10 +94,19 @@ class LabelledViews(Dataset[Any]):
     """Items (image, superpixels int32 [H,W], label) of one view each.
 
     The image is uint8 [3,H,W], or normalised float where the recipe's superpixels are computed after normalisation.
-    With `superpixels` off (models that take none) the maps are empty.
+    With `superpixels` off (models that take none) the maps are empty. With `scores` [images, classes], those of a
+    teacher, items end in the image's own row, float32.
     """
 
-    def __init__(self, images: Images, recipe: Recipe, train: bool, superpixels: bool = True) -> None:
+    def __init__(
+        self,
+        images: Images,
+        recipe: Recipe,
+        train: bool,
+        superpixels: bool = True,
+        scores: npt.NDArray[np.float16] | None = None,
+    ) -> None:
+        self.scores = scores
         self.images, self.train, self.seed, self.superpixels = images, train, recipe.train.seed, superpixels
         self.settings = recipe.superpixels.settings()
         self.geometry = transforms.train_geometry(recipe.augment) if train else transforms.eval_geometry(recipe.augment)
@@ -118,13 +128,14 @@ class LabelledViews(Dataset[Any]):
             return None
         return seeds_count(superpixels.shape[-2], superpixels.shape[-1], self.settings.count)
 
-    def __getitem__(self, key: Key) -> tuple[Tensor, Tensor, int]:
+    def __getitem__(self, key: Key) -> tuple[Any, ...]:
         index, epoch, position = key
         image, label = self.images.image(index)
+        extra = () if self.scores is None else (torch.from_numpy(self.scores[index].astype(np.float32)),)
         if not self.train:
-            return (*self._with_superpixels(self.geometry(image)), label)
+            return (*self._with_superpixels(self.geometry(image)), label, *extra)
         with transforms.seeded(self.seed, epoch, position):
-            return (*self._with_superpixels(self.geometry(image)), label)
+            return (*self._with_superpixels(self.geometry(image)), label, *extra)
 
     def _with_superpixels(self, view: Tensor) -> tuple[Tensor, Tensor]:
         image = view

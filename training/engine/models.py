@@ -15,7 +15,10 @@ from cast_sdk.training.engine.recipe import Recipe
 
 
 def create(recipe: Recipe, classes: Sequence[str], **overrides: Any) -> Model:
-    """The recipe's model with random weights drawn from its seed, or from `model.init`; it knows its class names."""
+    """The recipe's model with random weights drawn from its seed, or from `model.init`; it knows its class names.
+
+    `model.init` may be of another image size, where positions are fixed, and of other classes: then the head is new.
+    """
     from cast_sdk.models import create_model, load_model
     from cast_sdk.training.data.taxonomy import taxonomy_for
 
@@ -36,11 +39,15 @@ def create(recipe: Recipe, classes: Sequence[str], **overrides: Any) -> Model:
     if recipe.model.init:
         kept = None if taxonomy else options["num_classes"]
         weights = load_model(recipe.model.init, num_classes=kept, sampler=recipe.model.sampler).state_dict()
-        # Heads of a taxonomy that have other widths, or that the start does not have, begin afresh.
         ours = model.state_dict()
+        if model.spec.positions == "fixed":
+            weights["pos_embed"] = ours["pos_embed"]  # computed; of another size where the image is
+        # Heads of a taxonomy that have other widths, or that the start does not have, begin afresh.
         fresh = {key for key in ours if taxonomy and key.split(".")[0] in HEAD_NAMES and _differs(weights, ours, key)}
         keys = [key for key in ours if key not in fresh]
         load_fitting(model, weights, recipe.model.init, "check model.name and model.options", keys)
+    if recipe.levels.weight:
+        model.get_submodule("pool4.pool_block.centroid_fc").requires_grad_(True)
     set_dropout(model, recipe.model.dropout)
     if recipe.train.channels_last:
         stem = model.get_submodule("patch_embed")

@@ -158,6 +158,24 @@ class Taxonomy:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """Soft labels from `DATA/train-teacher.npy` (prepare_data.py soft-labels)."""
+
+    weight: float = 0.0  # the teacher's part of the loss; the labels have the rest
+    temperature: float = 2.0  # both sides' scores are divided by it; the loss is multiplied by its square
+
+
+@dataclass(frozen=True)
+class Levels:
+    """A loss on the segments (tasks/levels.py) from `DATA/regions.npz` (prepare_data.py regions)."""
+
+    weight: float = 0.0  # 0: off, as in every published recipe
+    batch: int = 16  # crops with known regions per process and step, besides the labelled images
+    scale: tuple[float, float] = (0.3, 1.0)  # area of those crops
+    tokens: float = 0.5  # weight of the part on the tokens themselves
+
+
+@dataclass(frozen=True)
 class Train:
     batch: int = 256  # over all processes and accumulated steps
     accumulation: int = 1
@@ -186,6 +204,8 @@ class Recipe:
     moco: Moco = field(default_factory=Moco)
     dense: Dense = field(default_factory=Dense)
     probe: Probe = field(default_factory=Probe)
+    teacher: Teacher = field(default_factory=Teacher)
+    levels: Levels = field(default_factory=Levels)
     phases: tuple[Phase, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -324,7 +344,29 @@ def check_knobs(recipe: Recipe, program: str, reads: Collection[str], fixed: Map
 
 
 def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:
-    return _build(Recipe, data, "")
+    recipe: Recipe = _build(Recipe, data, "")
+    _check_soft_losses(recipe)
+    return recipe
+
+
+def _check_soft_losses(recipe: Recipe) -> None:
+    teacher, levels = recipe.teacher, recipe.levels
+    if not 0 <= teacher.weight <= 1 or teacher.temperature <= 0:
+        raise RecipeError(
+            "The teacher's weight lies in 0..1, and its temperature is positive.",
+            found=f"teacher.weight {teacher.weight}, teacher.temperature {teacher.temperature}",
+        )
+    if levels.weight < 0 or levels.tokens < 0 or levels.batch < 1:
+        raise RecipeError(
+            "The loss on the levels has weights of at least 0 and at least one image.",
+            found=f"levels.weight {levels.weight}, levels.tokens {levels.tokens}, levels.batch {levels.batch}",
+        )
+    if teacher.weight and (recipe.augment.mixup or recipe.augment.cutmix):
+        raise RecipeError(
+            "Soft labels belong to single images.",
+            found=f"teacher.weight {teacher.weight} with mixup or cutmix",
+            remedy="--set augment.mixup=0 --set augment.cutmix=0, or --set teacher.weight=0",
+        )
 
 
 def _build(kind: Any, data: Any, where: str) -> Any:

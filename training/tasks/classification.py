@@ -1,4 +1,7 @@
-"""Classification from labels, of one level or along a taxonomy: mixup, averaged weights, accuracies."""
+"""Classification from labels, of one level or along a taxonomy: mixup, averaged weights, accuracies.
+
+Two options that no published recipe uses: a teacher's soft labels, and a loss on the levels.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from cast_sdk.models.base import Model
 from cast_sdk.models.checkpoints import official_checkpoint, official_state
 from cast_sdk.training.data.dataset import Images, LabelledViews, to_device
+from cast_sdk.training.data.region_views import RegionViews
+from cast_sdk.training.data.soft_labels import soft_cross_entropy, teacher_scores
 from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.ema import Ema
 from cast_sdk.training.engine.launch import open_images
@@ -19,6 +25,7 @@ from cast_sdk.training.engine.options import Run
 from cast_sdk.training.engine.recipe import Phase, Recipe
 from cast_sdk.training.engine.task import SHARED, Task
 from cast_sdk.training.metrics.accuracy import accuracy
+from cast_sdk.training.tasks.levels import level_loss
 from cast_sdk.training.tasks.taxonomy import TaxonomyLoss
 
 
@@ -36,6 +43,8 @@ class Classification(Task):
         "train.ema_aliases",
         "train.label_smoothing",
         "train.channels_last",
+        "teacher",
+        "levels",
         "phases",
         "taxonomy",
     }
@@ -50,10 +59,11 @@ class Classification(Task):
         validation: LabelledViews,
         world: World,
         workers: int = 0,
+        regions: RegionViews | None = None,
     ) -> None:
         super().__init__(recipe, model, views, world)
         self.views: LabelledViews = views
-        self.validation, self.workers = validation, workers
+        self.validation, self.workers, self.regions = validation, workers, regions
         settings = recipe.train
         self.ema = Ema(model, settings.ema, settings.ema_aliases) if settings.ema else None
         taxonomy = model.spec.taxonomy
@@ -70,10 +80,14 @@ class Classification(Task):
 
     @classmethod
     def build(cls, recipe: Recipe, images: Mapping[str, Images], world: World, workers: int = 0) -> Classification:
-        """The task on the splits "train" and "val"."""
-        model = create(recipe, images["train"].source.classes).to(world.device)
-        train, validation = (LabelledViews(images[split], recipe, train=split == "train") for split in ("train", "val"))
-        return cls(recipe, model, train, validation, world, workers)
+        """The task on the splits "train" and "val"; what the recipe's teacher and levels need lies beside them."""
+        source = images["train"].source
+        model = create(recipe, source.classes).to(world.device)
+        scores = teacher_scores(source.root, source) if recipe.teacher.weight else None
+        train = LabelledViews(images["train"], recipe, train=True, scores=scores)
+        validation = LabelledViews(images["val"], recipe, train=False)
+        regions = RegionViews(source.root, recipe) if recipe.levels.weight else None
+        return cls(recipe, model, train, validation, world, workers, regions)
 
     def _mixup(self, classes: int, smoothing: float) -> Any:
         augment = self.recipe.augment
@@ -92,13 +106,34 @@ class Classification(Task):
         )
 
     def loss(self, batch: Any, fraction: float) -> Tensor:
-        images, superpixels, targets = to_device(batch, self.world.device, self.recipe.train.channels_last)
+        channels_last, levels = self.recipe.train.channels_last, self.recipe.levels
+        images, superpixels, targets = to_device(batch[:3], self.world.device, channels_last)
         if self.mix is not None:  # superpixels stay those of the unmixed images
             images, targets = self.mix(images, targets)
+        labelled = len(images)
+        known = self.regions.batch(levels.batch) if self.regions else None
+        if known is not None:  # one pass for both kinds of images
+            more = to_device((known.images, known.superpixels, targets), self.world.device, channels_last)
+            images, superpixels = torch.cat([images, more[0]]), torch.cat([superpixels, more[1]])
         output = self.wrapped(images, superpixels, num_superpixels=self.views.count(superpixels))
         if self.tree is not None:
-            return self.tree(output.taxonomy, targets)
-        return self.criterion(output.logits.float(), targets)
+            loss: Tensor = self.tree([scores[:labelled] for scores in output.taxonomy], targets)
+        else:
+            loss = self._class_loss(output.logits[:labelled].float(), targets, *batch[3:])
+        if known is not None:
+            shares = [share.to(self.world.device) for share in known.shares]
+            own = [level.rows(labelled) for level in output.levels]
+            loss = loss + levels.weight * level_loss(own, shares, levels.tokens)
+        return loss
+
+    def _class_loss(self, logits: Tensor, targets: Tensor, scores: Tensor | None = None) -> Tensor:
+        """Cross entropy with the labels, mixed with that of a teacher's `scores` [N,classes]."""
+        loss: Tensor = self.criterion(logits, targets)
+        if scores is None:
+            return loss
+        teacher = self.recipe.teacher
+        soft = soft_cross_entropy(logits, scores.to(logits.device), teacher.temperature)
+        return (1 - teacher.weight) * loss + teacher.weight * soft
 
     def after_step(self, fraction: float) -> None:
         if self.ema is not None:
@@ -111,6 +146,8 @@ class Classification(Task):
         if phase.superpixels:
             self.views.set_count(phase.superpixels)
             self.validation.set_count(phase.superpixels)
+            if self.regions is not None:
+                self.regions.set_count(phase.superpixels)
 
     def validate(self) -> dict[str, float]:
         batch = max(1, self.recipe.train.batch // self.world.size)

@@ -128,11 +128,12 @@ function describe(frame) {
   $("classes").hidden = !frame.top.length;
   if (!frame.top.length) return;
   const percent = p => (100 * p).toFixed(p < .0995 ? 1 : 0) + " %", [name, best] = frame.top[0];
-  $("best").children[0].textContent = frame.unsure ? `unsure: ${name}?` : name;
-  $("best").children[1].textContent = percent(best);
+  const segments = frame.areas ? `${frame.areas[Math.min(ui.level, frame.areas.length - 1)].length} segments` : "No name";
+  $("best").children[0].textContent = frame.unsure ? segments : name;
+  $("best").children[1].textContent = frame.unsure ? "unsure" : percent(best);
   $("path")?.replaceChildren(...(frame.path || []).map(([level, name, p]) =>
     element("div", "bar", element("span", "", `${level}: ${name}`), element("span", "", percent(p)))));
-  $("others").replaceChildren(...frame.top.slice(1).map(([name, p]) => {
+  $("others").replaceChildren(...frame.top.slice(frame.unsure ? 0 : 1, frame.unsure ? 3 : 5).map(([name, p]) => {
     const bar = element("progress");
     bar.max = 1;
     bar.value = p;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import http.client
 import io
 import json
@@ -112,6 +113,9 @@ def test_packets_are_lossless():
     header, jpeg, labels = unpack(pack(result, fps=3.5))
     assert np.array_equal(labels, result.hierarchy.superpixels)
     assert header["fps"] == 3.5 and header["top"][0][0] == result.top(1)[0][1]
+    assert header["unsure"] is False
+    rt.backend.spec = dataclasses.replace(rt.spec, unsure_below=1.0)
+    assert unpack(pack(rt.segment(frame)))[0]["unsure"] is True
     for level, parents in enumerate(header["parents"]):
         assert parents == result.parents(level).tolist()
         assert len(header["colours"][level]) == 6 * result.num_segments(level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -55,6 +56,15 @@ def test_one_image(run, folder, tmp_path):
     assert outputs(tmp_path / "segments") == ["a.json", "a.png", "cast-segment.jsonl"]
     assert cv2.imread(str(tmp_path / "segments" / "a.png")).shape == (240, 320, 3)
     assert json.loads((tmp_path / "segments" / "a.json").read_text())["source"].endswith("a.jpg")
+
+
+def test_an_unsure_model_leads_with_the_segments(run, folder, tmp_path, build_onnx, tiny_spec):
+    spec = dataclasses.replace(tiny_spec, unsure_below=1.0, temperature=2.0)
+    done = run(folder / "a.jpg", model=build_onnx(tmp_path / "unsure.onnx", spec=spec))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("segments, fine to coarse:") and lines[1].startswith("no name it is sure of")
+    assert sum("thing" in line for line in lines) == 3
 
 
 def test_a_folder_with_a_broken_file_then_again(run, folder, tmp_path):

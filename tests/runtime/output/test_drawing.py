@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -58,6 +60,20 @@ def test_one_level_has_the_size_of_the_frame(seg, photo):
     assert np.array_equal(photo, before)
     assert not np.array_equal(seg.plot(4), seg.plot(4, caption=False))
     assert not np.array_equal(seg.plot(4), seg.plot(4, boundaries=False))
+
+
+def test_an_unsure_result_says_so_after_its_segments(tmp_path, build_onnx, tiny_spec, photo, monkeypatch):
+    from cast_sdk.runtime.output import drawing
+
+    titles = []
+    monkeypatch.setattr(drawing, "_titled", lambda picture, text: titles.append(text) or picture)
+    for threshold in (0.0, 1.0):
+        spec = dataclasses.replace(tiny_spec, unsure_below=threshold)
+        with Runtime(build_onnx(tmp_path / f"{threshold}.onnx", spec=spec), device="cpu") as runtime:
+            runtime.segment(photo).plot(2)
+    sure, unsure = titles
+    assert sure.startswith("thing ") and sure.endswith("segments")
+    assert unsure.startswith("level 2: ") and unsure.endswith("unsure")
 
 
 def test_several_levels_stand_side_by_side(seg, photo):

@@ -57,7 +57,9 @@ def test_ids_do_not_survive_a_cut(rt, photographs):
     results = list(rt.stream(frames, track=True))
     assert [seg.scene for seg in results] == [0, 0, 0, 1, 1, 1, 2]
     for level in range(5):
-        scenes = [set(np.concatenate([seg.tracks(level) for seg in results if seg.scene == s]).tolist()) for s in range(3)]
+        scenes = [
+            set(np.concatenate([seg.tracks(level) for seg in results if seg.scene == s]).tolist()) for s in range(3)
+        ]
         assert not (scenes[0] & scenes[1] or scenes[1] & scenes[2] or scenes[0] & scenes[2])
     assert (results[3].ages(2) == 0).all() and results[2].ages(2).max() == 2
 

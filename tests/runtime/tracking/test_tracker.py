@@ -85,7 +85,9 @@ def test_a_flicker_is_not_shown_and_a_change_is():
     for _ in range(12):
         shown, _ = tracker.update(CELLS, members(other))
     quarter = (usual == 0) == (shown[1][0] == shown[1])
-    assert not quarter.all() and len(set(zip(shown[1].tolist(), other.tolist(), strict=True))) == 2, "now it is the rule"
+    assert not quarter.all() and len(set(zip(shown[1].tolist(), other.tolist(), strict=True))) == 2, (
+        "now it is the rule"
+    )
 
 
 def test_births_and_deaths():

@@ -53,6 +53,27 @@ def test_a_wrong_override_names_the_remedy(overrides, words):
         load_recipe("tiny_supervised", overrides)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["teacher.weight=1.5"], "lies in 0..1"),
+        (["teacher.temperature=0"], "positive"),
+        (["levels.weight=-1"], "at least 0"),
+        (["levels.batch=0"], "at least one image"),
+        (["teacher.weight=0.5", "augment.mixup=0.8"], "Soft labels belong to single images"),
+    ],
+)
+def test_soft_losses_are_checked(overrides, words):
+    with pytest.raises(RecipeError, match=words):
+        load_recipe("tiny_supervised", overrides)
+
+
+@pytest.mark.parametrize("name", [name for name in list_recipes() if not name.startswith("tiny")])
+def test_published_recipes_have_no_soft_losses(name):
+    recipe = load_recipe(name)
+    assert recipe.teacher.weight == 0 and recipe.levels.weight == 0
+
+
 def test_unknown_recipe_names_the_nearest():
     with pytest.raises(RecipeError, match="tiny_supervised"):
         load_recipe("tiny_supervise")

@@ -1,0 +1,96 @@
+"""A teacher's class scores for the training images: computed once, kept beside the data, read in training.
+
+    scores = teacher_scores(Path("DATA"), source)     # float16 [images, classes], DATA/train-teacher.npy
+
+`write_scores` asks the teacher (any function of a batch) and can be interrupted: what is finished is kept in parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch.nn.functional as F
+from torch import Tensor
+
+from cast_sdk.artifact import atomic_write
+from cast_sdk.errors import InputError
+from cast_sdk.training.data.sources import ImageSource
+
+Scores = npt.NDArray[np.float16]
+Pixels = npt.NDArray[np.uint8]
+FILE = "train-teacher.npy"
+PART = 2048  # images
+
+
+def teacher_scores(data: Path, source: ImageSource) -> Scores:
+    """The stored scores of the images of `source`, in its order.
+
+    Raises:
+        InputError: when the file is missing, or was made for other images or classes.
+    """
+    path = data / FILE
+    try:
+        scores: Scores = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            "Training with a teacher needs its scores.",
+            found=f"{path}: {error}",
+            remedy="prepare_data.py soft-labels --help; or --set teacher.weight=0",
+        ) from error
+    if scores.shape != (len(source), len(source.classes)):
+        raise InputError(
+            f"The teacher's scores are {len(source)} images x {len(source.classes)} classes, as the data.",
+            found=f"{path} of shape {list(scores.shape)}",
+            remedy="compute them again: prepare_data.py soft-labels",
+        )
+    return scores
+
+
+def write_scores(
+    data: Path,
+    source: ImageSource,
+    teacher: Callable[[list[Pixels]], npt.NDArray[np.floating]],
+    progress: Callable[[int], None] = lambda done: None,
+) -> Path:
+    """Ask the teacher for every image and write `DATA/train-teacher.npy`.
+
+    Args:
+        data: folder of the data set; finished parts lie in `train-teacher.parts/` until all are done.
+        source: the training images.
+        teacher: RGB images uint8 [h, w, 3] -> scores [images, classes].
+        progress: called with the number of finished images.
+    """
+    from cast_sdk.training.data.dataset import decode
+
+    parts = data / "train-teacher.parts"
+    parts.mkdir(exist_ok=True)
+    files = []
+    for start in range(0, len(source), PART):
+        stop = min(start + PART, len(source))
+        files.append(parts / f"{start:07d}.npy")
+        if not files[-1].exists():
+            images = [decode(source.read(i), source.names[i]).permute(1, 2, 0).numpy() for i in range(start, stop)]
+            with atomic_write(files[-1]) as temporary, temporary.open("wb") as file:
+                np.save(file, np.asarray(teacher(images), np.float16))
+        progress(stop)
+    with atomic_write(data / FILE) as temporary, temporary.open("wb") as file:
+        np.save(file, np.concatenate([np.load(part) for part in files]))
+    for part in files:
+        part.unlink()
+    parts.rmdir()
+    return data / FILE
+
+
+def soft_cross_entropy(logits: Tensor, scores: Tensor, temperature: float) -> Tensor:
+    """Cross entropy of the student's softened classes with the teacher's, times temperature^2 (Hinton et al., 2015).
+
+    Args:
+        logits: the student's [N,classes].
+        scores: the teacher's [N,classes].
+        temperature: both are divided by it.
+    """
+    target = (scores / temperature).softmax(-1)
+    return F.cross_entropy(logits / temperature, target) * temperature**2

@@ -1,0 +1,98 @@
+"""Are a classifier's probabilities honest? Temperature, calibration error, and when to say "unsure". NumPy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cast_sdk.errors import InputError
+
+Floats = npt.NDArray[np.floating]
+Labels = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The lowest probability at which naming is right often enough."""
+
+    unsure_below: float
+    named: float  # share of the images that are named
+    precision: float  # share of the named images that are named right; 1 when none is
+
+
+def log_softmax(logits: Floats, temperature: float = 1.0) -> npt.NDArray[np.float64]:
+    """Logarithm of the class probabilities of `logits` [N, classes] at a temperature."""
+    scores = logits.astype(np.float64) / temperature
+    scores -= scores.max(1, keepdims=True)
+    out: npt.NDArray[np.float64] = scores - np.log(np.exp(scores).sum(1, keepdims=True))
+    return out
+
+
+def fit_temperature(logits: Floats, labels: Labels) -> float:
+    """The temperature at which held-out images have the least negative log-likelihood (Guo et al., 2017).
+
+    Args:
+        logits: [N, classes], of images that were not trained on.
+        labels: [N].
+
+    Raises:
+        InputError: without an image or for shapes that do not fit.
+    """
+    if logits.ndim != 2 or len(logits) == 0 or labels.shape != (len(logits),):
+        raise InputError(
+            "Calibration takes logits [N, classes] and labels [N].",
+            found=f"{list(logits.shape)} and {list(labels.shape)}",
+        )
+    rows = np.arange(len(labels))
+
+    def loss(log_temperature: float) -> float:
+        return -float(log_softmax(logits, float(np.exp(log_temperature)))[rows, labels].mean())
+
+    low, high = np.log(0.05), np.log(20.0)
+    golden = (np.sqrt(5) - 1) / 2
+    a, b = high - golden * (high - low), low + golden * (high - low)
+    at_a, at_b = loss(a), loss(b)
+    while high - low > 1e-4:  # the loss has one minimum in the temperature
+        if at_a <= at_b:
+            high, b, at_b = b, a, at_a
+            a = high - golden * (high - low)
+            at_a = loss(a)
+        else:
+            low, a, at_a = a, b, at_b
+            b = low + golden * (high - low)
+            at_b = loss(b)
+    return float(np.exp((low + high) / 2))
+
+
+def expected_calibration_error(confidence: Floats, correct: npt.NDArray[np.bool_], bins: int = 15) -> float:
+    """Mean distance of confidence and accuracy over bins of equal width, weighted by the images in them; 0 to 1."""
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    count = np.bincount(place, minlength=bins)
+    difference = np.bincount(place, correct, bins) - np.bincount(place, confidence, bins)
+    return float(np.abs(difference).sum() / max(count.sum(), 1))
+
+
+def choose_threshold(confidence: Floats, correct: npt.NDArray[np.bool_], precision: float = 0.8) -> Threshold:
+    """The lowest threshold at which the images that are named are named right in `precision` of the cases.
+
+    Args:
+        confidence: calibrated probability of the best class, [N]; images of unknown classes belong here too.
+        correct: whether that class is right; never for an unknown class.
+        precision: wanted share of right names.
+
+    A threshold that names fewer than 10 images is not chosen: then the model never names one (1.0).
+    """
+    order = np.argsort(-confidence, kind="stable")
+    sorted_confidence, right = confidence[order], np.cumsum(correct[order])
+    named = np.arange(1, len(order) + 1)
+    # A threshold lies between distinct values: it names all images of one confidence or none of them.
+    ends = np.append(sorted_confidence[1:] < sorted_confidence[:-1], True)
+    good = ends & (named >= 10) & (right >= precision * named)
+    if not good.any():
+        return Threshold(1.0, 0.0, 1.0)
+    last = int(np.flatnonzero(good)[-1])
+    below = sorted_confidence[last + 1] if last + 1 < len(order) else 0.0
+    threshold = float((sorted_confidence[last] + below) / 2) if last + 1 < len(order) else 0.0
+    return Threshold(threshold, float(named[last] / len(order)), float(right[last] / named[last]))
