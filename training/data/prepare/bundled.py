@@ -16,11 +16,12 @@ import click
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.artifact import atomic_write
 from cast_sdk.errors import MissingDependencyError, RecipeError
-from cast_sdk.training.data.sources import IMAGE_SUFFIXES
+from cast_sdk.files import atomic_write
+from cast_sdk.images import is_image
 
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 PHOTO_SIDE = 160  # pixels: photographs to train on are stored at this size
 HELD_OUT = 10  # training images per class that form the split "val"
 REGION_SIDE = 160
@@ -59,8 +60,7 @@ def bundled_command(tiny: Path, imagenette: Path, out: Path, leave_out: tuple[st
 
 @click.command("soft-labels")
 @click.option("--data", type=FOLDER, required=True, help="Folder of the data set, with classes.txt and train shards.")
-@click.option("--teacher", type=click.Path(path_type=Path, exists=True), required=True,
-              help=".onnx or OpenVINO file: float32 [N,3,H,W], 0..255 -> scores of ImageNet's 1,000 classes.")  # fmt: skip
+@click.option("--teacher", type=FILE, required=True, help="Network file (.onnx, OpenVINO .xml): see docs/reproduce.md.")
 @click.option("--side", default=128, show_default=True, help="Pixels that thumbnails are enlarged to.")
 @click.option("--photo-side", default=192, show_default=True, help="Pixels that larger images are shown at.")
 @click.option("--threads", default=0, show_default=True, help="0: all cores.")
@@ -93,7 +93,7 @@ def regions_command(bsds: Path | None, folders: tuple[Path, ...], limit: int, ou
     with errors_for_people():
         jobs: list[tuple[Path, Any]] = [(entry.image, entry) for entry in (bsds500(bsds, "train") if bsds else [])]
         for folder in folders:
-            files = sorted(path for path in folder.rglob("*") if path.suffix in IMAGE_SUFFIXES)
+            files = sorted(path for path in folder.rglob("*") if is_image(path))
             jobs += [(path, None) for path in files[:: max(1, len(files) // limit)][:limit]]
         if not jobs:
             raise RecipeError(
@@ -150,7 +150,7 @@ def collect(
 
 
 def _images(folder: Path) -> Iterator[Path]:
-    return iter(sorted(path for path in folder.rglob("*") if path.suffix in IMAGE_SUFFIXES))
+    return iter(sorted(path for path in folder.rglob("*") if is_image(path)))
 
 
 def write_shard(target: Path, items: Sequence[Item], index: dict[str, int]) -> None:
