@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -123,6 +124,20 @@ def path_tally(spec: ModelSpec, levels: Taxonomy = ()) -> PathTally | None:
         raise InputError(f"{spec.name} has a taxonomy of its own.", remedy="leave --taxonomy out")
     judged = levels or spec.taxonomy
     return None if path_table(judged) is None else PathTally(judged)
+
+
+def predictions(
+    model: nn.Module, views: LabelledViews, batch: int = 64
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    """Class scores [N,classes] and labels [N] of all images of `views`, in order, on the CPU."""
+    sampler = EpochSampler(len(views), batch, shuffle=False, drop_last=False)
+    scores, labels = [], []
+    with torch.inference_mode():
+        for packed in loader(views, sampler):
+            images, superpixels, targets = to_device(packed, torch.device("cpu"))
+            scores.append(model(images, superpixels, num_superpixels=views.count(superpixels)).logits.numpy())
+            labels.append(targets.numpy())
+    return np.concatenate(scores), np.concatenate(labels)
 
 
 def artifact_accuracy(path: str, images: Images, fit: str = "auto", levels: Taxonomy = ()) -> dict[str, float]:
