@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import jpeg, picture
 
 from cast_sdk.errors import InputError
 from cast_sdk.models import create_model, load_model, save_native
@@ -38,12 +38,13 @@ def model_file(tmp_path_factory):
 
 
 @pytest.fixture
-def photographs(tmp_path):
+def photographs(folders, tmp_path):
     folder = tmp_path / "photographs"
     folder.mkdir()
     for number in range(24):
         wnid = f"n{number % 4}" if number % 3 else "n99"  # every third is of a class that the model does not know
-        (folder / f"{number:03d}_{wnid}.jpg").write_bytes(jpeg(picture(number % 4, number)))
+        picture = folders / "train" / f"class{number % 4}" / f"{number // 4:03d}.jpg"
+        shutil.copy(picture, folder / f"{number:03d}_{wnid}.jpg")
     return folder
 
 
@@ -59,10 +60,9 @@ def test_temperature_and_threshold_are_written(model_file, shards, photographs, 
     assert results["ece_after"] < results["ece_before"] and results["temperature"] > 1.5
     assert results["chosen_on"] == results["kept_apart"] == 12 and results["known_photographs"] == 16
     before, after = load_model(model_file), load_model(out)
+    weights = zip(before.state_dict().values(), after.state_dict().values(), strict=True)
     assert (after.spec.temperature, after.spec.unsure_below) == (results["temperature"], results["unsure_below"])
-    assert all(
-        torch.equal(a, b) for a, b in zip(before.state_dict().values(), after.state_dict().values(), strict=True)
-    )
+    assert all(torch.equal(a, b) for a, b in weights)
 
 
 def test_without_photographs_there_is_no_threshold(model_file, shards, tmp_path):
