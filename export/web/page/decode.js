@@ -1,0 +1,88 @@
+// From a photograph's file to upright pixels, as Python's reader gives them: JPEG orientation tags are obeyed, colour
+// profiles are not, transparency is laid over white.
+import { PageError } from "./errors.js";
+import { measure } from "./measure.js";
+
+export const MOST_BYTES = 64 * 2 ** 20, MOST_PIXELS = 50_000_000;
+const LONGEST_SIDE = 1280;  // pixels of the picture that is shown
+const STRIP = 4_000_000;  // pixels that pass through a canvas at a time: some browsers have small canvases
+
+/**
+ * @param {Blob} file a JPEG, PNG or WebP
+ * @returns {Promise<{data: Uint8ClampedArray, width: number, height: number, picture: ImageBitmap}>} RGBA pixels
+ *   without transparency, and a picture to show
+ */
+export async function decodePhotograph(file) {
+  if (file.size > MOST_BYTES) throw new PageError(`A photograph has at most ${MOST_BYTES >> 20} MiB.`);
+  const bytes = new Uint8Array(await file.arrayBuffer()), stated = measure(bytes);
+  if (!stated) throw new PageError("A photograph is a JPEG, PNG or WebP file.");
+  if (stated.width * stated.height > MOST_PIXELS) {
+    throw new PageError(`A photograph has at most ${MOST_PIXELS / 1e6} megapixels, not ${stated.width} x ${stated.height}.`);
+  }
+  const imageOrientation = stated.type === "image/jpeg" ? "from-image" : "none";
+  const options = { imageOrientation, colorSpaceConversion: "none", premultiplyAlpha: "none" };
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(new Blob([bytes], { type: stated.type }), options);
+  } catch {
+    throw new PageError("The photograph is damaged: the browser cannot decode it.");
+  }
+  const { width, height } = bitmap;
+  let data = readPixels(bitmap);
+  bitmap.close();
+  if (stated.type !== "image/jpeg" && layOverWhite(data)) data = await exactTransparency(bytes, stated.type, data);
+  return { data, width, height, picture: await shownPicture(data, width, height) };
+}
+
+/** RGBA of an ImageBitmap, through a canvas in strips. */
+export function readPixels(bitmap) {
+  const { width, height } = bitmap, rows = Math.max(1, Math.min(height, Math.floor(STRIP / width)));
+  const pen = new OffscreenCanvas(width, rows).getContext("2d", { willReadFrequently: true });
+  if (rows === height) {
+    pen.drawImage(bitmap, 0, 0);
+    return pen.getImageData(0, 0, width, height).data;
+  }
+  const data = new Uint8ClampedArray(4 * width * height);
+  for (let top = 0; top < height; top += rows) {
+    const count = Math.min(rows, height - top);
+    pen.clearRect(0, 0, width, rows);
+    pen.drawImage(bitmap, 0, -top);
+    data.set(pen.getImageData(0, 0, width, count).data, 4 * top * width);
+  }
+  return data;
+}
+
+// Whether anything was transparent.
+function layOverWhite(data) {
+  let found = false;
+  for (let i = 3; i < data.length; i += 4) {
+    const alpha = data[i];
+    if (alpha === 255) continue;
+    found = true;
+    for (let c = i - 3; c < i; c++) data[c] = Math.floor((data[c] * alpha + 255 * (255 - alpha) + 127) / 255);
+    data[i] = 255;
+  }
+  return found;
+}
+
+// A canvas keeps colours multiplied by their opacity and rounds them. Where the browser has a decoder that does not, it
+// is asked again.
+async function exactTransparency(bytes, type, rounded) {
+  if (typeof ImageDecoder === "undefined") return rounded;
+  const decoder = new ImageDecoder({ data: bytes, type, premultiplyAlpha: "none", colorSpaceConversion: "none" });
+  try {
+    const { image } = await decoder.decode(), data = new Uint8ClampedArray(rounded.length);
+    await image.copyTo(data, { format: "RGBA" });
+    image.close();
+    layOverWhite(data);
+    return data;
+  } finally {
+    decoder.close();
+  }
+}
+
+async function shownPicture(data, width, height) {
+  const factor = Math.min(1, LONGEST_SIDE / Math.max(width, height));
+  const size = { resizeWidth: Math.max(1, Math.round(width * factor)), resizeHeight: Math.max(1, Math.round(height * factor)) };
+  return createImageBitmap(new ImageData(data, width, height), { ...size, resizeQuality: "high" });
+}
