@@ -1,6 +1,6 @@
-"""cast-export: a checkpoint to ONNX (and TensorRT), what an artifact is, and how good a reduced one is.
+"""cast-export: a checkpoint to ONNX, TensorRT or a page; what an artifact is, and how good a reduced one is.
 
-The options of engines live in `trt_cli`; everything heavy is imported when a command runs.
+The options of engines and pages live beside them; everything heavy is imported when a command runs.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cast_sdk.export.engines.options import trt_options
+from cast_sdk.export.web.options import web_options
 from cast_sdk.runtime.commands.common import clean_exit
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def threshold_options(command: F) -> F:
 @click.option(
     "--model", "name", metavar="NAME", help="Instead: a registered model with random weights, to measure speed."
 )
-@click.option("--onnx", metavar="FILE", help="Instead: an exported graph, to build an engine from (--trt).")
+@click.option("--onnx", metavar="FILE", help="Instead: an exported graph, for an engine (--trt) or a page (--web).")
 @click.option("--out", "-o", metavar="FILE", help="The .onnx or .engine to write.  [default: named after the input]")
 @click.option(
     "--stage", type=click.Choice(["pretrain", "segmentation"]), help="Of cast_seg checkpoints (keys cannot tell)."
@@ -69,6 +70,7 @@ def threshold_options(command: F) -> F:
 )
 @threshold_options
 @trt_options
+@web_options
 @click.pass_context
 @clean_exit()
 def main(context: click.Context, **options: Any) -> None:
@@ -80,6 +82,7 @@ def main(context: click.Context, **options: Any) -> None:
     \b
       cast-export --ckpt cast_s.pth --out cast_s.onnx
       cast-export --ckpt cast_s.pth --trt
+      cast-export --ckpt cast_s.pth --web site
       cast-export inspect cast_s.onnx
     """
     if context.invoked_subcommand is None:
@@ -91,11 +94,16 @@ def export(options: dict[str, Any]) -> None:
     from pathlib import Path
 
     from cast_sdk.export.engines import options as trt_cli
+    from cast_sdk.export.web import options as web_cli
 
-    source = _one_source(options)
     if options["onnx"] is None:  # a graph has its precision and its batch already
         options["precision"] = options["precision"] or "fp32"
         options["batch"] = 1 if options["batch"] is None else options["batch"]
+    if web_cli.asked(options):
+        say = Steps()
+        web_cli.write_pages(options, say, lambda graph: _export_graph(options, graph, say))
+        return
+    source = _one_source(options)
     out = Path(options["out"] or f"{_stem(source)}{'.engine' if options['trt'] else '.onnx'}")
     graph = Path(options["onnx"] or (out.with_suffix(".onnx") if options["trt"] else out))
     say = Steps()
@@ -169,7 +177,7 @@ def _one_source(options: dict[str, Any]) -> str:
         )
     if options["onnx"] and not options["trt"]:
         raise ExportError(
-            "--onnx was given without --trt: the graph is exported already.",
+            "--onnx was given without --trt or --web: the graph is exported already.",
             remedy=f"cast-export --onnx {options['onnx']} --trt, or cast-export inspect {options['onnx']}",
         )
     return str(options["ckpt"] or options["name"] or options["onnx"])

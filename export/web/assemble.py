@@ -63,9 +63,7 @@ def write_folder(
         ExportError: the page cannot run such a model, or the folder holds something.
         MissingDependencyError: onnxruntime-web is not there and cannot be fetched.
     """
-    folder = Path(target)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise ExportError("The page goes to a new folder.", found=f"{folder} exists", remedy="name another one")
+    folder = check_new(Path(target), folder=True)
     parts = _collect(Path(onnx), runtime, webgpu, say)
     policy = _POLICY + (
         "script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; style-src 'self'; img-src 'self' blob: data:; "
@@ -108,11 +106,7 @@ def write_single_file(
 
     Arguments and errors as `write_folder`; `target` is a file that does not exist.
     """
-    file = Path(target)
-    if file.exists():
-        raise ExportError("The page goes to a new file.", found=f"{file} exists", remedy="name another one")
-    if file.suffix.lower() not in (".html", ".htm"):
-        raise ExportError("The page is an .html file.", found=str(file), remedy="name it page.html")
+    file = check_new(Path(target), folder=False)
     parts = _collect(Path(onnx), runtime, webgpu, say)
     folders = (_HERE / "page", page_folder())
     for sample in parts.listing["samples"]:
@@ -133,6 +127,20 @@ def write_single_file(
     with atomic_write(file) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return file
+
+
+def check_new(target: Path, *, folder: bool) -> Path:
+    """`target`, which a page may be written to.
+
+    Raises:
+        ExportError: it exists (an empty folder may), or a file has another suffix than .html.
+    """
+    if target.exists() and not (folder and target.is_dir() and not any(target.iterdir())):
+        what = "folder" if folder else "file"
+        raise ExportError(f"The page goes to a new {what}.", found=f"{target} exists", remedy="name another one")
+    if not folder and target.suffix.lower() not in (".html", ".htm"):
+        raise ExportError("The page is an .html file.", found=str(target), remedy=f"name it {target.stem}.html")
+    return target
 
 
 def check_graph(onnx: Path) -> tuple[ModelSpec, ExportInfo]:

@@ -2,6 +2,7 @@
 // profiles are not, transparency is laid over white.
 import { PageError } from "./errors.js";
 import { measure } from "./measure.js";
+import { orientedAsRead } from "./orientation.js";
 
 export const MOST_BYTES = 64 * 2 ** 20, MOST_PIXELS = 50_000_000;
 const LONGEST_SIDE = 1280;  // pixels of the picture that is shown
@@ -19,11 +20,10 @@ export async function decodePhotograph(file) {
   if (stated.width * stated.height > MOST_PIXELS) {
     throw new PageError(`A photograph has at most ${MOST_PIXELS / 1e6} megapixels, not ${stated.width} x ${stated.height}.`);
   }
-  const imageOrientation = stated.type === "image/jpeg" ? "from-image" : "none";
-  const options = { imageOrientation, colorSpaceConversion: "none", premultiplyAlpha: "none" };
+  const options = { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" };
   let bitmap;
   try {
-    bitmap = await createImageBitmap(new Blob([bytes], { type: stated.type }), options);
+    bitmap = await createImageBitmap(new Blob(orientedAsRead(bytes, stated.type), { type: stated.type }), options);
   } catch {
     throw new PageError("The photograph is damaged: the browser cannot decode it.");
   }

@@ -27,7 +27,8 @@ function startWorker() {
   }
   // A worker from a Blob is bound by the page's own content security policy; one from a server's file would not be.
   const inside = $("worker")?.textContent, start = `import ${JSON.stringify(new URL("worker.js", location.href).href)};`;
-  worker = new Worker(URL.createObjectURL(new Blob([inside ?? start], { type: "text/javascript" })), { type: "module" });
+  const text = new Blob([inside ?? start], { type: "text/javascript" });
+  worker = new Worker(URL.createObjectURL(text), { type: inside ? "classic" : "module" });
   worker.onerror = event => fail(`Its worker stopped: ${event.message || "a file of the page is missing"}.`);
   worker.onmessage = ({ data }) => {
     if (data.type === "webgpu" && !data.id) return showWebGpu(data);

@@ -1,0 +1,288 @@
+"""Each module of the page in Node beside the Python code whose results it must give."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from browser import missing
+from PIL import Image
+
+from cast_sdk.artifact import INFO_KEY, SPEC_KEY
+from cast_sdk.bundled import path as bundled
+from cast_sdk.errors import InputError
+from cast_sdk.export.web import assemble
+from cast_sdk.hierarchy import Hierarchy
+from cast_sdk.runtime.output.colours import hierarchy_colours
+from cast_sdk.runtime.output.page import page_folder
+from cast_sdk.runtime.preprocess import fit_geometry, resize
+from cast_sdk.runtime.result import Segmentation
+from cast_sdk.spec import ModelSpec, SuperpixelSettings
+from cast_sdk.superpixels import superpixels_for
+from cast_sdk.superpixels.grid import seeds_grid
+
+PAGE = Path(assemble.__file__).parent / "page"
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    """Run a stage of `stages.mjs` on bytes or JSON; gives JSON, or bytes for a stage that writes them."""
+    program = shutil.which("node") or missing("needs Node.js (apt-get install -y nodejs)")
+    folder = tmp_path_factory.mktemp("modules")
+    for file in [*PAGE.glob("*.js"), *page_folder().glob("*.js"), Path(__file__).with_name("stages.mjs")]:
+        shutil.copy(file, folder)
+    (folder / "package.json").write_text('{"type": "module"}')
+
+    def run(stage: str, data, *, raw: bool = False):
+        (folder / "input").write_bytes(data if isinstance(data, bytes) else json.dumps(data).encode())
+        command = [program, "stages.mjs", stage, "input", "output"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        output = (folder / "output").read_bytes()
+        return output if raw else json.loads(output)
+
+    return run
+
+
+def packed(array: np.ndarray) -> str:
+    return coded(np.ascontiguousarray(array).tobytes())
+
+
+def coded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def picture(rng: np.random.Generator, height: int, width: int, *, smooth: bool) -> np.ndarray:
+    image = rng.integers(0, 256, (height, width, 3), np.uint8)
+    return cv2.GaussianBlur(image, (9, 9), 3) if smooth else image
+
+
+def test_lab_on_all_colours(node):
+    colour = np.arange(1 << 24, dtype=np.uint32)
+    image = np.stack([colour >> 16, colour >> 8 & 255, colour & 255], -1).astype(np.uint8).reshape(4096, 4096, 3)
+    found = np.frombuffer(node("lab", b"", raw=True), np.uint8).reshape(image.shape)
+    assert int((found != cv2.cvtColor(image, cv2.COLOR_RGB2LAB)).sum()) == 0
+
+
+def test_resize_as_opencv(node):
+    rng = np.random.default_rng(0)
+    sizes = [tuple(int(v) for v in rng.integers(1, 500, 2)) for _ in range(40)]
+    sizes += [(96, 96), (192, 192), (288, 192), (96, 300), (500, 96), (48, 48), (48, 192), (960, 97), (1, 1), (97, 96)]
+    cases, expected = [], []
+    for number, (height, width) in enumerate(sizes):
+        target = (96, 96) if number % 2 else (128, 64)
+        image = picture(rng, height, width, smooth=number % 3 == 0)
+        opaque = np.dstack([image, np.full((height, width), 255, np.uint8)]) if number % 4 else image
+        shape = {"width": width, "height": height, "channels": opaque.shape[2], "target": target}
+        cases.append({"data": packed(opaque), **shape})
+        expected.append(resize(image[..., ::-1], fit_geometry((height, width), target, "stretch")))
+    for size, found, wanted in zip(sizes, node("resize", cases), expected, strict=True):
+        assert base64.b64decode(found) == wanted.tobytes(), size
+
+
+SETTINGS = (
+    SuperpixelSettings(196, 15, 20),
+    SuperpixelSettings(100, 5, 15),
+    SuperpixelSettings(64, 5, 5, invert=True),
+    SuperpixelSettings(50, 16, 3),
+    SuperpixelSettings(400, 1, 0),
+)
+
+
+def seeds_cases() -> tuple[list[dict], list[np.ndarray]]:
+    rng = np.random.default_rng(1)
+    cases, expected = [], []
+    for number, (height, width) in enumerate([(96, 96), (128, 128), (224, 224), (130, 97), (61, 200), (224, 224)]):
+        for settings in SETTINGS if number < 5 else SETTINGS[:1]:
+            image = picture(rng, height, width, smooth=number % 2 == 0)
+            more = {"width": width, "height": height, "settings": dataclasses.asdict(settings)}
+            cases.append({"data": packed(image), **more})
+            expected.append(superpixels_for(image, settings))
+    return cases, expected
+
+
+def test_the_committed_kernel_is_seeds(node):
+    cases, expected = seeds_cases()
+    found = node("seeds", {"kernel": str(PAGE.with_name("seeds.wasm")), "cases": cases})
+    for one, wanted in zip(found, expected, strict=True):
+        assert np.array_equal(np.reshape(one, wanted.shape), wanted)
+
+
+@pytest.mark.full
+def test_the_kernel_built_again_is_seeds(node, tmp_path):
+    """`make kernel` with the pinned compiler gives a kernel with the same results."""
+    root = Path(__file__).parents[2]
+    if not (root / "build" / "zig" / ".done").exists():
+        missing("needs the compiler (make build/zig/.done)")
+    kernel = tmp_path / "seeds.wasm"
+    done = subprocess.run(["make", "kernel", f"KERNEL={kernel}"], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    cases, expected = seeds_cases()
+    for one, wanted in zip(node("seeds", {"kernel": str(kernel), "cases": cases}), expected, strict=True):
+        assert np.array_equal(np.reshape(one, wanted.shape), wanted)
+
+
+def test_grid(node):
+    rng = np.random.default_rng(2)
+    asked = [[int(v) for v in (*rng.integers(1, 400, 2), rng.integers(1, 900))] for _ in range(300)]
+    possible = 0
+    for (height, width, count), found in zip(asked, node("grid", asked), strict=True):
+        try:
+            grid = seeds_grid(height, width, count)
+        except InputError:
+            assert found is None, (height, width, count)
+            continue
+        possible += 1
+        assert found == {"blockRows": grid.block_rows, "blockColumns": grid.block_columns, "count": grid.count}
+    assert 50 < possible < 290
+
+
+def random_levels(rng: np.random.Generator, count: int, clusters: tuple[int, ...]) -> list[np.ndarray]:
+    levels, below = [], np.arange(count)
+    for size in clusters:
+        parent = rng.integers(0, size, int(below.max()) + 1)
+        below = parent[below]
+        levels.append(below.astype(np.int32))
+    return levels
+
+
+def test_hierarchy_and_colours(node):
+    rng = np.random.default_rng(3)
+    cases, expected = [], []
+    for number in range(12):
+        height, width, count = (37, 53, 30) if number else (4, 4, 200)
+        labels = rng.integers(0, count, (height, width), np.int32)
+        levels = random_levels(rng, count, (16, 8, 4, 2)[: 4 - number % 3] if number else (1, 1, 1, 1))
+        case = {"labels": labels.ravel().tolist(), "levels": [level.tolist() for level in levels]}
+        cases.append({**case, "map": [height, width]})
+        expected.append(Hierarchy.from_labels(labels, levels))
+    for found, wanted in zip(node("hierarchy", cases), expected, strict=True):
+        assert found["superpixels"] == wanted.superpixels.ravel().tolist()
+        assert found["members"] == [member.tolist() for member in wanted.members]
+        assert found["ids"] == [ids.tolist() for ids in wanted.ids]
+        assert found["parents"] == [wanted.parents(level).tolist() for level in range(wanted.num_levels)]
+        for inks, colours in zip(found["colours"], hierarchy_colours(wanted), strict=True):
+            bgr = np.array([[ink >> 16, ink >> 8 & 255, ink & 255] for ink in inks])
+            assert np.abs(bgr - colours.astype(int)).max() <= 1, "one step at most, from the last digit of a power"
+
+
+def test_the_json_is_that_of_python(node):
+    rng = np.random.default_rng(4)
+    spec = ModelSpec("small", "cast", 8, (1, 1, 1, 1), 1, (16, 8, 4, 2), 12, 24, 3, class_names=("one", "two"))
+    labels = np.kron(rng.integers(0, 30, (8, 12)), np.ones((2, 2), int)).astype(np.int32)
+    levels = random_levels(rng, 30, spec.clusters)
+    logits, embedding = rng.standard_normal(12).astype(np.float32), rng.standard_normal(8).astype(np.float32) * 1e-3
+    timing = {"preprocess": 1.23456, "total": 2.0}
+    hierarchy, sizes = Hierarchy.from_labels(labels, levels), ((50, 70), (16, 24), (5, 3), (1, 1))
+    arrays = {"labels": labels.ravel(), "logits": logits, "embedding": embedding}
+    case = {"spec": spec.to_dict(), "levels": [level.tolist() for level in levels], "map": labels.shape}
+    case |= {name: value.tolist() for name, value in arrays.items()}
+    results = node("result", [{**case, "size": size, "timing": timing} for size in sizes])
+    for size, found in zip(sizes, results, strict=True):
+        geometry, outputs = fit_geometry(size, labels.shape, "stretch"), {"logits": logits, "embedding": embedding}
+        assert found["plain"] == Segmentation(spec, geometry, hierarchy, outputs, timing=timing).to_dict()
+        assert not found["unsure"]
+
+
+def test_unsure_and_temperature(node):
+    case = {"labels": [0, 1], "levels": [[0, 0]], "map": [1, 2], "size": [1, 2], "embedding": [0.0], "timing": {}}
+    case |= {"logits": [2.0, 0.0], "spec": {"name": "small", "clusters": [1], "class_names": ["one", "two"]}}
+    calibrated = {**case, "spec": {**case["spec"], "temperature": 4.0, "unsure_below": 0.7}}
+    plain, softer = node("result", [case, calibrated])
+    assert plain["plain"]["top"][0]["probability"] == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-6)
+    assert softer["plain"]["top"][0]["probability"] == pytest.approx(1 / (1 + np.exp(-0.5)), abs=1e-6)
+    assert softer["unsure"] and not plain["unsure"]
+
+
+def test_levels_that_do_not_nest_are_refused(node):
+    case = {"labels": [0, 1, 2], "levels": [[0, 0, 1], [0, 1, 1]], "map": [1, 3]}
+    with pytest.raises(AssertionError, match="do not nest"):
+        node("hierarchy", [case])
+
+
+def test_description_of_a_graph(node):
+    (found,) = node("description", [coded(bundled("cast_tiny.onnx").read_bytes())])
+    spec, _ = assemble.check_graph(bundled("cast_tiny.onnx"))
+    assert found["spec"] == json.loads(spec.to_json())
+    assert found["info"]["outputs"][:2] == ["embedding", "logits"]
+
+
+def foreign(**changes) -> bytes:
+    """The bundled graph without its weights and with other metadata."""
+    graph = onnx.load(bundled("cast_tiny.onnx"))
+    graph.graph.ClearField("initializer")
+    for entry in list(graph.metadata_props):
+        if (change := changes.get(entry.key)) is not None:
+            entry.value = change(entry.value)
+        elif entry.key in changes:
+            graph.metadata_props.remove(entry)
+    return graph.SerializeToString()
+
+
+def with_fields(**fields):
+    return lambda text: json.dumps({**json.loads(text), **fields})
+
+
+def test_a_graph_that_is_not_ours_gets_a_sentence(node):
+    cases = [
+        (foreign(**{SPEC_KEY: None}), "not exported by cast_sdk"),
+        (foreign(**{SPEC_KEY: lambda text: text[:-9]}), "is damaged"),
+        (foreign(**{SPEC_KEY: with_fields(schema_version=9)}), "schema 1"),
+        (foreign(**{SPEC_KEY: with_fields(clusters=[])}), "classify"),
+        (foreign(**{INFO_KEY: with_fields(outputs=["embedding", "level1"])}), "classify"),
+        (foreign(**{INFO_KEY: with_fields(batch=4)}), "one image at a time"),
+        (foreign()[:-100], "damaged or no .onnx"),
+        (b"<!doctype html><title>404</title>", "damaged or no .onnx"),
+        (b"", "not exported by cast_sdk"),
+    ]
+    found = node("description", [coded(data) for data, _ in cases])
+    for (_, message), answer in zip(cases, found, strict=True):
+        assert message in answer["refused"] and answer["ours"] == "PageError"
+
+
+def saved(form: str, size=(90, 60), **options) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGBA" if options.pop("alpha", False) else "RGB", size, (200, 90, 40)).save(file, form, **options)
+    return file.getvalue()
+
+
+def test_stated_sizes(node):
+    files = {
+        "jpeg": [saved("JPEG"), saved("JPEG", progressive=True, exif=b"Exif\0\0" + b"x" * 500)],
+        "png": [saved("PNG")],
+        "webp": [saved("WEBP", lossless=True), saved("WEBP"), saved("WEBP", alpha=True, exif=b"x" * 9)],
+    }
+    cases = [(data, kind) for kind, made in files.items() for data in made]
+    for (_, kind), found in zip(cases, node("measure", [coded(data) for data, _ in cases]), strict=True):
+        assert found == {"type": f"image/{kind}", "width": 90, "height": 60}
+    cut = [data[:length] for data, _ in cases for length in (0, 1, 3, 11, 13, 17)]
+    svg = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
+    others = [svg, saved("GIF"), saved("BMP"), b"\xff\xd8" + b"\xff" * 90]
+    assert set(node("measure", [coded(data) for data in cut + others])) == {None}
+
+
+def test_orientation_is_taken_out(node):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    tagged = [saved(form, exif=exif) for form in ("PNG", "WEBP")]
+    for data, found in zip(tagged, node("oriented", [coded(data) for data in tagged]), strict=True):
+        before, after = Image.open(io.BytesIO(data)), Image.open(io.BytesIO(base64.b64decode(found)))
+        assert before.getexif().get(0x0112) == 6 and 0x0112 not in after.getexif()
+        assert np.array_equal(np.asarray(before), np.asarray(after))
+
+
+def test_another_provider_is_compared(node):
+    expected = {"level1": [0, 1, 2], "level2": [0, 0, 1], "logits": [0.1, 0.9], "embedding": [1.0]}
+    close = {**expected, "logits": [0.11, 0.89], "embedding": [1.001]}
+    cases = [close, {**close, "level2": [0, 1, 1]}, {**close, "logits": [0.9, 0.1]}]
+    same, moved, other = node("difference", [[expected, case] for case in cases])
+    assert same is None and "1 superpixels" in moved and "class" in other
