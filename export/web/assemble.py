@@ -26,6 +26,7 @@ Say = Callable[[str], None]
 MODEL, KERNEL = "model.onnx", "seeds.wasm"
 SAMPLES = ("cat", "coffee", "rocket", "astronaut")
 _HERE = Path(__file__).parent
+PAGE = _HERE / "page"
 _POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; "
 
 
@@ -69,7 +70,7 @@ def write_folder(
         "script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; style-src 'self'; img-src 'self' blob: data:; "
         "connect-src 'self'"
     )
-    html = _filled((_HERE / "page" / "index.html").read_text(encoding="utf-8"), policy, parts.listing)
+    html = _filled((PAGE / "index.html").read_text(encoding="utf-8"), policy, parts.listing)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
@@ -108,16 +109,19 @@ def write_single_file(
     """
     file = check_new(Path(target), folder=False)
     parts = _collect(Path(onnx), runtime, webgpu, say)
-    folders = (_HERE / "page", page_folder())
+    folders = (PAGE, page_folder())
     for sample in parts.listing["samples"]:
         photograph = base64.b64encode(parts.files.pop(sample["file"]).read_bytes()).decode()
         sample["file"] = f"data:image/jpeg;base64,{photograph}"
-    html = inline_page(folders[0] / "index.html", folders)
+    html = inline_page(PAGE / "index.html", folders)
     policy = _POLICY + (
         f"script-src {element_hash(html, 'script')} 'wasm-unsafe-eval' blob:; worker-src blob:; "
         f"style-src {element_hash(html, 'style')}; img-src blob: data:; connect-src data:"
     )
-    blocks = [f'<script type="text/plain" id="worker">{join_modules("worker.js", folders)}</script>']
+    blocks = [
+        f'<script type="text/plain" id="{name}">{join_modules(f"{name}.js", folders)}</script>'
+        for name in ("worker", "painter")
+    ]
     for name in _data_files(parts.listing):
         packed = base64.b64encode(gzip.compress(parts.files[name].read_bytes(), 9, mtime=0)).decode()
         blocks.append(f'<script type="text/plain" data-file="{name}">{packed}</script>')
@@ -173,7 +177,7 @@ def _collect(onnx: Path, runtime: str | os.PathLike[str] | None, webgpu: bool, s
     place = Path(runtime) if runtime is not None else None
     files = {
         file.name: file
-        for folder in (_HERE / "page", page_folder())
+        for folder in (PAGE, page_folder())
         for file in folder.iterdir()
         if file.suffix in (".js", ".css")
     }

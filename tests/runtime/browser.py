@@ -33,7 +33,9 @@ def missing(reason: str) -> NoReturn:
 
 
 @contextmanager
-def chromium(folder: Path, width: int = 1280, height: int = 860, *, phone: bool = False) -> Iterator:
+def chromium(
+    folder: Path, width: int = 1280, height: int = 860, *, phone: bool = False, flags: tuple[str, ...] = ()
+) -> Iterator:
     """A WebDriver with a fresh profile below `folder`; downloads go to `folder`/downloads."""
     browser, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if not browser or not driver:
@@ -42,7 +44,7 @@ def chromium(folder: Path, width: int = 1280, height: int = 860, *, phone: bool 
 
     options = webdriver.ChromeOptions()
     options.binary_location = browser
-    for flag in (*FLAGS, f"--window-size={width},{height}", f"--user-data-dir={folder / 'profile'}"):
+    for flag in (*FLAGS, *flags, f"--window-size={width},{height}", f"--user-data-dir={folder / 'profile'}"):
         options.add_argument(flag)
     downloads = folder / "downloads"
     downloads.mkdir(exist_ok=True)

@@ -30,7 +30,7 @@ from cast_sdk.spec import ModelSpec, SuperpixelSettings
 from cast_sdk.superpixels import superpixels_for
 from cast_sdk.superpixels.grid import seeds_grid
 
-PAGE = Path(assemble.__file__).parent / "page"
+PAGE = assemble.PAGE
 
 
 @pytest.fixture(scope="module")

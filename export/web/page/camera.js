@@ -1,4 +1,4 @@
-// The camera: frames are taken one at a time, whenever the one before is done.
+// The camera, and which of its frames are segmented.
 
 const REASONS = {
   NotAllowedError: "The camera was not allowed. Allow it in the browser's address bar and try again.",
@@ -9,7 +9,7 @@ const REASONS = {
 export class Camera {
   /**
    * @param {HTMLVideoElement} video not shown
-   * @param {function(ImageBitmap): Promise} segment
+   * @param {function(VideoFrame|ImageBitmap): Promise} segment
    * @param {function(boolean, string=)} changed called with whether it runs, and why it stopped
    */
   constructor(video, segment, changed) {
@@ -50,33 +50,36 @@ export class Camera {
     this.stream = this.video.srcObject = null;
   }
 
-  async loop() {
-    const { stream } = this;
-    let presented = 0;
-    while (this.running && this.stream === stream) {
-      const count = await nextFrame(this.video);
-      if (!this.running || this.stream !== stream) return;
-      if (presented && count > presented + 1) this.dropped += count - presented - 1;
-      presented = count;
-      if (this.paused || document.hidden) continue;
-      try {
-        await this.segment(await createImageBitmap(this.video));
-      } catch (error) {
-        this.stop(error.message);
+  // Two frames are on their way at most: one that the worker computes and one that waits for it. Others are dropped.
+  loop() {
+    const { stream, video } = this, alive = () => this.running && this.stream === stream;
+    let flying = 0, seen = 0;
+    const take = async presented => {
+      if (!alive()) return;
+      nextFrame(video, take);
+      if (seen) this.dropped += presented - seen - 1;
+      seen = presented;
+      if (this.paused || document.hidden) return;
+      if (flying === 2) {
+        this.dropped++;
+        return;
       }
-    }
+      flying++;
+      try {
+        // A VideoFrame is turned into colours by the worker.
+        await this.segment(typeof VideoFrame === "undefined" ? await createImageBitmap(video) : new VideoFrame(video));
+      } catch (error) {
+        if (alive()) this.stop(error.message);
+      }
+      flying--;
+    };
+    nextFrame(video, take);
   }
 }
 
-// Resolves with the number of frames so far once there is a new one (or after a while: a hidden page gets none).
-function nextFrame(video) {
-  return new Promise(resolve => {
-    if (video.requestVideoFrameCallback) {
-      const timer = setTimeout(() => resolve(0), 500);
-      video.requestVideoFrameCallback((_, { presentedFrames }) => {
-        clearTimeout(timer);
-        resolve(presentedFrames);
-      });
-    } else setTimeout(() => resolve(0), 30);
-  });
+// Calls back with the number of frames so far once there is a new one.
+let counted = 0;
+function nextFrame(video, callback) {
+  if (video.requestVideoFrameCallback) video.requestVideoFrameCallback((_, { presentedFrames }) => callback(presentedFrames));
+  else setTimeout(() => callback(++counted), 33);
 }

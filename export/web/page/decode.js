@@ -27,29 +27,30 @@ export async function decodePhotograph(file) {
   } catch {
     throw new PageError("The photograph is damaged: the browser cannot decode it.");
   }
-  const { width, height } = bitmap;
-  let data = readPixels(bitmap);
+  const pixels = readPixels(bitmap), { width, height } = pixels;
+  let { data } = pixels;
   bitmap.close();
   if (stated.type !== "image/jpeg" && layOverWhite(data)) data = await exactTransparency(bytes, stated.type, data);
   return { data, width, height, picture: await shownPicture(data, width, height) };
 }
 
-/** RGBA of an ImageBitmap, through a canvas in strips. */
-export function readPixels(bitmap) {
-  const { width, height } = bitmap, rows = Math.max(1, Math.min(height, Math.floor(STRIP / width)));
-  const pen = new OffscreenCanvas(width, rows).getContext("2d", { willReadFrequently: true });
-  if (rows === height) {
-    pen.drawImage(bitmap, 0, 0);
-    return pen.getImageData(0, 0, width, height).data;
-  }
-  const data = new Uint8ClampedArray(4 * width * height);
-  for (let top = 0; top < height; top += rows) {
-    const count = Math.min(rows, height - top);
+let canvas = null;
+
+/** RGBA of an ImageBitmap or VideoFrame, through a canvas in strips: {data, width, height}. */
+export function readPixels(image) {
+  const width = image.displayWidth ?? image.width, height = image.displayHeight ?? image.height;
+  const rows = Math.max(1, Math.min(height, Math.floor(STRIP / width)));
+  if (canvas?.width !== width || canvas?.height !== rows) canvas = new OffscreenCanvas(width, rows);
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
+  const strip = (top, count) => {
     pen.clearRect(0, 0, width, rows);
-    pen.drawImage(bitmap, 0, -top);
-    data.set(pen.getImageData(0, 0, width, count).data, 4 * top * width);
-  }
-  return data;
+    pen.drawImage(image, 0, -top);
+    return pen.getImageData(0, 0, width, count).data;
+  };
+  if (rows === height) return { data: strip(0, height), width, height };
+  const data = new Uint8ClampedArray(4 * width * height);
+  for (let top = 0; top < height; top += rows) data.set(strip(top, Math.min(rows, height - top)), 4 * top * width);
+  return { data, width, height };
 }
 
 // Whether anything was transparent.

@@ -14,7 +14,11 @@ export class Network {
     try {
       session = await ort.InferenceSession.create(graph, { executionProviders: [provider], logSeverityLevel: 3 });
     } catch (error) {
-      throw new PageError(`ONNX Runtime cannot load the graph: ${firstLine(error)}`);
+      throw new PageError(`ONNX Runtime cannot load the graph: ${reason(error)}`);
+    }
+    const wanted = ["image", ...info.outputs], has = [...session.inputNames, ...session.outputNames];
+    if (!wanted.every(name => has.includes(name))) {
+      throw new PageError(`The file describes another graph than it holds: that one has ${has.join(", ")}.`);
     }
     return new Network(ort, session, info);
   }
@@ -33,7 +37,7 @@ export class Network {
     try {
       found = await this.session.run(Object.fromEntries(this.session.inputNames.map(name => [name, feed[name]])));
     } catch (error) {
-      throw new PageError(`ONNX Runtime stopped: ${firstLine(error)}`);
+      throw new PageError(`ONNX Runtime stopped: ${reason(error)}`);
     }
     const outputs = {};
     for (const [name, tensor] of Object.entries(found)) {
@@ -55,4 +59,5 @@ export async function loadRuntime(address, binary, threads) {
   return ort;
 }
 
-const firstLine = error => String(error?.message ?? error).split("\n")[0];
+// The end of ONNX Runtime's message says what is wrong; before it stand codes and places in its source.
+const reason = error => String(error?.message ?? error).split("\n")[0].slice(-160);

@@ -1,10 +1,12 @@
 // The page: photographs and the camera go to the worker, results come back and are shown. Nothing is sent anywhere.
 import { Camera } from "./camera.js";
+import { paintIn } from "./painting.js";
 import { $, chart, element, forget, note, pill, remember, saveFile, setLevel, show, shown, startViewer, toast, ui } from "./viewer.js";
 
 const files = JSON.parse($("files").textContent);
 const gallery = [...files.samples.map(({ file, name }) => ({ name, address: file }))];
 const MOST_PHOTOGRAPHS = 12;  // of one's own that are kept in the row
+const LEAST = 960;  // pixels that a photograph's longer side is drawn with at least
 let worker = null, asked = 0, ready = false, source = null, waiting = new Map();
 let paused = false, stamps = [];
 
@@ -19,16 +21,21 @@ function ask(job, transfer = []) {
   });
 }
 
-function startWorker() {
+// A worker from a Blob is bound by the page's own content security policy; one from a server's file would not be.
+function newWorker(name) {
+  const inside = $(name)?.textContent, start = `import ${JSON.stringify(new URL(`${name}.js`, location.href).href)};`;
+  const text = new Blob([inside ?? start], { type: "text/javascript" });
+  return new Worker(URL.createObjectURL(text), { type: inside ? "classic" : "module" });
+}
+
+function startWorkers() {
   const embedded = {};
   for (const part of document.querySelectorAll("script[data-file]")) {
     embedded[part.dataset.file] = part.textContent;
     part.remove();
   }
-  // A worker from a Blob is bound by the page's own content security policy; one from a server's file would not be.
-  const inside = $("worker")?.textContent, start = `import ${JSON.stringify(new URL("worker.js", location.href).href)};`;
-  const text = new Blob([inside ?? start], { type: "text/javascript" });
-  worker = new Worker(URL.createObjectURL(text), { type: inside ? "classic" : "module" });
+  paintIn(newWorker("painter"));
+  worker = newWorker("worker");
   worker.onerror = event => fail(`Its worker stopped: ${event.message || "a file of the page is missing"}.`);
   worker.onmessage = ({ data }) => {
     if (data.type === "webgpu" && !data.id) return showWebGpu(data);
@@ -37,7 +44,7 @@ function startWorker() {
     if (data.type === "failed") reject(new Error(data.message));
     else resolve(data);
   };
-  const job = { type: "start", files, base: location.href, embedded: inside ? embedded : null };
+  const job = { type: "start", files, base: location.href, embedded: $("worker") ? embedded : null };
   ask(job).then(begin, error => fail(error.message));
 }
 
@@ -131,8 +138,8 @@ function markGallery() {
 
 // the camera ----------------------------------------------------------------------------------------------------------
 
-const camera = new Camera($("video"), async bitmap => {
-  const result = await ask({ type: "frame", bitmap, name: "camera" }, [bitmap]);
+const camera = new Camera($("video"), async image => {
+  const result = await ask({ type: "frame", image, name: "camera" }, [image]);
   if (!camera.running) return result.frame.picture.close();
   present(result);
   const now = performance.now();
@@ -142,6 +149,7 @@ const camera = new Camera($("video"), async bitmap => {
 }, cameraChanged);
 
 function cameraChanged(running, error) {
+  ui.least = running ? 0 : LEAST;
   $("camera").textContent = running ? "Stop camera" : "Camera";
   $("camera").setAttribute("aria-pressed", running);
   if (running) {
@@ -210,7 +218,7 @@ addEventListener("keydown", event => {
   else if (event.key === "o") $("pick").click();
 });
 startViewer(photographs, () => setPaused(!paused));
-ui.least = 960;
+ui.least = LEAST;
 chart("total", 0);
 note("Loading the model", "A few seconds, once.");
-startWorker();
+startWorkers();

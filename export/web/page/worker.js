@@ -29,12 +29,12 @@ const jobs = {
     return answer(await engine.segment(data, width, height), picture, { decode }, name);
   },
 
-  async frame({ bitmap, name }) {
-    const start = performance.now(), data = readPixels(bitmap), { width, height } = bitmap;
-    const reading = performance.now() - start;
+  async frame({ image, name }) {
+    const start = performance.now(), { data, width, height } = readPixels(image), reading = performance.now() - start;
+    image.close();
     const result = await engine.segment(data, width, height);
     result.timing.preprocess += reading;
-    return answer(result, bitmap, {}, name);
+    return answer(result, await createImageBitmap(new ImageData(data, width, height)), {}, name);
   },
 
   json() {
