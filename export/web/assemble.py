@@ -76,8 +76,7 @@ def write_folder(
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
     except OSError as error:
         raise ExportError(
-            "The folder of the page must be writable.",
-            found=f"{folder.parent}: {error.strerror}",
+            f"No folder can be made in {folder.parent}: {error.strerror}.",
             remedy="choose another one",
         ) from error
     try:
@@ -140,10 +139,10 @@ def check_new(target: Path, *, folder: bool) -> Path:
         ExportError: it exists (an empty folder may), or a file has another suffix than .html.
     """
     if target.exists() and not (folder and target.is_dir() and not any(target.iterdir())):
-        what = "folder" if folder else "file"
-        raise ExportError(f"The page goes to a new {what}.", found=f"{target} exists", remedy="name another one")
+        what = "folder or file" if folder else "file or folder"
+        raise ExportError(f"There is a {what} {target} already.", remedy="name a new one: nothing is replaced")
     if not folder and target.suffix.lower() not in (".html", ".htm"):
-        raise ExportError("The page is an .html file.", found=str(target), remedy=f"name it {target.stem}.html")
+        raise ExportError(f"{target} is no name for a page.", remedy=f"name it {target.stem}.html")
     return target
 
 
@@ -155,18 +154,17 @@ def check_graph(onnx: Path) -> tuple[ModelSpec, ExportInfo]:
         ExportError: it does not classify from superpixels, or takes several images at a time.
     """
     if not onnx.is_file():
-        raise ExportError("The graph is an .onnx file.", found=f"no file {onnx}", remedy="check the path")
+        raise ExportError(f"There is no file {onnx}.", remedy="check the path")
     spec, info = read_description(onnx)
     if not spec.hierarchical or not spec.num_classes or spec.head != "linear" or "logits" not in info.outputs:
         raise ExportError(
-            "The page shows the class and the segments of a classification model.",
-            found=f"{spec.name} with the outputs {', '.join(info.outputs)}",
+            f"{spec.name} does not classify and group superpixels, which is what the page shows.",
+            found=f"family {spec.family}, the outputs {', '.join(info.outputs)}",
             remedy="export a CAST checkpoint that has a linear head",
         )
     if info.batch not in (1, None):
         raise ExportError(
-            "The page gives its graph one image at a time.",
-            found=f"a graph for {info.batch}",
+            f"The graph takes {info.batch} images at a time, and the page gives it one.",
             remedy="export it with --batch 1",
         )
     return spec, info

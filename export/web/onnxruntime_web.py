@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import shutil
 import subprocess
 import tarfile
@@ -73,8 +72,7 @@ def find_runtime(folder: Path | None, names: tuple[str, str], say: Say) -> Runti
     for name in names:
         if not (place / name).is_file():
             raise ExportError(
-                "The folder of --runtime holds the files of onnxruntime-web.",
-                found=f"no {name} in {place}",
+                f"There is no {name} in {place}.",
                 remedy="name the folder `dist` of the unpacked package, or leave --runtime out",
             )
         if sha256(place / name) != _SHA256[name]:
@@ -96,8 +94,7 @@ def _cached(names: tuple[str, str], say: Say) -> Path:
                 (Path(temporary) / name).replace(folder / name)
     except OSError as error:
         raise ExportError(
-            "The cache folder must be writable.",
-            found=f"{folder}: {error.strerror}",
+            f"The cache folder {folder} cannot be written: {error.strerror}.",
             remedy="set CAST_SDK_CACHE to a folder that is, or name the files with --runtime",
         ) from error
     return folder
@@ -108,18 +105,18 @@ def _pack(folder: Path) -> Path:
     npm = shutil.which("npm")
     remedy = "install npm, or name a folder that holds the package's `dist` files with --runtime"
     if npm is None:
-        raise MissingDependencyError("Fetching onnxruntime-web needs npm.", found="no npm here", remedy=remedy)
+        raise MissingDependencyError("There is no npm here to fetch onnxruntime-web with.", remedy=remedy)
     command = [npm, "pack", f"onnxruntime-web@{VERSION}", "--json", "--ignore-scripts"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     archives = list(folder.glob("*.tgz"))
     if done.returncode or len(archives) != 1:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["no output"]
-        raise MissingDependencyError("npm must be able to fetch onnxruntime-web.", found=lines[-1], remedy=remedy)
+        raise MissingDependencyError("npm could not fetch onnxruntime-web.", found=lines[-1], remedy=remedy)
     found = "sha512-" + base64.b64encode(hashlib.sha512(archives[0].read_bytes()).digest()).decode()
     if found != INTEGRITY:
         raise ExportError(
-            f"onnxruntime-web {VERSION} is the package with the pinned digest.",
-            found=json.dumps(found),
+            f"What npm fetched as onnxruntime-web {VERSION} has not the pinned digest.",
+            found=found,
             remedy="do not use this package; see where npm gets its packages from (npm config get registry)",
         )
     return archives[0]

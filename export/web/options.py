@@ -54,12 +54,11 @@ def write_pages(options: dict[str, Any], say: Say, export_graph: Callable[[Path]
     engines = [f"--{key}" for key, name in (("trt", "trt"), ("torch-trt", "torch_trt")) if options[name]]
     if len(sources) > 1 or engines:
         raise ExportError(
-            "A page starts from one of --ckpt, --model and --onnx, or from the bundled model.",
-            found=" and ".join(sources + engines),
-            remedy="cast-export --ckpt CHECKPOINT --web DIR",
+            f"{' and '.join(sources + engines)} do not go together with a page.",
+            remedy="start from one of --ckpt, --model and --onnx, or leave them out for the bundled model",
         )
     if options["out"] and not (options["ckpt"] or options["name"]):
-        raise ExportError("--out names the graph of a checkpoint.", found="no --ckpt", remedy="leave --out out")
+        raise ExportError("--out was given without --ckpt: no graph is exported.", remedy="leave --out out")
     for key, target in (("web", options["web"]), ("single-file", options["single_file"])):
         if target:
             assemble.check_new(Path(target), folder=key == "web")

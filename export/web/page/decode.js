@@ -4,8 +4,8 @@ import { PageError } from "./errors.js";
 import { measure } from "./measure.js";
 import { orientedAsRead } from "./orientation.js";
 
-export const MOST_BYTES = 64 * 2 ** 20, MOST_PIXELS = 50_000_000;
-const LONGEST_SIDE = 1280;  // pixels of the picture that is shown
+export const MAX_BYTES = 64 * 2 ** 20, MAX_PIXELS = 50_000_000;
+const MAX_SIDE = 1280;  // pixels of the picture that is shown
 const STRIP = 4_000_000;  // pixels that pass through a canvas at a time: some browsers have small canvases
 
 /**
@@ -14,11 +14,11 @@ const STRIP = 4_000_000;  // pixels that pass through a canvas at a time: some b
  *   without transparency, and a picture to show
  */
 export async function decodePhotograph(file) {
-  if (file.size > MOST_BYTES) throw new PageError(`A photograph has at most ${MOST_BYTES >> 20} MiB.`);
+  if (file.size > MAX_BYTES) throw new PageError(`A photograph has at most ${MAX_BYTES >> 20} MiB.`);
   const bytes = new Uint8Array(await file.arrayBuffer()), stated = measure(bytes);
   if (!stated) throw new PageError("A photograph is a JPEG, PNG or WebP file.");
-  if (stated.width * stated.height > MOST_PIXELS) {
-    throw new PageError(`A photograph has at most ${MOST_PIXELS / 1e6} megapixels, not ${stated.width} x ${stated.height}.`);
+  if (stated.width * stated.height > MAX_PIXELS) {
+    throw new PageError(`A photograph has at most ${MAX_PIXELS / 1e6} megapixels, not ${stated.width} x ${stated.height}.`);
   }
   const options = { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" };
   let bitmap;
@@ -83,7 +83,7 @@ async function exactTransparency(bytes, type, rounded) {
 }
 
 async function shownPicture(data, width, height) {
-  const factor = Math.min(1, LONGEST_SIDE / Math.max(width, height));
+  const factor = Math.min(1, MAX_SIDE / Math.max(width, height));
   const size = { resizeWidth: Math.max(1, Math.round(width * factor)), resizeHeight: Math.max(1, Math.round(height * factor)) };
   return createImageBitmap(new ImageData(data, width, height), { ...size, resizeQuality: "high" });
 }

@@ -5,7 +5,7 @@ import { $, chart, element, forget, note, pill, remember, saveFile, setLevel, sh
 
 const files = JSON.parse($("files").textContent);
 const gallery = [...files.samples.map(({ file, name }) => ({ name, address: file }))];
-const MOST_PHOTOGRAPHS = 12;  // of one's own that are kept in the row
+const MAX_PHOTOGRAPHS = 12;  // of one's own that are kept in the row
 const LEAST = 960;  // pixels that a photograph's longer side is drawn with at least
 let worker = null, asked = 0, ready = false, source = null, waiting = new Map();
 let paused = false, stamps = [];
@@ -108,7 +108,7 @@ function photographs(...chosen) {
   if (!ready) return;
   const entries = chosen.map(file => ({ name: file.name || "pasted picture", file, address: URL.createObjectURL(file), own: true }));
   gallery.unshift(...entries);
-  const own = gallery.filter(entry => entry.own).slice(MOST_PHOTOGRAPHS);
+  const own = gallery.filter(entry => entry.own).slice(MAX_PHOTOGRAPHS);
   for (const entry of own) {
     URL.revokeObjectURL(entry.address);
     gallery.splice(gallery.indexOf(entry), 1);

@@ -5,7 +5,7 @@ import { Trails, paintTrail } from "./trails.js";
 
 const STAGES = [["preprocess", "#94a3b8"], ["superpixels", "#38bdf8"], ["model", "#a78bfa"], ["postprocess", "#f472b6"]];
 const HINT = "Point at the picture, or tap it: the segment lights up, and its ancestors are outlined.";
-const LONGEST_SIDE = 1280;  // pixels of the canvas
+const MAX_SIDE = 1280;  // pixels of the canvas
 
 export const $ = id => document.getElementById(id);
 // `least`: pixels that the longer side of the canvas has at least; small pictures are enlarged to it.
@@ -38,7 +38,7 @@ export function draw() {
   const frame = current;
   if (!frame) return;
   const [h, w] = frame.size, longest = Math.max(h, w);
-  const scale = Math.min(Math.max(1, ui.least / longest), LONGEST_SIDE / longest);
+  const scale = Math.min(Math.max(1, ui.least / longest), MAX_SIDE / longest);
   const width = Math.max(1, Math.round(w * scale)), height = Math.max(1, Math.round(h * scale));
   const finest = Math.max(320, $("stage").getBoundingClientRect().width * 1.25), lit = superpixelAt(frame, ui.pointer);
   if (painter) painter(frame, { width, height, finest, lit, look: { level: ui.level, opacity: ui.opacity, lines: ui.lines } });
