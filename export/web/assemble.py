@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import cast_sdk
-from cast_sdk.artifact import ExportInfo, atomic_write
+from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ExportError
 from cast_sdk.export.web.onnxruntime_web import LICENCE, VERSION, WASM, WEBGPU, RuntimeFiles, find_runtime
+from cast_sdk.files import atomic_write, writing
 from cast_sdk.runtime.engine.onnx_metadata import read_description
 from cast_sdk.runtime.output.page import element_hash, inline_page, join_modules, page_folder
 from cast_sdk.spec import ModelSpec
@@ -71,24 +72,20 @@ def write_folder(
         "connect-src 'self'"
     )
     html = _filled((PAGE / "index.html").read_text(encoding="utf-8"), policy, parts.listing)
-    try:
+    with writing(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
-    except OSError as error:
-        raise ExportError(
-            f"No folder can be made in {folder.parent}: {error.strerror}.",
-            remedy="choose another one",
-        ) from error
     try:
-        for name, source in parts.files.items():
-            (temporary / name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(source, temporary / name)
-        (temporary / "index.html").write_text(html, encoding="utf-8")
-        (temporary / "LICENSES.txt").write_text(_licences(), encoding="utf-8")
-        temporary.chmod(0o755)
-        if folder.is_dir():
-            folder.rmdir()
-        temporary.rename(folder)
+        with writing(folder):
+            for name, source in parts.files.items():
+                (temporary / name).parent.mkdir(exist_ok=True)
+                shutil.copyfile(source, temporary / name)
+            (temporary / "index.html").write_text(html, encoding="utf-8")
+            (temporary / "LICENSES.txt").write_text(_licences(), encoding="utf-8")
+            temporary.chmod(0o755)
+            if folder.is_dir():
+                folder.rmdir()
+            temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder

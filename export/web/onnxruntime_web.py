@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cast_sdk.artifact import sha256
 from cast_sdk.errors import ExportError, MissingDependencyError
+from cast_sdk.files import sha256, writing
 from cast_sdk.runtime.engine.cache import cache_folder
 
 VERSION = "1.30.0"
@@ -85,18 +85,13 @@ def _cached(names: tuple[str, str], say: Say) -> Path:
     if all((folder / name).is_file() and sha256(folder / name) == _SHA256[name] for name in names):
         return folder
     say(f"fetching onnxruntime-web {VERSION} with npm, once")
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             package = _pack(Path(temporary))
             for name in _SHA256:
                 _extract(package, f"package/dist/{name}", Path(temporary) / name)
                 (Path(temporary) / name).replace(folder / name)
-    except OSError as error:
-        raise ExportError(
-            f"The cache folder {folder} cannot be written: {error.strerror}.",
-            remedy="set CAST_SDK_CACHE to a folder that is, or name the files with --runtime",
-        ) from error
     return folder
 
 
