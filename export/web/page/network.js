@@ -59,5 +59,4 @@ export async function loadRuntime(address, binary, threads) {
   return ort;
 }
 
-// The end of ONNX Runtime's message says what is wrong; before it stand codes and places in its source.
-const reason = error => String(error?.message ?? error).split("\n")[0].slice(-160);
+const reason = error => String(error?.message ?? error).split("ERROR_MESSAGE: ").at(-1).split("\n")[0].slice(0, 240);

@@ -5,7 +5,7 @@ import { paste, setPainter } from "./viewer.js";
 export function paintIn(worker) {
   let busy = false, waiting = null, known = null;
   const send = (frame, job) => {
-    busy = true;
+    busy = document.body.dataset.painting = true;
     if (frame === known) worker.postMessage({ job });
     else {
       const { picture, labels, map, window, members, inks } = frame;
@@ -17,6 +17,7 @@ export function paintIn(worker) {
   worker.onmessage = ({ data: picture }) => {
     paste(picture);
     busy = false;
+    delete document.body.dataset.painting;
     if (waiting) send(...waiting.splice(0));
     waiting = null;
   };
