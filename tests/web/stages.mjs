@@ -7,6 +7,7 @@ import { buildHierarchy } from "./hierarchy.js";
 import { toLab } from "./lab.js";
 import { measure } from "./measure.js";
 import { orientedAsRead } from "./orientation.js";
+import { decodeDeep, isDeep } from "./png16.js";
 import { resize } from "./resize.js";
 import { isUnsure, toPlain, topClasses } from "./result.js";
 import { Seeds, seedsGrid } from "./seeds.js";
@@ -68,6 +69,11 @@ const stages = {
     });
   },
   measure() { return json().map(data => measure(bytes(data))); },
+  async deep() {
+    const found = [];
+    for (const data of json().map(bytes)) found.push(isDeep(data) ? Buffer.from(await decodeDeep(data)).toString("base64") : null);
+    return found;
+  },
   oriented() {
     return json().map(data => {
       const parts = orientedAsRead(bytes(data), measure(bytes(data)).type);

@@ -8,6 +8,7 @@ import io
 import json
 import shutil
 import subprocess
+import zlib
 from pathlib import Path
 
 import cv2
@@ -278,6 +279,45 @@ def test_orientation_is_taken_out(node):
         before, after = Image.open(io.BytesIO(data)), Image.open(io.BytesIO(base64.b64decode(found)))
         assert before.getexif().get(0x0112) == 6 and 0x0112 not in after.getexif()
         assert np.array_equal(np.asarray(before), np.asarray(after))
+
+
+def interlaced(image: np.ndarray) -> bytes:
+    """A PNG of 16 bits in seven passes, without filters."""
+    height, width, channels = image.shape
+    passes = [(0, 8, 0, 8), (4, 8, 0, 8), (0, 4, 4, 8), (2, 4, 0, 4), (0, 2, 2, 4), (1, 2, 0, 2), (0, 1, 1, 2)]
+    parts = [image[top::down, left::across].astype(">u2") for left, across, top, down in passes]
+    lines = b"".join(b"\0" + row.tobytes() for part in parts if part.size for row in part)
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return len(content).to_bytes(4, "big") + name + content + zlib.crc32(name + content).to_bytes(4, "big")
+
+    head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([16, {1: 0, 3: 2, 4: 6}[channels], 0, 0, 1])
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def test_deep_png_files(node):
+    rng = np.random.default_rng(5)
+    steps = rng.integers(-300, 300, (45, 61, 4)).cumsum(0).cumsum(1)
+    rgba = np.clip(steps + 30000, 0, 65535).astype(np.uint16)
+    files, expected = [], []
+    for channels in (1, 3, 4):
+        image = rgba[..., :channels]
+        for kind in (8, 16, 32, 64, 128, 248):  # each filter alone, and chosen by the row; old versions always choose
+            filters = [cv2.IMWRITE_PNG_FILTER, kind] if hasattr(cv2, "IMWRITE_PNG_FILTER") else []
+            files.append(cv2.imencode(".png", image, filters)[1].tobytes())
+            expected.append(image)
+        files.append(interlaced(image[..., [2, 1, 0, 3][:channels]] if channels > 1 else image))
+        expected.append(image)
+    files.append(cv2.imencode(".png", (rgba >> 8).astype(np.uint8))[1].tobytes())
+    *found, shallow = node("deep", [coded(data) for data in files])
+    assert shallow is None
+    for one, image in zip(found, expected, strict=True):
+        rounded = ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        bgr = np.repeat(rounded, 3, 2) if rounded.shape[2] == 1 else rounded[..., :3]
+        pixels = np.frombuffer(base64.b64decode(one), np.uint8).reshape(45, 61, 4)
+        assert np.array_equal(pixels[..., 2::-1], bgr)
+        assert np.array_equal(pixels[..., 3], rounded[..., 3] if rounded.shape[2] == 4 else np.full((45, 61), 255))
 
 
 def test_another_provider_is_compared(node):

@@ -3,10 +3,13 @@
 import { PageError } from "./errors.js";
 import { measure } from "./measure.js";
 import { orientedAsRead } from "./orientation.js";
+import { decodeDeep, isDeep } from "./png16.js";
 
 export const MAX_BYTES = 64 * 2 ** 20, MAX_PIXELS = 50_000_000;
 const MAX_SIDE = 1280;  // pixels of the picture that is shown
 const STRIP = 4_000_000;  // pixels that pass through a canvas at a time: some browsers have small canvases
+
+const damaged = () => new PageError("The photograph is damaged: the browser cannot decode it.");
 
 /**
  * @param {Blob} file a JPEG, PNG or WebP
@@ -25,12 +28,18 @@ export async function decodePhotograph(file) {
   try {
     bitmap = await createImageBitmap(new Blob(orientedAsRead(bytes, stated.type), { type: stated.type }), options);
   } catch {
-    throw new PageError("The photograph is damaged: the browser cannot decode it.");
+    throw damaged();
   }
-  const pixels = readPixels(bitmap), { width, height } = pixels;
-  let { data } = pixels;
+  const { width, height } = bitmap;
+  let data;
+  if (stated.type === "image/png" && isDeep(bytes)) {
+    data = await decodeDeep(bytes).catch(() => { throw damaged(); });
+    layOverWhite(data);
+  } else {
+    data = readPixels(bitmap).data;
+    if (stated.type !== "image/jpeg" && layOverWhite(data)) data = await exactTransparency(bytes, stated.type, data);
+  }
   bitmap.close();
-  if (stated.type !== "image/jpeg" && layOverWhite(data)) data = await exactTransparency(bytes, stated.type, data);
   return { data, width, height, picture: await shownPicture(data, width, height) };
 }
 
