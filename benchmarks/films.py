@@ -34,7 +34,7 @@ def covering(photo: Image, height: int, width: int) -> Image:
 
 
 def moved(photo: Image, placement: Callable[[int], Image], count: int, *, noise: float = NOISE) -> Iterator[Shot]:
-    """A film of one photograph. `placement(t)` is the 2 x 3 matrix from a pixel (x, y) of frame t into the photograph."""
+    """A film of one photograph. `placement(t)`: the 2 x 3 matrix from a pixel (x, y) of frame t into the photograph."""
     rng = np.random.default_rng(0)
     height, width = SIZE
     grid = np.stack([*np.meshgrid(np.arange(width), np.arange(height)), np.ones(SIZE)], axis=-1)

@@ -2,9 +2,9 @@
 
     CAST_SDK_DATA=FOLDER python benchmarks/steadiness.py [MODEL.onnx] [--frames 40] [--photos 4] [--camvid]
 
-Films are made from photographs (coco128), so that the motion of every pixel is known: a still with noise, a pan, a zoom and a
-moving cut-out at 2 pixels a frame, and `test://`. CamVid's 15 frames a second of 0016E5 have no known motion: there it
-is an estimate by optical flow, and annotations say how well segments fit what is there.
+Films are made from photographs (coco128), so that the motion of every pixel is known: a still with noise, a pan, a zoom
+and a moving cut-out at 2 pixels a frame, and `test://`. CamVid's 15 frames a second of 0016E5 have no known motion:
+there it is an estimate by optical flow, and annotations say how well segments fit what is there.
 
 Per level: `same`, the share of pixels whose id (track id where there are tracks) is that of the same point in the frame
 before; `colour`, the share whose overlay colour changes visibly; `IoU`, of the best one-to-one matching of the two

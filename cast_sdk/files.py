@@ -109,7 +109,7 @@ def writing(target: str | os.PathLike[str], remedies: Mapping[int, str] = _REMED
     try:
         yield
     except OSError as error:
-        if error.errno not in remedies:
+        if error.errno is None or error.errno not in remedies:
             raise
         raise ExportError(
             f"{os.fspath(target)} cannot be written.",

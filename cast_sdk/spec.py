@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 from dataclasses import dataclass, field
@@ -11,9 +10,37 @@ from typing import Any, Literal
 
 from cast_sdk.descriptions import build
 from cast_sdk.errors import ArtifactError, InputError
-from cast_sdk.taxonomy import Taxonomy, TaxonomyLevel, check_taxonomy
+from cast_sdk.taxonomy import Taxonomy, check_taxonomy
 
 SCHEMA_VERSION = 1
+_AGAIN = "export the model again with this version of cast_sdk"
+# What a description may ask for: nothing that would take all memory or never end. `name[]` is the length of a list.
+RANGES = {
+    "embed_dim": (1, 16384),
+    "depths": (0, 1000),
+    "depths[]": (1, 16),
+    "num_heads": (1, 1024),
+    "clusters": (1, 2**20),
+    "clusters[]": (0, 16),
+    "num_classes": (0, 2**22),
+    "image_size": (1, 16384),
+    "position_grid": (1, 4096),
+    "patch_size": (1, 1024),
+    "head_dims": (1, 2**20),
+    "decoder_layers": (0, 1000),
+    "decoder_heads": (0, 1024),
+    "drop_path": (0, 1),
+    "count": (1, 2**20),
+    "bins": (2, 255),
+    "iterations": (0, 10_000),
+    "mean": (-1e4, 1e4),
+    "std": (1e-6, 1e4),
+    "class_names[]": (0, 2**22),
+    "palette": (0, 255),
+    "palette[]": (0, 2**22),
+    "stage": (1, 4),
+    "taxonomy[]": (0, 16),
+}
 
 Family = Literal["cast", "cast_seg", "cast_deit", "cast_seg_deit", "vit", "vit_conv", "tome", "segmenter", "spml"]
 Stage = Literal["pretrain", "segmentation"]
@@ -65,17 +92,15 @@ class ModelSpec:
     taxonomy: Taxonomy = ()  # levels fine to coarse, one head each (H-CAST); class_names are the finest level's
     palette: tuple[tuple[int, int, int], ...] = ()  # RGB per class of a dense head
     temperature: float = 1.0  # class scores are divided by it before the softmax; 1: not calibrated
-    unsure_below: float = (
-        0.0  # the best class's calibrated probability below which the model names none; 0: it always does
-    )
+    unsure_below: float = 0.0  # calibrated probability of the best class below which none is named; 0: always named
     licence: str = ""
     source: str = ""  # where the weights came from, for people
 
     def __post_init__(self) -> None:
         if not (self.temperature > 0 and math.isfinite(self.temperature)):
-            raise ArtifactError("A model's temperature is a positive number.", found=repr(self.temperature))
+            raise ArtifactError(f"The temperature {self.temperature!r} is not a positive number.")
         if not 0 <= self.unsure_below <= 1:
-            raise ArtifactError("`unsure_below` is a probability, 0 to 1.", found=repr(self.unsure_below))
+            raise ArtifactError(f"unsure_below is {self.unsure_below!r}, not a probability from 0 to 1.")
 
     @property
     def positions(self) -> Literal["fixed", "learned"]:
@@ -128,7 +153,8 @@ class ModelSpec:
         """Rebuild a spec.
 
         Raises:
-            ArtifactError: for another schema version or for unknown or missing fields.
+            ArtifactError: for another schema version, or for fields that are unknown, missing, of another type, out of
+                range (`RANGES`) or not consistent.
         """
         data = dict(data)
         version = data.pop("schema_version", None)
@@ -137,61 +163,41 @@ class ModelSpec:
                 f"The model description has schema {version}; this version of cast_sdk reads schema {SCHEMA_VERSION}.",
                 remedy="upgrade cast-sdk, or export the model again with this version",
             )
-        fields = {f.name: f for f in dataclasses.fields(cls)}
-        for key in data:
-            if key not in fields:
-                near = difflib.get_close_matches(key, fields, 1)
-                raise ArtifactError(
-                    f"The model description has an unknown field {key!r}.",
-                    found=f"the nearest known field is {near[0]!r}" if near else None,
-                    remedy="export the model again with this version of cast_sdk",
-                )
-        try:
-            data["superpixels"] = SuperpixelSettings(**data.get("superpixels", {}))
-            data["taxonomy"] = _taxonomy(data.get("taxonomy", ()), data.get("num_classes"))
-            return cls(**{key: _tuples(value) for key, value in data.items()})
-        except TypeError as error:
-            raise ArtifactError(
-                "The model description is incomplete.", found=str(error), remedy="export the model again"
-            ) from error
+        spec = build(cls, data, "the model description", RANGES, remedy=_AGAIN)
+        _check_taxonomy(spec)
+        return spec
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
+        """Rebuild a spec from JSON text.
+
+        Raises:
+            ArtifactError: see `from_dict`.
+        """
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ArtifactError(
-                "The model description is not JSON.", found=str(error), remedy="export the model again"
-            ) from error
+        except (ValueError, RecursionError) as error:
+            raise ArtifactError("The model description is not JSON.", found=str(error), remedy=_AGAIN) from error
         if not isinstance(data, dict):
             raise ArtifactError(
                 "The model description is not a JSON object.",
                 found=f"JSON of type {type(data).__name__}",
-                remedy="export the model again",
+                remedy=_AGAIN,
             )
         return cls.from_dict(data)
 
 
-def _taxonomy(data: Any, num_classes: Any) -> Taxonomy:
-    remedy = "export the model again"
-    levels = tuple(
-        build(TaxonomyLevel, level, "the taxonomy of the model description", remedy=remedy) for level in data
-    )
-    if not levels:
-        return ()
+def _check_taxonomy(spec: ModelSpec) -> None:
+    if not spec.taxonomy:
+        return
     try:
-        check_taxonomy(levels)
+        check_taxonomy(spec.taxonomy)
     except InputError as error:
         raise ArtifactError(
-            "The taxonomy of the model description is not consistent.", found=error.problem, remedy=remedy
+            "The taxonomy of the model description is not consistent.", found=error.problem, remedy=_AGAIN
         ) from error
-    if levels[0].num_classes != num_classes:
+    finest = spec.taxonomy[0].num_classes
+    if finest != spec.num_classes:
         raise ArtifactError(
-            f"The model description has {num_classes} classes and a taxonomy of {levels[0].num_classes}.", remedy=remedy
+            f"The model description has {spec.num_classes} classes and a taxonomy of {finest}.", remedy=_AGAIN
         )
-    return levels
-
-
-def _tuples(value: Any) -> Any:
-    """JSON has lists only; the spec is hashable and uses tuples."""
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value

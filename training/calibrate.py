@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from torch import nn
-
+    from cast_sdk.models import Model
     from cast_sdk.training.data.sources import ImageSource
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -50,28 +49,29 @@ def main(path: Path, data: Path, split: str, photographs: Path | None, precision
         print(json.dumps(results, indent=1))
 
 
-def fit(model: nn.Module, source: ImageSource) -> dict[str, Any]:
+def fit(model: Model, source: ImageSource) -> dict[str, Any]:
     """Fit the temperature of `model.spec` to the images; returns it with the calibration error before and after."""
     from cast_sdk.training.metrics.calibration import expected_calibration_error, fit_temperature
 
     logits, labels = _predict(model, source)
     temperature = round(fit_temperature(logits, labels), 4)
     errors = [expected_calibration_error(*_best(logits, labels, value)) for value in (1.0, temperature)]
-    model.spec = dataclasses.replace(model.spec, temperature=temperature)  # type: ignore[type-var, assignment]
+    model.spec = dataclasses.replace(model.spec, temperature=temperature)
     return {"temperature": temperature, "ece_before": errors[0], "ece_after": errors[1], "images": len(labels)}
 
 
-def be_unsure(model: nn.Module, source: ImageSource, precision: float = 0.8) -> dict[str, Any]:
+def be_unsure(model: Model, source: ImageSource, precision: float = 0.8) -> dict[str, Any]:
     """Choose the threshold of `model.spec` on every second photograph; returns what it does on the others.
 
     `named` is the share of photographs that get a name, `precision` the share of right ones among them.
     """
     from cast_sdk.training.metrics.calibration import choose_threshold
 
-    confidence, correct = _best(*_predict(model, source), model.spec.temperature)  # type: ignore[union-attr, arg-type]
+    logits, labels = _predict(model, source)
+    confidence, correct = _best(logits, labels, model.spec.temperature)
     chosen = choose_threshold(confidence[::2], correct[::2], precision)
     threshold = round(chosen.unsure_below, 4)
-    model.spec = dataclasses.replace(model.spec, unsure_below=threshold)  # type: ignore[type-var, assignment]
+    model.spec = dataclasses.replace(model.spec, unsure_below=threshold)
     apart, right = confidence[1::2], correct[1::2]
     named = apart >= threshold
     known = source.labels >= 0
@@ -111,11 +111,11 @@ def photograph_source(folder: Path, classes: Path) -> ImageSource:
     return ImageSource(folder, "", [(str(path), -1, 0) for path in files], labels, [str(path) for path in files], names)
 
 
-def _predict(model: nn.Module, source: ImageSource) -> Any:
+def _predict(model: Model, source: ImageSource) -> Any:
     from cast_sdk.training.data.dataset import Images
     from cast_sdk.training.metrics.accuracy import evaluation_views, predictions
 
-    return predictions(model, evaluation_views(model.spec, Images(source), "stretch"))  # type: ignore[arg-type]
+    return predictions(model, evaluation_views(model.spec, Images(source), "stretch"))
 
 
 def _best(logits: Any, labels: Any, temperature: float) -> Any:

@@ -373,8 +373,9 @@ def _replace_classifier(spec: ModelSpec, state: State, num_classes: int) -> tupl
             remedy="load its encoder's checkpoint and fine-tune it for your classes",
         )
     state = {key: value for key, value in state.items() if key.split(".")[0] not in HEAD_NAMES}
-    fresh = {"head": "linear", "class_names": (), "taxonomy": (), "temperature": 1.0, "unsure_below": 0.0}
-    return dataclasses.replace(spec, num_classes=num_classes, **fresh), state
+    calibration: dict[str, Any] = {"temperature": 1.0, "unsure_below": 0.0}  # of the classes that are gone
+    names: dict[str, Any] = {"class_names": (), "taxonomy": ()}
+    return dataclasses.replace(spec, num_classes=num_classes, head="linear", **names, **calibration), state
 
 
 def _fit_positions(model: Model, state: State) -> State:

@@ -119,7 +119,7 @@ def continue_seeds(
 
     The boundaries move from where they were to where they fit this image: a superpixel keeps its number and stays with
     what it covers, and a few passes are enough. The first frame, and each one that has little in common with the one
-    before, takes `seeds`: superpixels are neither born nor parted here, and long motion in one direction wears them out.
+    before, takes `seeds`: superpixels are neither born nor parted here, and long motion one way wears them out.
 
     Args:
         image_rgb: uint8 [H, W, 3], red first.

@@ -121,7 +121,8 @@ class ImpatientProtocol(H11Protocol):
         self._check = self.loop.call_later(HEADER_SECONDS, self._look)
         if len(self.connections) > MAX_CONNECTIONS:
             # Whoever has waited longest without a request goes, so that idle connections lock nobody out.
-            idle = [other for other in self.connections if other is not self and not other.working]
+            others = (other for other in self.connections if isinstance(other, ImpatientProtocol) and other is not self)
+            idle = [other for other in others if not other.working]
             (min(idle, key=lambda other: other._since) if idle else self).transport.abort()
 
     @property

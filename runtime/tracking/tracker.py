@@ -111,7 +111,7 @@ class Tracker:
         self._levels = levels
 
     def _same_superpixels(self, level: Membership, source: npt.NDArray[np.int64]) -> Membership:
-        """Level 0 has no memory: a superpixel goes on as the one that it overlaps most, if that is mutual, or is new."""
+        """Level 0 has no memory: a superpixel goes on as the one it overlaps most, if that is mutual, or is new."""
         fresh = source < 0
         births = self._next + np.cumsum(fresh) - 1
         self._next += int(fresh.sum())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -25,7 +27,7 @@ def look(image):
 
 
 def test_photographs_in_turn_are_cuts(pictures):
-    cuts = [is_cut(look(a), look(b)) for a, b in zip(pictures, pictures[1:], strict=False)]
+    cuts = [is_cut(look(a), look(b)) for a, b in itertools.pairwise(pictures)]
     assert np.mean(cuts) > 0.9
 
 

@@ -1,4 +1,4 @@
-"""Tracked streams of the bundled model on films with known motion: steadiness, cuts, order, and nothing changed without."""
+"""Tracked streams of the bundled model on films with known motion: steadiness, cuts, order; untracked as before."""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -67,7 +69,7 @@ def test_levels_nest_whatever_the_network_says():
         fine = rng.integers(0, 16, 64)
         middle = rng.integers(0, 6, 16)
         shown, tracks = tracker.update(CELLS, members(fine, middle[fine], rng.integers(0, 3, 6)[middle[fine]]))
-        for finer, coarser in zip(shown, shown[1:], strict=False):
+        for finer, coarser in itertools.pairwise(shown):
             assert len({(a, b) for a, b in zip(finer, coarser, strict=True)}) == len(set(finer.tolist()))
         for level, ids in enumerate(tracks.ids):
             assert set(shown[level].tolist()) == set(range(len(ids))), "no gaps"
@@ -96,7 +98,7 @@ def test_births_and_deaths():
     for _ in range(5):
         _, before = tracker.update(CELLS, members(two))
     for _ in range(12):
-        shown, during = tracker.update(CELLS, members(three))
+        _shown, during = tracker.update(CELLS, members(three))
     assert set(before.ids[1]) < set(during.ids[1]) and len(during.ids[1]) == 3
     newborn = np.flatnonzero(~np.isin(during.ids[1], before.ids[1]))
     assert during.ages[1][newborn] < 12 <= during.ages[1].max()
@@ -115,7 +117,7 @@ def test_segments_that_move_keep_their_ids():
     for t in range(30):
         middle = (np.arange(GRID) * 8 + 3.5)[None].repeat(GRID, 0).ravel(), (np.arange(GRID) * 8 + 3.5).repeat(GRID)
         inside = (np.abs(middle[0] - 16 - t) < 12) & (np.abs(middle[1] - 32) < 12)
-        shown, tracks = tracker.update(CELLS, members(inside.astype(int)))
+        _shown, tracks = tracker.update(CELLS, members(inside.astype(int)))
         seen.append(tracks.ids[1].tolist())
     assert seen == [seen[0]] * 30
 

@@ -242,7 +242,8 @@ def regions_of(path: Path, annotations: Sequence[npt.NDArray[np.int32]]) -> tupl
     if image is None:
         raise RecipeError("Every photograph must be readable.", found=str(path), remedy="copy it again")
     square = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)[:, :, ::-1]
-    drawn = [cv2.resize(labels, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST) for labels in annotations]
+    side = (SIDE, SIDE)
+    drawn = [cv2.resize(labels, side, interpolation=cv2.INTER_NEAREST).astype(np.int32) for labels in annotations]
     maps = nested_regions(np.ascontiguousarray(square), REGIONS, drawn)
     small = cv2.resize(square, (REGION_SIDE, REGION_SIDE), interpolation=cv2.INTER_AREA)
     shape = (REGION_SIDE, REGION_SIDE)
