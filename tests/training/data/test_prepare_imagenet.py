@@ -88,7 +88,7 @@ def test_flat_validation_images_are_sorted(tmp_path):
     assert "sorted 2 validation images" in run("imagenet", "--data", data, "--val-labels", labels).output
     assert (flat / WNIDS[1] / "ILSVRC2012_val_00000001.JPEG").exists()
     wrong = run("imagenet", "--data", data, "--val-labels", __file__)
-    assert wrong.exit_code == 1 and "takes LOC_val_solution.csv" in wrong.output
+    assert wrong.exit_code == 1 and "is not LOC_val_solution.csv" in wrong.output
 
 
 def test_a_missing_split_says_where_it_comes_from(tmp_path):
