@@ -47,12 +47,16 @@ class RegionViews:
                 self.images, self.maps = stored["images"], stored["maps"]
         except (OSError, ValueError, KeyError) as error:
             raise InputError(
-                "A loss on the levels needs images with regions.",
-                found=f"{path}: {error}",
+                f"{path} holds no images with regions, which a loss on the levels needs.",
+                found=str(error),
                 remedy="prepare_data.py regions --help; or --set levels.weight=0",
             ) from error
         if self.maps.shape != (len(self.images), 4, *self.images.shape[1:3]):
-            raise InputError("Every image has four region maps of its size.", found=f"{path}: maps {self.maps.shape}")
+            raise InputError(
+                f"The maps of {path} do not fit its images.",
+                found=f"images {list(self.images.shape)}, maps {list(self.maps.shape)}",
+                remedy="make the file again: prepare_data.py regions",
+            )
         augment = recipe.augment
         self.settings = recipe.superpixels.settings()
         self.geometry = v2.Compose(

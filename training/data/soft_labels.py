@@ -36,13 +36,13 @@ def teacher_scores(data: Path, source: ImageSource) -> Scores:
         scores: Scores = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise InputError(
-            "Training with a teacher needs its scores.",
-            found=f"{path}: {error}",
+            f"{path} holds no teacher's scores.",
+            found=str(error),
             remedy="prepare_data.py soft-labels --help; or --set teacher.weight=0",
         ) from error
     if scores.shape != (len(source), len(source.classes)):
         raise InputError(
-            f"The teacher's scores are {len(source)} images x {len(source.classes)} classes, as the data.",
+            f"The teacher's scores were not made for these {len(source)} images x {len(source.classes)} classes.",
             found=f"{path} of shape {list(scores.shape)}",
             remedy="compute them again: prepare_data.py soft-labels",
         )

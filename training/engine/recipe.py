@@ -301,6 +301,10 @@ def _without_effect(recipe: Recipe) -> set[str]:
         idle.add("taxonomy.kl_weight")
     if schedule.minutes is not None:
         idle.add("schedule.steps")
+    if not recipe.teacher.weight:
+        idle.add("teacher.temperature")
+    if not recipe.levels.weight:
+        idle |= {"levels.batch", "levels.scale", "levels.tokens"}
     # Where minutes or steps end a run, its epochs are the unit of warm-up and of schedules that change once an epoch.
     if schedule.ends_by != "epochs" and (
         schedule.kind == "poly" or (schedule.kind == "cosine" and not schedule.warmup)
@@ -351,19 +355,18 @@ def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:
 
 def _check_soft_losses(recipe: Recipe) -> None:
     teacher, levels = recipe.teacher, recipe.levels
-    if not 0 <= teacher.weight <= 1 or teacher.temperature <= 0:
-        raise RecipeError(
-            "The teacher's weight lies in 0..1, and its temperature is positive.",
-            found=f"teacher.weight {teacher.weight}, teacher.temperature {teacher.temperature}",
-        )
-    if levels.weight < 0 or levels.tokens < 0 or levels.batch < 1:
-        raise RecipeError(
-            "The loss on the levels has weights of at least 0 and at least one image.",
-            found=f"levels.weight {levels.weight}, levels.tokens {levels.tokens}, levels.batch {levels.batch}",
-        )
+    for name, value, good, remedy in (
+        ("teacher.weight", teacher.weight, 0 <= teacher.weight <= 1, "a share, 0 to 1"),
+        ("teacher.temperature", teacher.temperature, teacher.temperature > 0, "a positive number"),
+        ("levels.weight", levels.weight, levels.weight >= 0, "0 (off) or a positive number"),
+        ("levels.tokens", levels.tokens, levels.tokens >= 0, "0 (off) or a positive number"),
+        ("levels.batch", levels.batch, levels.batch >= 1, "at least 1"),
+    ):
+        if not good:
+            raise RecipeError(f"{name} is {value!r}.", remedy=f"give {remedy}")
     if teacher.weight and (recipe.augment.mixup or recipe.augment.cutmix):
         raise RecipeError(
-            "Soft labels belong to single images.",
+            "Mixed images have no soft labels: a teacher was asked about single images.",
             found=f"teacher.weight {teacher.weight} with mixup or cutmix",
             remedy="--set augment.mixup=0 --set augment.cutmix=0, or --set teacher.weight=0",
         )

@@ -42,8 +42,8 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
     """
     if logits.ndim != 2 or len(logits) == 0 or labels.shape != (len(logits),):
         raise InputError(
-            "Calibration takes logits [N, classes] and labels [N].",
-            found=f"{list(logits.shape)} and {list(labels.shape)}",
+            f"Logits {list(logits.shape)} and labels {list(labels.shape)} do not fit.",
+            remedy="give logits [N, classes] and labels [N] of at least one image",
         )
     rows = np.arange(len(labels))
 

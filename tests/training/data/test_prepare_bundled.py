@@ -62,7 +62,7 @@ def test_other_layouts_are_refused(layouts, tmp_path):
     tiny, nette = layouts
     with pytest.raises(RecipeError, match="n77"):
         bundled.collect(tiny, nette, ["n77"])
-    with pytest.raises(RecipeError, match="without train"):
+    with pytest.raises(RecipeError, match="is without train"):
         bundled.collect(tmp_path, nette)
 
 

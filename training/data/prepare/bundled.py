@@ -96,9 +96,7 @@ def regions_command(bsds: Path | None, folders: tuple[Path, ...], limit: int, ou
             files = sorted(path for path in folder.rglob("*") if is_image(path))
             jobs += [(path, None) for path in files[:: max(1, len(files) // limit)][:limit]]
         if not jobs:
-            raise RecipeError(
-                "Regions are made of photographs.", found="none", remedy="--bsds BSDS500, --images FOLDER"
-            )
+            raise RecipeError("There is no photograph to make regions of.", remedy="--bsds BSDS500, --images FOLDER")
         images, maps = [], []
         with click.progressbar(jobs, label="regions", show_pos=True) as bar:
             for path, entry in bar:
@@ -125,11 +123,13 @@ def collect(
                           (imagenette, ("train", "val"))):  # fmt: skip
         missing = [part for part in parts if not (folder / part).exists()]
         if missing:
-            raise RecipeError("The folder has the data set's official layout.", found=f"{folder} without {missing[0]}")
+            raise RecipeError(
+                f"{folder} is without {missing[0]}.", remedy="give the folder as the data set's archive unpacks"
+            )
     small = {path.name for path in (tiny / "train").iterdir() if path.is_dir()}
     unknown = sorted(set(leave_out) - small)
     if unknown:
-        raise RecipeError("--leave-out names classes of Tiny-ImageNet.", found=", ".join(unknown))
+        raise RecipeError(f"Tiny-ImageNet has no class {', '.join(unknown)}.", remedy="check --leave-out")
     small -= set(leave_out)
     large = {path.name for path in (imagenette / "train").iterdir() if path.is_dir()} - small
     words = dict(line.split("\t", 1) for line in (tiny / "words.txt").read_text().splitlines() if "\t" in line)
@@ -170,7 +170,7 @@ def shrunk(path: Path) -> bytes:
 
     image = cv2.imread(str(path))
     if image is None:
-        raise RecipeError("Every photograph must be readable.", found=str(path), remedy="copy it again")
+        raise RecipeError(f"{path} is no readable photograph.", remedy="copy it again, or remove it")
     small = cv2.resize(image, (PHOTO_SIDE, PHOTO_SIDE), interpolation=cv2.INTER_AREA)
     return bytes(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 92])[1])
 
@@ -182,14 +182,16 @@ def imagenet_columns(classes: Path, wnids: Sequence[str]) -> list[int]:
         RecipeError: naming classes that the teacher does not know.
     """
     if not classes.is_file():
-        raise RecipeError(
-            "Soft labels need the classes by name.", found=f"no {classes}", remedy="prepare_data.py bundled"
-        )
+        raise RecipeError(f"{classes} is missing, which tells the classes by name.", remedy="prepare_data.py bundled")
     ours = [line.split("\t")[0] for line in classes.read_text().splitlines() if line.strip()]
     position = {wnid: number for number, wnid in enumerate(wnids)}
     strangers = [wnid for wnid in ours if wnid not in position]
     if strangers:
-        raise RecipeError("The teacher knows every class of the data.", found=f"not {', '.join(strangers[:5])}")
+        raise RecipeError(
+            f"The teacher does not know {len(strangers)} classes of the data.",
+            found=", ".join(strangers[:5]),
+            remedy="use a teacher of ImageNet's 1,000 classes",
+        )
     return [position[wnid] for wnid in ours]
 
 
@@ -206,7 +208,9 @@ def open_teacher(path: Path, columns: Sequence[int], sides: tuple[int, int], thr
         import openvino
     except ImportError as error:
         raise MissingDependencyError(
-            "Soft labels are computed with OpenVINO.", found=str(error), remedy="pip install 'cast-sdk[openvino]'"
+            "OpenVINO is not installed, which asks the teacher.",
+            found=str(error),
+            remedy="pip install 'cast-sdk[openvino]'",
         ) from error
     import cv2
 
@@ -240,10 +244,11 @@ def regions_of(path: Path, annotations: Sequence[npt.NDArray[np.int32]]) -> tupl
 
     image = cv2.imread(str(path))
     if image is None:
-        raise RecipeError("Every photograph must be readable.", found=str(path), remedy="copy it again")
+        raise RecipeError(f"{path} is no readable photograph.", remedy="copy it again, or remove it")
     square = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)[:, :, ::-1]
-    side = (SIDE, SIDE)
-    drawn = [cv2.resize(labels, side, interpolation=cv2.INTER_NEAREST).astype(np.int32) for labels in annotations]
+    drawn = [
+        cv2.resize(labels, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST).astype(np.int32) for labels in annotations
+    ]
     maps = nested_regions(np.ascontiguousarray(square), REGIONS, drawn)
     small = cv2.resize(square, (REGION_SIDE, REGION_SIDE), interpolation=cv2.INTER_AREA)
     shape = (REGION_SIDE, REGION_SIDE)
