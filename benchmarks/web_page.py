@@ -90,6 +90,7 @@ def main() -> None:
         options.add_argument(flag)
     service = webdriver.ChromeService(shutil.which("chromedriver"))
     page = webdriver.Chrome(options=options, service=service)
+    page.set_script_timeout(600)
 
     def data(name: str) -> str | None:
         return page.execute_script("return document.body.dataset[arguments[0]]", name)
@@ -111,6 +112,7 @@ def main() -> None:
             if time.perf_counter() - said > 5 or shown >= arguments.frames:
                 said = time.perf_counter()
                 memory.append((shown, round(resident(service.process.pid))))
+                print(f"{shown} frames, {memory[-1][1]} MiB", end="\r", flush=True)
         elapsed = time.perf_counter() - begin
         legend = page.execute_script("return document.getElementById('legend').innerText").replace("\n", " ")
         tasks = page.execute_script("return tasks")
