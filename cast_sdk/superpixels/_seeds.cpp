@@ -542,11 +542,9 @@ EXPORT int cast_seeds_run(Seeds* seeds, const std::uint8_t* lab, std::int32_t* o
 // The same from labels [height, width] of the frame before; 2 when they are not labels of this grid. `before` may be `out`.
 EXPORT int cast_seeds_run_from(Seeds* seeds, const std::uint8_t* lab, const std::int32_t* before, int passes,
                                std::int32_t* out) {
-  try {
-    return seeds->run_from(lab, before, passes, out) ? 0 : 2;
-  } catch (const std::bad_alloc&) {
-    return 1;
-  }
+  bool usable = false;
+  if (!within_memory([&] { usable = seeds->run_from(lab, before, passes, out); })) return 1;
+  return usable ? 0 : 2;
 }
 
 EXPORT void cast_seeds_destroy(Seeds* seeds) { delete seeds; }

@@ -9,7 +9,7 @@ import { measure } from "./measure.js";
 import { orientedAsRead } from "./orientation.js";
 import { decodeDeep, isDeep } from "./png16.js";
 import { resize } from "./resize.js";
-import { isUnsure, toPlain, topClasses } from "./result.js";
+import { toPlain, topClasses } from "./result.js";
 import { Seeds, seedsGrid } from "./seeds.js";
 
 const [stage, input, output] = process.argv.slice(2);
@@ -56,7 +56,7 @@ const stages = {
       const hierarchy = buildHierarchy(Int32Array.from(labels), levels.map(level => Int32Array.from(level)));
       const top = topClasses(Float32Array.from(logits), spec);
       const result = { hierarchy, map, size, top, embedding: Float32Array.from(embedding), timing, source: null };
-      return { plain: toPlain(result, spec), unsure: isUnsure(top, spec) };
+      return toPlain(result, spec);
     });
   },
   description() {

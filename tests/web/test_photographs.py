@@ -14,7 +14,7 @@ QUICK = ("orientation6.jpg", "tiny.jpg", "flat.webp", "transparent.png", "palett
 
 def differences(found: dict, expected: dict) -> list[str]:
     """What of two results is not equal, in words; times and paths are not compared."""
-    trouble = [key for key in ("schema_version", "model", "size") if found[key] != expected[key]]
+    trouble = [key for key in ("schema_version", "model", "size", "unsure") if found[key] != expected[key]]
     if [entry["class_id"] for entry in found["top"]] != [entry["class_id"] for entry in expected["top"]]:
         trouble.append("classes")
     probabilities = [[entry["probability"] for entry in result["top"]] for result in (found, expected)]

@@ -190,8 +190,7 @@ def test_the_json_is_that_of_python(node):
     results = node("result", [{**case, "size": size, "timing": timing} for size in sizes])
     for size, found in zip(sizes, results, strict=True):
         geometry, outputs = fit_geometry(size, labels.shape, "stretch"), {"logits": logits, "embedding": embedding}
-        assert found["plain"] == Segmentation(spec, geometry, hierarchy, outputs, timing=timing).to_dict()
-        assert not found["unsure"]
+        assert found == Segmentation(spec, geometry, hierarchy, outputs, timing=timing).to_dict()
 
 
 def test_unsure_and_temperature(node):
@@ -199,8 +198,8 @@ def test_unsure_and_temperature(node):
     case |= {"logits": [2.0, 0.0], "spec": {"name": "small", "clusters": [1], "class_names": ["one", "two"]}}
     calibrated = {**case, "spec": {**case["spec"], "temperature": 4.0, "unsure_below": 0.7}}
     plain, softer = node("result", [case, calibrated])
-    assert plain["plain"]["top"][0]["probability"] == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-6)
-    assert softer["plain"]["top"][0]["probability"] == pytest.approx(1 / (1 + np.exp(-0.5)), abs=1e-6)
+    assert plain["top"][0]["probability"] == pytest.approx(1 / (1 + np.exp(-2)), abs=1e-6)
+    assert softer["top"][0]["probability"] == pytest.approx(1 / (1 + np.exp(-0.5)), abs=1e-6)
     assert softer["unsure"] and not plain["unsure"]
 
 
