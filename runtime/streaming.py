@@ -109,7 +109,7 @@ def stream(
             unrelated photographs has nothing to follow.
         memory: frames that tracked segments remember. The network's own segments jump from frame to frame; what is
             shown is what a superpixel mostly belonged to in about so many frames. 0: the network's segments of each
-            frame as they are, with ids. Default: 8.
+            frame as they are, with ids. Default: 10.
         continue_superpixels: start the superpixels of each frame from those of the frame before: steadier, and less
             work. They begin anew at a cut, and where motion has worn them out. Default: with `track`, where the
             package's own kernel is built.

@@ -34,9 +34,9 @@ class Shades:
         """Colours of one frame.
 
         Args:
-            ids: per level, the track of each segment, ascending.
+            ids: per level, the track of each segment.
             parents: per level but the last, each segment's parent.
-            alive: per level, the tracks that may come again, ascending; others are forgotten.
+            alive: per level, the tracks of this frame and those that may come again; others are forgotten.
 
         Returns:
             Per level lightness (0..1) and hue (radians) of each segment.
@@ -47,8 +47,9 @@ class Shades:
         shown: list[tuple[Floats, Floats]] = []
         for level in range(levels - 1, -1, -1):
             known, lights, hues = self._known[level]
-            lights, hues = _at(known, lights, alive[level]), _at(known, hues, alive[level])
-            track, place = ids[level], np.searchsorted(alive[level], ids[level])
+            living = np.sort(alive[level])
+            lights, hues = _at(known, lights, living), _at(known, hues, living)
+            track, place = ids[level], np.searchsorted(living, ids[level])
             before_light, before_hue = lights[place], hues[place]
             new = np.isnan(before_hue)
             if level == levels - 1:
@@ -69,7 +70,7 @@ class Shades:
                 light = np.where(new, light, before_light + change)
             shown.append((light, hue))
             lights[place], hues[place] = light, hue
-            self._known[level] = (alive[level], lights, hues)
+            self._known[level] = (living, lights, hues)
         return tuple(reversed(shown))
 
 

@@ -13,7 +13,7 @@ from cast_sdk.runtime.tracking.membership import Membership, parents
 
 Labels = npt.NDArray[np.int32]
 
-MEMORY = 8.0  # frames: what a superpixel belonged to counts as much as the last so many frames
+MEMORY = 10.0  # frames: what a superpixel belonged to counts as much as the last so many frames
 _MARGIN = 0.1  # a superpixel goes over when it belongs to another track by so much more
 
 
@@ -61,7 +61,7 @@ class Tracker:
         self._levels: list[Membership] = []
 
     def alive(self) -> list[npt.NDArray[np.int64]]:
-        """Ids per level that may be shown again, ascending."""
+        """Ids per level that are shown or may be shown again."""
         return [level.ids for level in self._levels]
 
     def update(self, superpixels: Labels, members: tuple[Labels, ...]) -> tuple[list[Labels], Tracks]:
