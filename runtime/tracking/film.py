@@ -39,9 +39,7 @@ class Film:
         """Set `superpixels` and `scene` of the next frame."""
         from cast_sdk.superpixels import superpixels_after, superpixels_for
 
-        look = Look.at(prepared.image)
-        if self._look is not None and is_cut(look, self._look):
-            self.scene, self._labels = self.scene + 1, None
+        self.look(prepared)
         labels = self._labels
         if self.go_on and labels is not None and labels.shape == prepared.image.shape[:2]:
             labels = superpixels_after(prepared.image, labels, self.settings, _PASSES)
@@ -51,8 +49,14 @@ class Film:
             labels = None
         if labels is None:
             labels = superpixels_for(prepared.image, self.settings)
-        self._look, self._labels = look, labels
-        prepared.superpixels, prepared.scene = labels, self.scene
+        self._labels = prepared.superpixels = labels
+
+    def look(self, prepared: Prepared) -> None:
+        """Set `scene` of the next frame alone."""
+        look = Look.at(prepared.image)
+        if self._look is not None and is_cut(look, self._look):
+            self.scene, self._labels = self.scene + 1, None
+        self._look, prepared.scene = look, self.scene
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ Floats = npt.NDArray[np.float64]
 
 _FIRST_HUE = 0.70  # radians
 _SPREAD = (0.5, 0.22, 0.1, 0.05)  # radians around the parent's hue, from the second coarsest level to the finest
-_GLIDE_HUE, _GLIDE_LIGHT = 0.04, 0.008  # most that a colour changes from one frame to the next: nobody sees that
+_GLIDE_HUE, _GLIDE_LIGHT = 0.03, 0.008  # most that a colour changes from one frame to the next: nobody sees that
 _GOLDEN = 0.6180339887498949  # multiples of it, modulo 1, lie far apart
 
 

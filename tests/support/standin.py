@@ -65,6 +65,8 @@ class StandIn(Runtime):
 
     def add_superpixels(self, prepared: Prepared, film: Film | None = None) -> Prepared:
         cell = np.arange(SIDE) // (SIDE // GRID)
+        if film is not None:
+            film.look(prepared)
         prepared.superpixels = (cell[:, None] * GRID + cell[None]).astype(np.int32)
         prepared.timing["superpixels"] = 0.0
         return prepared
