@@ -1,4 +1,13 @@
 # Two commands do everything on a fresh machine with Python: make demo, make test.
+#
+#   make demo           segment photographs with the bundled model (needs a C++ compiler, no torch)
+#   make demo-export    export the bundled model and run what came out (brings torch)
+#   make test           the tests; test-full and test-exhaustive add the long ones
+#   make lint types     ruff and mypy
+#   make docs           the documentation site, in build/site
+#   make wheels         wheels for x86-64 and aarch64 and the source archive, in dist
+#   make test-lowest    the commands with the oldest versions that pyproject.toml allows; test-newest with the newest
+#   make test-aarch64   the aarch64 wheel in an emulated root (Debian's qemu-user-static and mmdebstrap)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,19 +16,23 @@ ZIG := build/zig
 KERNEL ?= export/web/seeds.wasm
 JOBS ?= 2
 
-.PHONY: demo test test-full test-exhaustive lint types kernel clean
+.PHONY: demo demo-export test test-full test-exhaustive lint types docs kernel wheels test-lowest test-newest test-aarch64 clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # The stamps make a second call quick; pyproject.toml renews them.
-$(VENV)/.demo: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet -e ".[export]"
+$(VENV)/.demo: pyproject.toml setup.py | $(BIN)/python
+	$(BIN)/pip install --quiet -e .
 	touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet -e ".[dev]"
+$(VENV)/.export: pyproject.toml setup.py | $(BIN)/python
+	$(BIN)/pip install --quiet -e ".[export]"
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.dev: pyproject.toml setup.py | $(BIN)/python
+	$(BIN)/pip install --quiet -e ".[dev]"
+	touch $@ $(VENV)/.demo $(VENV)/.export
 
 # OpenCV's own SEEDS, to compare with: kept out of the environment, where it would clash with opencv-python.
 $(CONTRIB)/.done:
@@ -40,6 +53,9 @@ kernel: $(ZIG)/.done
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py
 
+demo-export: $(VENV)/.export
+	$(BIN)/python examples/demo_export.py
+
 test: $(VENV)/.dev $(CONTRIB)/.done
 	CAST_SDK_OPENCV_CONTRIB=$(abspath $(CONTRIB)) $(BIN)/python -m pytest -m "not full and not exhaustive" $(PYTEST)
 
@@ -57,6 +73,31 @@ types: $(VENV)/.dev
 # What test-full leaves out for its time: every registered model in full size, on all bundled photographs.
 test-exhaustive: $(VENV)/.dev
 	$(BIN)/python -m pytest -m exhaustive $(PYTEST)
+
+# Wheels for both architectures from one machine; ziglang is the compiler. build/tools is made once.
+TOOLS := build/tools
+$(TOOLS)/.done: .ci/tools.txt
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/pip install --quiet -r .ci/tools.txt
+	touch $@
+
+wheels: $(TOOLS)/.done
+	.ci/wheels $(TOOLS)/bin dist
+
+# Real installations of a wheel outside the checkout: see .ci/installations.
+test-lowest test-newest: test-%: $(VENV)/.dev
+	.ci/installations $* $(BIN)/python
+
+test-aarch64: wheels $(VENV)/.demo
+	.ci/aarch64 dist $(BIN)/python
+
+docs: build/docs-tools/.done
+	build/docs-tools/bin/mkdocs build --strict --quiet --site-dir build/site
+
+build/docs-tools/.done: .ci/docs.txt
+	$(PYTHON) -m venv build/docs-tools
+	build/docs-tools/bin/pip install --quiet -r .ci/docs.txt
+	touch $@
 
 clean:
 	rm -rf build dist *.egg-info outputs

@@ -52,8 +52,8 @@ def main() -> None:
     files = files[:: max(1, len(files) // options.count)][: options.count]
 
     runtimes = {
-        "onnxruntime f32": Runtime(options.model, backend="onnxruntime", device="cpu"),
-        "openvino f32": Runtime(options.model, backend="openvino", precision="f32"),
+        "onnxruntime fp32": Runtime(options.model, backend="onnxruntime", device="cpu"),
+        "openvino fp32": Runtime(options.model, backend="openvino", precision="fp32"),
         "openvino bf16": Runtime(options.model, backend="openvino", precision="bf16"),
     }
     reference, *others = runtimes

@@ -1,8 +1,6 @@
-"""Export a model to ONNX, segment a photograph, write the overlay and the JSON.
+"""Segment photographs with the model that comes with the package: pictures, JSON and times. The base installation does.
 
-    python examples/demo.py [IMAGE] [--checkpoint FILE] [--out DIR]
-
-Without --checkpoint it uses the model that comes with the package, `cast_tiny`.
+python examples/demo.py [IMAGE ...] [--out DIR]
 """
 
 from __future__ import annotations
@@ -11,38 +9,32 @@ import argparse
 from pathlib import Path
 
 import cast_sdk
-from cast_sdk import bundled
 
-HERE = Path(__file__).parent
+PHOTOS = sorted((Path(__file__).parent / "photos").glob("*.jpg"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("image", nargs="?", type=Path, default=HERE / "photos" / "coffee.jpg")
-    parser.add_argument("--checkpoint", type=Path, default=bundled.path(bundled.WEIGHTS))
+    parser.add_argument("images", nargs="*", type=Path, default=PHOTOS)
     parser.add_argument("--out", type=Path, default=Path("outputs"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
 
-    model = cast_sdk.load_model(args.checkpoint)
-    onnx = args.out / f"{model.spec.name}.onnx"
-    print(f"Exporting {args.checkpoint.name} and checking it against the checkpoint on real photographs ...")
-    cast_sdk.export_onnx(model, onnx)
+    with cast_sdk.Runtime() as runtime:
+        runtime.segment(args.images[0])  # the first frame pays for memory and caches
+        for image in args.images:
+            result = runtime.segment(image)
+            picture = args.out / f"{image.stem}_levels.png"
+            result.save(picture)
+            picture.with_suffix(".json").write_text(result.to_json())
 
-    with cast_sdk.Runtime(onnx) as runtime:
-        runtime.segment(args.image)  # the first frame pays for memory and caches
-        result = runtime.segment(args.image)
-
-    picture = args.out / f"{args.image.stem}_levels.png"
-    result.save(picture)
-    data = picture.with_suffix(".json")
-    data.write_text(result.to_json())
-
-    print(f"\n{args.image.name}: segments per level {[result.num_segments(level) for level in range(5)]}")
-    for _, name, probability in result.top(3):
-        print(f"  {probability:6.1%}  {name}")
-    print("\nMilliseconds: " + ", ".join(f"{stage} {time:.1f}" for stage, time in result.timing.items()))
-    print(f"Picture: {picture}\nJSON:    {data}\nModel:   {onnx}")
+            _, name, probability = result.top(1)[0]
+            segments = ", ".join(str(result.num_segments(level)) for level in range(5))
+            times = ", ".join(f"{stage} {time:.1f}" for stage, time in result.timing.items())
+            print(
+                f"{image.name}: {name} {probability:.0%}; segments, fine to coarse: {segments}\n  milliseconds: {times}"
+            )
+    print(f"\nPictures and JSON: {args.out}/*_levels.png and .json")
 
 
 if __name__ == "__main__":

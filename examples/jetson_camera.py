@@ -1,17 +1,19 @@
-"""A camera, its class and its segments: cast-camera in thirty lines of public names.
+"""A camera, its class and its segments: cast-camera in forty lines of public names.
 
 python examples/jetson_camera.py csi://0 cast_s.engine     # 0, rtsp://..., clip.mp4 and test:// work too
 """
 
+import argparse
 import os
-import sys
 
 import cv2
 
 import cast_sdk
 
-source = sys.argv[1] if len(sys.argv) > 1 else "csi://0"
-model = sys.argv[2] if len(sys.argv) > 2 else None  # None: the model that comes with the package
+parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+parser.add_argument("source", nargs="?", default="csi://0", help="camera, file or address (default: csi://0)")
+parser.add_argument("model", nargs="?", help=".onnx or .engine (default: the model that comes with the package)")
+source, model = vars(parser.parse_args()).values()
 window = bool(os.environ.get("DISPLAY"))
 level = 2  # 0: superpixels ... 4: coarsest; keys 0 to 4 change it, q ends
 

@@ -5,7 +5,7 @@ The options of engines and pages live beside them; everything heavy is imported 
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,13 +14,14 @@ import click
 
 from cast_sdk.export.engines.options import trt_options
 from cast_sdk.export.web.options import web_options
-from cast_sdk.runtime.commands.common import clean_exit
+from cast_sdk.runtime.commands.common import clean_exit, common_options
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cast_sdk.export.verification.quality import Thresholds
 
+_log = logging.getLogger("cast_sdk.export")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -71,6 +72,7 @@ def threshold_options(command: F) -> F:
 @threshold_options
 @trt_options
 @web_options
+@common_options
 @click.pass_context
 @clean_exit()
 def main(context: click.Context, **options: Any) -> None:
@@ -95,6 +97,7 @@ def export(options: dict[str, Any]) -> None:
 
     from cast_sdk.export.engines import options as trt_cli
     from cast_sdk.export.web import options as web_cli
+    from cast_sdk.installing import require
 
     if options["onnx"] is None:  # a graph has its precision and its batch already
         options["precision"] = options["precision"] or "fp32"
@@ -107,6 +110,8 @@ def export(options: dict[str, Any]) -> None:
     out = Path(options["out"] or f"{_stem(source)}{'.engine' if options['trt'] else '.onnx'}")
     graph = Path(options["onnx"] or (out.with_suffix(".onnx") if options["trt"] else out))
     say = Steps()
+    if options["onnx"] is None:
+        require("export", "Exporting")
     if options["torch_trt"]:
         opening = options["ckpt"], options["name"], options["stage"]
         trt_cli.compile_torch_trt(options, _stem(source), say, lambda: _open(*opening))
@@ -254,8 +259,7 @@ class Steps:
 
     def __call__(self, line: str) -> None:
         head = f"[{time.perf_counter() - self.start:5.1f} s] "
-        click.echo("\n" + line + "\n" if "\n" in line else head + line, err=True)
-        sys.stderr.flush()
+        _log.info("\n" + line + "\n" if "\n" in line else head + line)
 
 
 def _stem(path: str) -> str:

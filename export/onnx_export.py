@@ -27,6 +27,7 @@ from cast_sdk.export.verification.quality import THRESHOLDS, Thresholds
 from cast_sdk.export.verification.report import refuse_shortfall
 from cast_sdk.export.verification.verify import verify as verify_graph
 from cast_sdk.files import atomic_write, check_writable
+from cast_sdk.installing import pip_install
 from cast_sdk.runtime.engine.onnx_metadata import read_description
 from cast_sdk.spec import ModelSpec
 
@@ -222,7 +223,7 @@ def require_packages() -> None:
         raise MissingDependencyError(
             "onnx and onnxscript, which exporting needs, cannot be imported.",
             found=str(error),
-            remedy="pip install 'cast-sdk[export]'",
+            remedy=pip_install("export"),
         ) from error
 
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.errors import InputError, MissingDependencyError
+from cast_sdk.errors import InputError
+from cast_sdk.opencv import import_cv2
+from cast_sdk.runtime.jpeg import is_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -203,6 +205,12 @@ def read_image(path: str) -> npt.NDArray[np.uint8]:
     if data.size == 0:
         raise InputError(f"The image {path} is empty.", remedy="copy the file again")
     jpeg = bytes(data[:2]) == b"\xff\xd8"
+    if jpeg and not is_whole(data.tobytes()):
+        raise InputError(
+            f"The JPEG file {path} ends before its picture does.",
+            found=f"{data.size} bytes without the end of the image",
+            remedy="copy the file again",
+        )
     try:
         pixels = cv2.imdecode(data, cv2.IMREAD_COLOR if jpeg else cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
@@ -223,27 +231,6 @@ def read_image(path: str) -> npt.NDArray[np.uint8]:
         raise InputError(
             f"The image {path} cannot be used as a frame.", found=error.problem, remedy="convert it to an 8-bit PNG"
         ) from error
-
-
-def import_cv2() -> Any:
-    """The cv2 module.
-
-    Raises:
-        MissingDependencyError: not installed, or without a system library that it needs.
-    """
-    try:
-        import cv2
-    except ImportError as error:
-        missing_library = "lib" in str(error) and ".so" in str(error)
-        raise MissingDependencyError(
-            "OpenCV, which reads and resizes images, cannot be imported.",
-            found=str(error),
-            remedy="install opencv-python-headless in place of opencv-python (needs no display libraries): "
-            "pip uninstall -y opencv-python && pip install opencv-python-headless"
-            if missing_library
-            else "pip install opencv-python",
-        ) from error
-    return cv2
 
 
 def check_text(name: str) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cast_sdk.runtime.tracking.tracker import Tracks
 
 
-@dataclass
+@dataclass(repr=False)
 class Segmentation:
     """Class, embedding and nested segments of one frame.
 
@@ -56,6 +56,24 @@ class Segmentation:
     dropped: int = 0
     scene: int = 0
     tracking: Tracks | None = None
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        levels = range(self.num_levels + 1) if self.hierarchy else ()
+        counts = ", ".join(str(self.num_segments(level)) for level in levels)
+        best = "".join(f", {name} {probability:.0%}" for _, name, probability in self.top(1))
+        where = f" of {self.source}" if self.source else ""
+        segments = f", segments {counts}" if counts else ""
+        return f"<Segmentation{where}: {width} x {height}{best}{segments}, by {self.spec.name}>"
+
+    def _repr_png_(self) -> bytes | None:
+        """The picture that a notebook shows; none once the frame was let go."""
+        if self.frame is None:
+            return None
+        from cast_sdk.opencv import import_cv2
+
+        done, data = import_cv2().imencode(".png", self.plot())
+        return bytes(data) if done else None
 
     @property
     def size(self) -> tuple[int, int]:

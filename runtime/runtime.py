@@ -48,7 +48,7 @@ class Runtime:
     Raises:
         ArtifactError, InputError, MissingDependencyError: see `open_backend`.
 
-    Example:
+    Examples:
         >>> rt = Runtime("cast_s.onnx")  # doctest: +SKIP
         >>> rt.segment("dog.jpg").top(1)  # doctest: +SKIP
         [(207, 'golden retriever', 0.93)]

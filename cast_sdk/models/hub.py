@@ -20,6 +20,7 @@ from typing import Any
 
 from cast_sdk.errors import CheckpointError, InputError, MissingDependencyError
 from cast_sdk.files import atomic_write, sha256
+from cast_sdk.installing import pip_install
 
 SCHEME = "hf://"
 DIGESTS = "cast_sdk.json"  # in the repository's cache folder: file -> [sha256, size, mtime in ns]
@@ -85,7 +86,7 @@ def _import_hub() -> Any:
         raise MissingDependencyError(
             "huggingface_hub, which names that start with hf:// need, cannot be imported.",
             found=str(error),
-            remedy="pip install 'cast-sdk[hub]'",
+            remedy=pip_install("hub"),
         ) from error
     return huggingface_hub
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cast_sdk.errors import InputError, MissingDependencyError
+from cast_sdk.installing import pip_install
 
 log = logging.getLogger(__name__)
 Sampler = Literal["float64", "matrix", "dgl"]
@@ -95,6 +96,6 @@ def _dgl(points: Tensor, count: int) -> Tensor:
         raise MissingDependencyError(
             "DGL, which sampler='dgl' needs, cannot be imported.",
             found=str(error),
-            remedy="pip install 'cast-sdk[dgl]', or use the default sampler, which picks the same points",
+            remedy=f"{pip_install('dgl')}, or use the default sampler, which picks the same points",
         ) from error
     return farthest_point_sampler(points.double(), count, start_idx=0)

@@ -69,7 +69,9 @@ def seeds_batch(
 
     Args:
         images: uint8 [B, H, W, 3], or a sequence of [H, W, 3] arrays of equal size; red first.
-        num_superpixels, bins, iterations: As for `seeds`.
+        num_superpixels: As for `seeds`.
+        bins: As for `seeds`.
+        iterations: As for `seeds`.
         threads: How many to use; default: the cores this process may use. 1 stays on the calling thread, which suits
             worker processes of a data loader.
         out: int32 [B, H, W] to write into, C-contiguous.

@@ -9,12 +9,14 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import MissingDependencyError
+from cast_sdk.installing import install_again
+from cast_sdk.opencv import import_cv2
 from cast_sdk.superpixels.grid import seeds_grid
 
 Image = npt.NDArray[np.uint8]
@@ -68,9 +70,7 @@ class OpenCVKernel:
     name: ClassVar[Literal["native", "opencv"]] = "opencv"
 
     def __init__(self, height: int, width: int, count: int, bins: int, iterations: int) -> None:
-        import cv2
-
-        ximgproc: Any = vars(cv2)["ximgproc"]  # unknown to type checkers, which see the standard OpenCV
+        ximgproc = import_cv2().ximgproc
         self._iterations = iterations
         self._seeds = ximgproc.createSuperpixelSEEDS(
             width, height, 3, count, num_levels=1, prior=2, histogram_bins=bins, double_step=False
@@ -97,7 +97,7 @@ def native_library() -> ctypes.CDLL | None:
         raise MissingDependencyError(
             "The compiled SEEDS kernel does not load on this machine.",
             found=str(error),
-            remedy="build it here: pip install --force-reinstall --no-deps --no-binary cast-sdk cast-sdk",
+            remedy=f"build it here, with a C++ compiler (sudo apt install g++), from its source: {install_again()}",
         ) from error
     pointer, integer = ctypes.c_void_p, ctypes.c_int
     library.cast_seeds_create.argtypes = [integer] * 6
@@ -118,14 +118,7 @@ def kernel_class() -> type[Kernel]:
     Raises:
         MissingDependencyError: without OpenCV, or when neither kernel exists.
     """
-    try:
-        import cv2
-    except ImportError as error:
-        raise MissingDependencyError(
-            "OpenCV, which superpixels need for the colour conversion, cannot be imported.",
-            found=str(error),
-            remedy="pip install opencv-python",
-        ) from error
+    cv2 = import_cv2()
     if native_library() is not None:
         return NativeKernel
     if hasattr(cv2, "ximgproc"):
@@ -133,8 +126,7 @@ def kernel_class() -> type[Kernel]:
     raise MissingDependencyError(
         "No SEEDS kernel is installed, so there are no superpixels.",
         found="cast-sdk without its compiled kernel, and OpenCV without cv2.ximgproc",
-        remedy="install a C++ compiler (apt install g++) and run: pip install --force-reinstall --no-deps cast-sdk; "
-        "or replace OpenCV: pip uninstall opencv-python && pip install opencv-contrib-python",
+        remedy=f"install a C++ compiler (sudo apt install g++), then cast-sdk once more: {install_again()}",
     )
 
 

@@ -19,6 +19,7 @@ from cast_sdk.errors import ExportError, MissingDependencyError
 from cast_sdk.export.lowering.lower import Lowered, lower
 from cast_sdk.export.lowering.options import example_inputs, export_info, graph_options, spec_of
 from cast_sdk.files import atomic_write
+from cast_sdk.installing import pip_install
 from cast_sdk.spec import ModelSpec
 
 SUFFIX = ".ep"
@@ -122,7 +123,7 @@ def import_torch_tensorrt() -> Any:
         raise MissingDependencyError(
             "Torch-TensorRT cannot be imported.",
             found=f"{type(error).__name__}: {error}",
-            remedy="pip install 'cast-sdk[torch-trt]', of the version that belongs to this torch",
+            remedy=f"{pip_install('torch-trt')}, of the version that belongs to this torch",
         ) from error
     if "extra_files" not in inspect.signature(torch_tensorrt.save).parameters:
         raise MissingDependencyError(

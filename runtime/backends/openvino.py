@@ -10,11 +10,13 @@ import numpy as np
 
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY, from_metadata
 from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
+from cast_sdk.installing import pip_install
 from cast_sdk.processor import int8_saturates
 from cast_sdk.runtime.backends.base import check_batch
 from cast_sdk.runtime.backends.forking import keep_alive, not_in_a_child, watch
 
-PRECISIONS = ("f32", "bf16")
+_HINTS = {"fp32": "f32", "bf16": "bf16"}  # OpenVINO's own names
+PRECISIONS = tuple(_HINTS)
 
 
 class OpenVINOBackend:
@@ -24,14 +26,14 @@ class OpenVINOBackend:
         path: the file.
         device: "auto" or "cpu".
         threads: threads of one run.
-        precision: "f32", or "bf16" for speed on processors that compute with bfloat16: embedding and class move
+        precision: "fp32", or "bf16" for speed on processors that compute with bfloat16: embedding and class move
             little, but segment labels change on many images (numbers in docs/benchmarks.md).
     """
 
     device = "cpu"
 
     def __init__(
-        self, path: str | os.PathLike[str], *, device: str = "auto", threads: int = 1, precision: str = "f32"
+        self, path: str | os.PathLike[str], *, device: str = "auto", threads: int = 1, precision: str = "fp32"
     ) -> None:
         if device == "cuda":
             raise InputError(
@@ -47,18 +49,18 @@ class OpenVINOBackend:
             raise MissingDependencyError(
                 "OpenVINO, which backend='openvino' needs, cannot be imported.",
                 found=str(error),
-                remedy="pip install 'cast-sdk[openvino]'",
+                remedy=pip_install("openvino"),
             ) from error
         core = openvino.Core()
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise MissingDependencyError(
                 "This processor lacks the bfloat16 instructions (AVX512_BF16 or AMX) that precision='bf16' needs.",
                 found=str(core.get_property("CPU", "FULL_DEVICE_NAME")),
-                remedy="use precision='f32'",
+                remedy="use precision='fp32'",
             )
         settings = {
             "INFERENCE_NUM_THREADS": threads,
-            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:

@@ -9,6 +9,7 @@ import numpy as np
 
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import InputError, MissingDependencyError
+from cast_sdk.installing import pip_install
 from cast_sdk.runtime.backends.base import check_batch
 from cast_sdk.runtime.backends.forking import keep_alive, not_in_a_child, watch
 from cast_sdk.spec import ModelSpec, Stage
@@ -38,7 +39,7 @@ class TorchBackend:
             raise MissingDependencyError(
                 "torch, which runs checkpoints, cannot be imported.",
                 found=str(error),
-                remedy="pip install 'cast-sdk[export]', or export it once elsewhere: "
+                remedy=f"{pip_install('export')}, or export it once elsewhere: "
                 f"cast-export --ckpt {os.fspath(path)} --out MODEL.onnx",
             ) from error
         from cast_sdk.models import load_model

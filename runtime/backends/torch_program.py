@@ -9,6 +9,7 @@ import numpy as np
 
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY, from_metadata
 from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
+from cast_sdk.installing import pip_install
 from cast_sdk.runtime.backends.base import check_batch
 from cast_sdk.runtime.backends.forking import keep_alive, not_in_a_child, watch
 
@@ -37,7 +38,7 @@ class TorchProgramBackend:
             raise MissingDependencyError(
                 "torch, which runs .ep programs, cannot be imported.",
                 found=str(error),
-                remedy="pip install 'cast-sdk[export]'",
+                remedy=pip_install("export"),
             ) from error
         stored = _read_extra(path)
         self.spec, self.info = from_metadata(stored, path)
@@ -58,7 +59,7 @@ class TorchProgramBackend:
                 raise MissingDependencyError(
                     "The Torch-TensorRT that runs this program cannot be imported.",
                     found=f"{type(error).__name__}: {error}; compiled by {self.info.created_by}",
-                    remedy="pip install 'cast-sdk[torch-trt]'",
+                    remedy=pip_install("torch-trt"),
                 ) from error
         try:
             self._module: Any = torch.export.load(os.fspath(path)).module()

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cast_sdk.runtime.result import Segmentation
 
 _SPAN = 2.0  # seconds that rate and means look back
+_SHORTEST = 0.2  # seconds from which a rate means something
 _DARK = 10.0  # mean brightness, of 255, below which a frame is called dark
 STAGES = ("read", "preprocess", "superpixels", "model", "postprocess", "latency")
 
@@ -22,6 +23,7 @@ class Meter:
         self.frames = self.dropped = 0
         self.dark = False
         self.started = time.monotonic()
+        self._first: float | None = None  # when the first result came
         self._recent: deque[tuple[float, dict[str, float]]] = deque()
         self._lock = threading.Lock()
 
@@ -29,6 +31,7 @@ class Meter:
         now = time.monotonic()
         with self._lock:
             self.frames += 1
+            self._first = now if self._first is None else self._first
             self.dropped = result.dropped
             if result.frame is not None:
                 self.dark = bool(result.frame[::16, ::16].mean() < _DARK)
@@ -36,13 +39,16 @@ class Meter:
             self._forget(now)
 
     def rate(self) -> float:
-        """Frames per second; 0 when none came for a while."""
+        """Frames per second; 0 in the first moments, and when none came for a while."""
+        now = time.monotonic()
         with self._lock:
-            self._forget(time.monotonic())
-            if len(self._recent) < 2:
+            self._forget(now)
+            if self._first is None or not self._recent:
                 return 0.0
-            span = self._recent[-1][0] - self._recent[0][0]
-            return round((len(self._recent) - 1) / span, 2) if span > 0 else 0.0
+            # Results of files come in bursts: count them over the time that passed, not from one to another.
+            span = min(_SPAN, now - self._first)
+            counted = sum(1 for when, _ in self._recent if when > max(self._first, now - _SPAN))
+            return round(counted / span, 2) if span >= _SHORTEST else 0.0
 
     def timing(self) -> dict[str, float]:
         """Mean milliseconds per stage."""

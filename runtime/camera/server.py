@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from cast_sdk.errors import CastError, InputError, MissingDependencyError, TooLargeError
+from cast_sdk.installing import pip_install
 from cast_sdk.runtime.camera.hub import Hub, Viewer
 from cast_sdk.runtime.camera.packet import pack
 from cast_sdk.runtime.output.drawing import encode
@@ -35,7 +36,7 @@ except ImportError as error:
     raise MissingDependencyError(
         "Starlette and uvicorn, which serve the web view, cannot be imported.",
         found=str(error),
-        remedy="pip install 'cast-sdk[serve]'",
+        remedy=pip_install("serve"),
     ) from error
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from cast_sdk.runtime.commands.common import clean_exit
+from cast_sdk.runtime.commands.common import clean_exit, common_options
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,6 +27,7 @@ from cast_sdk.runtime.commands.common import clean_exit
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of the network (default: cores, at most 8).")
 @click.option("--spinning", is_flag=True, help="ONNX Runtime: let idle threads spin (for an idle machine).")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@common_options
 @clean_exit()
 def main(
     model: str | None,

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cast_sdk.runtime.commands.common import clean_exit, model_options, open_runtime
+from cast_sdk.runtime.commands.common import clean_exit, common_options, model_options, open_runtime
 
 FLIPS = ["none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-270"]
 
@@ -20,7 +20,7 @@ FLIPS = ["none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-27
 @click.option("--serve", metavar="HOST:PORT", help="Serve the live page. Other addresses than 127.0.0.1 need a token.")
 @click.option("--record", metavar="FILE", help="Write an annotated video (.mp4, .avi, .mkv) and FILE's JSON lines.")
 @click.option("--overwrite", is_flag=True, help="--record may replace a file that is there.")
-@click.option("--headless", is_flag=True, help="Only the line in the terminal.")
+@click.option("--headless", is_flag=True, help="No window.")
 @click.option(
     "--level", "-l", type=click.IntRange(0), default=2, show_default=True, help="0: superpixels; 4: coarsest."
 )
@@ -46,6 +46,7 @@ FLIPS = ["none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-27
 @click.option("--frames", type=click.IntRange(1), help="Stop after so many frames.")
 @click.option("--token", envvar="CAST_CAMERA_TOKEN", metavar="TOKEN", help="For --serve (default: a new random one).")
 @model_options
+@common_options
 @clean_exit()
 def main(
     source: str,
@@ -88,10 +89,12 @@ def main(
         check_record(record, source, overwrite=overwrite)
     wanted = {name: options.pop(name) for name in ("width", "height", "rate", "flip", "loop", "wait")}
     workers = options.pop("workers")
-    if headless and (show or serve or record):
-        raise InputError(
-            "--headless cannot be combined with --show, --serve or --record.", remedy="leave out --headless"
-        )
+    if headless and show:
+        raise InputError("--headless opens no window, --show does.", remedy="leave out one of them")
+    if serve:
+        from cast_sdk.runtime.camera.server import parse_address
+
+        host, port = parse_address(serve)  # before a model is loaded
     if not (show or serve or record or headless):
         show = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) or not sys.platform.startswith(
             "linux"
@@ -127,9 +130,8 @@ def main(
             recorder = Recorder(record, rate=rate, live=opened.live, level=level if levels else None, source=opened.uri)
             add(camera.Recording(recorder))
         if serve:
-            from cast_sdk.runtime.camera.server import WebView, parse_address
+            from cast_sdk.runtime.camera.server import WebView
 
-            host, port = parse_address(serve)
             view = WebView(runtime, host=host, port=port, token=token, title=opened.uri, level=level)
             add(view)
             click.echo(f"open {view.url}", err=True)

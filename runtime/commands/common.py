@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @contextmanager
 def clean_exit() -> Iterator[None]:
-    """End a program with exit code 1 and the message of a CastError; 130 when interrupted.
+    """End a program with exit code 1 and the message of a CastError or of a missing package; 130 when interrupted.
 
     For a `with` block, or as a decorator: `@clean_exit()`.
     """
@@ -25,9 +26,55 @@ def clean_exit() -> Iterator[None]:
     except CastError as error:
         click.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
         raise SystemExit(1) from error
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "cast_sdk":
+            raise
+        from cast_sdk.installing import explain
+
+        missing = explain(error, "export", "serve", "hub", "train")
+        click.secho(f"error: {missing}", err=True, fg="red" if sys.stderr.isatty() else None)
+        raise SystemExit(1) from error
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
         raise SystemExit(130) from None
+
+
+def common_options(command: F) -> F:
+    """Options of every command: --version, --quiet and --verbose, which set the level of Python's logging."""
+
+    def chosen(context: click.Context, option: click.Parameter, value: bool) -> None:
+        if value:
+            start_logging(logging.WARNING if option.name == "quiet" else logging.DEBUG)
+
+    def start(context: click.Context, option: click.Parameter, value: bool) -> None:
+        if value:
+            from cast_sdk._version import __version__
+
+            click.echo(f"{context.command_path} of cast-sdk {__version__}")
+            context.exit()
+        start_logging(logging.INFO)
+
+    flag: dict[str, Any] = {"is_flag": True, "expose_value": False}
+    command = click.option("--verbose", "-v", callback=chosen, help="Say more.", **flag)(command)
+    command = click.option("--quiet", "-q", callback=chosen, help="Only results, warnings and errors.", **flag)(command)
+    return click.option("--version", is_eager=True, callback=start, help="Show the version and exit.", **flag)(command)
+
+
+def start_logging(level: int) -> None:
+    """Send the messages of this package, from `level` on, to the terminal."""
+    log = logging.getLogger("cast_sdk")
+    for handler in log.handlers[:]:
+        log.removeHandler(handler)
+    handler = logging.StreamHandler(sys.stderr)
+    text = "%(relativeCreated)8.0f ms %(name)s: %(message)s" if level == logging.DEBUG else "%(message)s"
+    handler.setFormatter(logging.Formatter(text))
+    log.addHandler(handler)
+    log.setLevel(level)
+
+
+def is_quiet() -> bool:
+    """Whether --quiet was given: no progress then."""
+    return not logging.getLogger("cast_sdk").isEnabledFor(logging.INFO)
 
 
 def model_options(command: F) -> F:
@@ -48,7 +95,7 @@ def model_options(command: F) -> F:
                 "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where."
             ),
             click.option(
-                "--precision", type=click.Choice(["f32", "bf16"]), help="OpenVINO only: the precision it computes in."
+                "--precision", type=click.Choice(["fp32", "bf16"]), help="OpenVINO only: the precision it computes in."
             ),
             click.option(
                 "--fit",

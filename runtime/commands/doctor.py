@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from cast_sdk.runtime.commands.common import clean_exit
+from cast_sdk.runtime.commands.common import clean_exit, common_options
 
 _MARKS = {"ok": ("ok", "green"), "info": ("--", "blue"), "warning": ("!!", "yellow"), "problem": ("XX", "red")}
 
@@ -14,6 +14,7 @@ _MARKS = {"ok": ("ok", "green"), "info": ("--", "blue"), "warning": ("!!", "yell
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_context
+@common_options
 @clean_exit()
 def main(context: click.Context, as_json: bool) -> None:
     """Check this installation and name the command that fixes each trouble.
@@ -48,6 +49,7 @@ def models(as_json: bool) -> None:
     import dataclasses
     import json
 
+    from cast_sdk.installing import pip_install
     from cast_sdk.published import PUBLISHED
 
     if as_json:
@@ -59,9 +61,7 @@ def models(as_json: bool) -> None:
         for what, value in row.results:
             click.echo(f"    {value:>5}  {what}")
         click.echo(f"    {row.uri}")
-    click.echo(
-        "\nUse: cast-export --ckpt hf://...   or   cast_sdk.load_model('hf://...')   (pip install 'cast-sdk[hub]')"
-    )
+    click.echo(f"\nUse: cast-export --ckpt hf://...   or   cast_sdk.load_model('hf://...')   ({pip_install('hub')})")
 
 
 if __name__ == "__main__":

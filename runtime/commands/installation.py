@@ -13,14 +13,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from cast_sdk.installing import install_again, pip_install
+from cast_sdk.opencv import wheels as opencv_wheels
+
 Status = Literal["ok", "info", "warning", "problem"]
 
-OPENCV_WHEELS = (
-    "opencv-python",
-    "opencv-python-headless",
-    "opencv-contrib-python",
-    "opencv-contrib-python-headless",
-)
 ORT_WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
 
 
@@ -43,7 +40,7 @@ def examine() -> list[Finding]:
     checks: Sequence[Callable[[], Iterable[Finding]]] = (
         check_system,
         check_telemetry,
-        lambda: check_opencv_wheels(installed(OPENCV_WHEELS)),
+        lambda: check_opencv_wheels(opencv_wheels()),
         check_opencv,
         check_superpixels,
         lambda: check_engines(installed(ORT_WHEELS)),
@@ -72,12 +69,12 @@ def check_system() -> Iterable[Finding]:
 
     yield Finding("cast-sdk", "ok", cast_sdk.__version__)
     version = platform.python_version()
-    supported = (3, 10) <= sys.version_info[:2] <= (3, 13)
+    supported = (3, 10) <= sys.version_info[:2] <= (3, 14)
     yield Finding(
         "Python",
         "ok" if supported else "warning",
         f"{version}, {platform.system()} {platform.machine()}",
-        "" if supported else "cast-sdk is tested with Python 3.10 to 3.13: create an environment with one of them",
+        "" if supported else "cast-sdk is tested with Python 3.10 to 3.14: create an environment with one of them",
     )
     yield Finding("processor", "ok", f"{os.cpu_count()} cores, {default_threads()} threads by default")
     yield Finding("NumPy", "ok", metadata.version("numpy"))
@@ -99,12 +96,14 @@ def check_telemetry() -> Iterable[Finding]:
 
 def check_opencv_wheels(wheels: dict[str, str]) -> Iterable[Finding]:
     """OpenCV's four wheels install the same files: two of them damage each other."""
+    from cast_sdk.opencv import repair
+
     if len(wheels) > 1:
         yield Finding(
             "OpenCV wheels",
             "warning",
             "several that overwrite each other: " + ", ".join(f"{name} {version}" for name, version in wheels.items()),
-            f"pip uninstall -y {' '.join(wheels)} && pip install opencv-python",
+            f"{repair(wheels)}; then cast-sdk as docs/install.md says, so that pip does not bring another",
         )
 
 
@@ -149,7 +148,7 @@ def check_superpixels() -> Iterable[Finding]:
             "superpixels",
             "warning",
             "OpenCV's SEEDS: the same labels, about three times slower",
-            "sudo apt install g++ python3-dev && pip install --force-reinstall --no-deps --no-binary cast-sdk cast-sdk",
+            f"sudo apt install g++ && {install_again()}",
         )
 
 
@@ -181,7 +180,7 @@ def check_engines(ort_wheels: dict[str, str]) -> Iterable[Finding]:
     if "openvino" in others:
         yield Finding("OpenVINO", "ok", others["openvino"])
     else:
-        yield Finding("OpenVINO", "info", "not installed (faster CPU path)", "pip install 'cast-sdk[openvino]'")
+        yield Finding("OpenVINO", "info", "not installed (faster CPU path)", pip_install("openvino"))
     if "torch" in others:
         yield Finding("torch", "ok", others["torch"])
     else:
@@ -189,7 +188,7 @@ def check_engines(ort_wheels: dict[str, str]) -> Iterable[Finding]:
             "torch",
             "info",
             "not installed (needed to export, train and run checkpoints)",
-            "pip install 'cast-sdk[export]'",
+            pip_install("export"),
         )
 
 
@@ -207,7 +206,7 @@ def check_tensorrt() -> Iterable[Finding]:
             "python3 -m venv --system-site-packages --clear .venv, then install cast-sdk again",
         )
     else:
-        remedy = "pip install 'cast-sdk[trt]' (desktop RTX cards also: 'cast-sdk[trt-rtx]')"
+        remedy = f"{pip_install('trt')} (desktop RTX cards also: {pip_install('trt-rtx')})"
         if tegra_release():
             remedy = "sudo apt install tensorrt python3-libnvinfer (part of JetPack)"
         yield Finding("TensorRT", "info", "not installed (needed for .engine files only)", remedy)
@@ -254,7 +253,7 @@ def check_export() -> Iterable[Finding]:
         name for name in ("torch", "onnx", "onnxscript", "safetensors") if importlib.util.find_spec(name) is None
     ]
     if missing:
-        yield Finding("export", "info", f"not installed: {', '.join(missing)}", "pip install 'cast-sdk[export]'")
+        yield Finding("export", "info", f"not installed: {', '.join(missing)}", pip_install("export"))
     else:
         yield Finding("export", "ok", f"onnx {metadata.version('onnx')}, onnxscript {metadata.version('onnxscript')}")
 

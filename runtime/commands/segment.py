@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cast_sdk.runtime.commands.common import clean_exit, model_options, open_runtime
+from cast_sdk.runtime.commands.common import clean_exit, common_options, is_quiet, model_options, open_runtime
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("images", nargs=-1, required=True)
-@click.option("--out", "-o", default="segments", show_default=True, metavar="DIR", help="Folder for the results.")
+@click.option(
+    "--out",
+    "-o",
+    default="segments",
+    show_default=True,
+    metavar="DIR",
+    help="Folder for the results; for a single image also a picture, such as levels.png.",
+)
 @click.option(
     "--level",
     "-l",
@@ -41,6 +48,7 @@ if TYPE_CHECKING:
 )
 @click.option("--overwrite", is_flag=True, help="Make finished results again. Replaces only what earlier runs wrote.")
 @model_options
+@common_options
 @clean_exit()
 def main(
     images: tuple[str, ...], out: str, levels: tuple[int, ...], data: bool, track: bool, overwrite: bool, **model: Any
@@ -59,7 +67,19 @@ def main(
     from cast_sdk.runtime.commands.results import Results, recorded
 
     target = Path(out)
-    inputs = segment_images.gather(images, recorded(target))
+    single = target.suffix.lower() in segment_images.PICTURES and not target.is_dir()
+    inputs = segment_images.gather(images, set() if single else recorded(target))
+    if single:
+        job = segment_images.one_picture(inputs, target, data=data, overwrite=overwrite)
+        with open_runtime(model) as runtime:
+            for level in levels:
+                _check_level(level, runtime)
+            result = runtime.segment(job.source)
+            layers = None if not levels else levels[0] if len(levels) == 1 else levels
+            for path in job.outputs:
+                result.save(path, layers)
+        _describe(job, result)
+        return
     for line in inputs.left_out:
         click.echo(line, err=True)
     runtime = open_runtime(model)
@@ -98,13 +118,15 @@ def _segment_images(
     todo = jobs if overwrite else [job for job in jobs if not results.finished(job.source, job.outputs)]
     if len(todo) < len(jobs):
         click.echo(f"{len(jobs) - len(todo)} of {len(jobs)} are finished already")
+        if not todo:
+            _show_again(jobs)
     failures: Failures = []
     finished = 0
     last: list[tuple[Job, Segmentation]] = []
     layers = None if not levels else levels[0] if len(levels) == 1 else levels
     try:
         with click.progressbar(
-            length=len(todo), label="segmenting", show_pos=True, file=sys.stderr, hidden=len(todo) < 2
+            length=len(todo), label="segmenting", show_pos=True, file=sys.stderr, hidden=len(todo) < 2 or is_quiet()
         ) as bar:
 
             def step(job: Job, result: Segmentation | None, error: CastError | None) -> None:
@@ -142,7 +164,7 @@ def _segment_video(
     try:
         identity = Identity.of(path)
         results.begin([film, lines])
-        with click.progressbar(length=1, label=path.name, show_pos=True, file=sys.stderr) as bar:
+        with click.progressbar(length=1, label=path.name, show_pos=True, file=sys.stderr, hidden=is_quiet()) as bar:
 
             def progress(result: Segmentation, frames: int) -> None:
                 bar.length = max(frames, result.index + 1)
@@ -156,6 +178,20 @@ def _segment_video(
     results.add(path, identity, stem, [film, lines])
     click.echo(f"wrote {film} and {lines}")
     return []
+
+
+def _show_again(jobs: list[Job]) -> None:
+    """Where the results of a finished run lie, and what the JSON of a single image says."""
+    import json
+
+    for job in jobs[:5]:
+        if len(jobs) == 1 and job.data:
+            for best in json.loads(job.data.read_text())["top"]:
+                click.echo(f"{best['probability']:6.1%}  {best['name']}")
+        for path in job.outputs:
+            click.echo(f"  {path}")
+    if len(jobs) > 5:
+        click.echo(f"  ... {len(jobs) - 5} more in {jobs[0].picture.parent}/")
 
 
 def _check_level(level: int, runtime: Any) -> None:

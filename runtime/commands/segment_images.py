@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ from cast_sdk.runtime.sources.folders import search
 from cast_sdk.runtime.sources.kinds import file_kind
 
 SUFFIXES = (".png", ".json", ".mp4", ".jsonl")  # of everything that may be made from one input
+
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # suffixes that make --out a picture
 
 
 @dataclass
@@ -61,7 +65,7 @@ def gather(paths: Iterable[str | os.PathLike[str]], own: set[Path]) -> Inputs:
         InputError: for a path that does not exist, a folder without images, or nothing at all.
     """
     inputs = Inputs()
-    for item in map(Path, paths):
+    for item in (found for path in paths for found in expand(path)):
         if "\0" in str(item) or not str(item):
             raise InputError(f"{str(item)!r} is no name of a file.", remedy="check the path")
         try:
@@ -91,6 +95,28 @@ def gather(paths: Iterable[str | os.PathLike[str]], own: set[Path]) -> Inputs:
     return inputs
 
 
+def expand(path: str | os.PathLike[str]) -> list[Path]:
+    """One argument as paths: a quoted pattern such as 'shots/*.jpg' stands for the files it matches, sorted.
+
+    Raises:
+        InputError: for standard input, an address, or a pattern that matches nothing.
+    """
+    text = os.fspath(path)
+    if text == "-":
+        raise InputError("Images are not read from standard input.", remedy="name files or folders")
+    if "://" in text:
+        raise InputError(
+            f"{text.partition('://')[0]}:// is an address, not a file.",
+            remedy="download the picture first; for cameras and streams use cast-camera",
+        )
+    if glob.has_magic(text) and not os.path.lexists(text):
+        found = sorted(map(Path, glob.glob(text, recursive=True)))  # noqa: PTH207
+        if not found:
+            raise InputError(f"Nothing matches {text}.", remedy="check the pattern")
+        return found
+    return [Path(text)]
+
+
 def _is_video(path: Path) -> bool:
     """Kind of a file that was named: by its content, by its suffix where the content tells nothing.
 
@@ -107,6 +133,24 @@ def _is_video(path: Path) -> bool:
     except OSError as error:
         raise InputError(f"{path} cannot be read.", found=error.strerror, remedy="check its permissions") from error
     return kind == "video" or (kind is None and path.suffix.lower() in VIDEO_SUFFIXES)
+
+
+def one_picture(inputs: Inputs, picture: Path, *, data: bool, overwrite: bool) -> Job:
+    """The job of `--out picture.png`.
+
+    Raises:
+        InputError: unless there is exactly one image, or when a file is there and may not be replaced.
+    """
+    if inputs.videos or len(inputs.images) != 1:
+        count = f"{len(inputs.images)} images and {len(inputs.videos)} videos"
+        raise InputError(f"--out {picture} is one picture, for one image.", found=count, remedy="give --out a folder")
+    source = inputs.images[0][0]
+    job = Job(source, picture.with_suffix(""), picture, picture.with_suffix(".json") if data else None)
+    for path in job.outputs:
+        if path.exists() and (not overwrite or path.samefile(source)):
+            remedy = "choose another --out" if path.samefile(source) else "choose another --out, or add --overwrite"
+            raise InputError(f"{path} is there already.", remedy=remedy)
+    return job
 
 
 def plan(inputs: Inputs, results: Results, *, data: bool = False) -> list[Job]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cast_sdk.errors import EngineError, InputError, MissingDependencyError
+from cast_sdk.installing import pip_install
 
 Flavor = Literal["tensorrt", "rtx"]
 FLAVORS: tuple[Flavor, ...] = ("tensorrt", "rtx")
@@ -158,7 +159,7 @@ def install_hint(flavor: Flavor) -> str:
     if flavor == "rtx":
         if is_jetson() or platform.machine().lower() not in ("x86_64", "amd64"):
             return "TensorRT-RTX exists for x86-64 only; use the flavour tensorrt here"
-        return "pip install 'cast-sdk[trt-rtx]'"
+        return pip_install("trt-rtx")
     outside = next(iter(sorted(Path("/usr/lib").glob("python3*/dist-packages/tensorrt"))), None)
     if outside is not None and sys.prefix != sys.base_prefix:
         return (
@@ -167,7 +168,7 @@ def install_hint(flavor: Flavor) -> str:
         )
     if is_jetson():
         return "sudo apt install tensorrt python3-libnvinfer (part of JetPack)"
-    return "pip install 'cast-sdk[trt]'"
+    return pip_install("trt")
 
 
 class Log:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError, MissingDependencyError, TooLargeError
+from cast_sdk.installing import pip_install
 
 MAX_BYTES = 16 * 2**20
 MAX_PIXELS = 50_000_000
@@ -31,7 +32,7 @@ def read_photo(data: bytes) -> npt.NDArray[np.uint8]:
         raise MissingDependencyError(
             "Pillow, which reads photographs from the web page, cannot be imported.",
             found=str(error),
-            remedy="pip install 'cast-sdk[serve]'",
+            remedy=pip_install("serve"),
         ) from error
     try:
         with warnings.catch_warnings():

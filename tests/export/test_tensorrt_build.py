@@ -23,7 +23,7 @@ from cast_sdk.runtime.engine.cuda import find_gpu
 from cast_sdk.runtime.engine.onnx_metadata import read_description, read_metadata
 from cast_sdk.runtime.engine.record import read_sidecar, sidecar_path
 
-rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'cast-sdk[trt-rtx]'")
+rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx")
 CARDS = ("sm86", "sm89")
 PRECISIONS = ("fp32", "fp16", "int8")
 

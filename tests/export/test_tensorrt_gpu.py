@@ -28,7 +28,7 @@ def flavor():
     for name in installed_flavors():
         if name == "tensorrt" or (gpu and gpu.target in load_tensorrt("rtx").compute_capabilities()):
             return name
-    pytest.skip(f"no installed TensorRT builds for {gpu}: pip install 'cast-sdk[trt]'")
+    pytest.skip(f"no installed TensorRT builds for {gpu}: pip install tensorrt")
 
 
 @pytest.fixture(scope="module", params=VARIANTS)

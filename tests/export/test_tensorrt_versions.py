@@ -128,7 +128,7 @@ def test_nothing_installed(graph, tmp_path, monkeypatch):
     install(monkeypatch)
     with pytest.raises(MissingDependencyError, match="neither tensorrt nor tensorrt_rtx") as caught:
         build_engine(graph(), tmp_path / "g.engine")
-    assert "cast-sdk[trt]" in caught.value.remedy and "cast-sdk[trt-rtx]" in caught.value.remedy
+    assert "tensorrt>=" in caught.value.remedy and "tensorrt-rtx>=" in caught.value.remedy
     with pytest.raises(MissingDependencyError, match="package tensorrt_rtx cannot be imported"):
         build_engine(graph(), tmp_path / "g.engine", flavor="rtx")
 

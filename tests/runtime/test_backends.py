@@ -162,7 +162,7 @@ def test_cuda_is_never_replaced_in_silence(tiny_onnx):
 
 def test_openvino_precisions(tiny_onnx):
     openvino = pytest.importorskip("openvino", reason="the optional OpenVINO package is not installed")
-    with pytest.raises(InputError, match="f32, bf16"):
+    with pytest.raises(InputError, match="fp32, bf16"):
         open_backend(tiny_onnx, "openvino", precision="f8")
     with pytest.raises(InputError, match="cannot run on CUDA"):
         open_backend(tiny_onnx, "openvino", "cuda")

@@ -291,10 +291,19 @@ for uri in ("csi://0", "gst://nosuchelement ! x", "gst://videotestsrc pattern=bu
 def test_gstreamer_through_pygobject():
     """Real GStreamer, with the distribution's Python, which has PyGObject."""
     python = shutil.which("python3", path="/usr/bin")
-    probe = "import sys, gi; print('%d.%d' % sys.version_info[:2])"
+    # PyGObject may be there without GStreamer's typelibs or plugins.
+    probe = (
+        "import sys, gi; gi.require_version('Gst', '1.0'); gi.require_version('GstApp', '1.0')\n"
+        "from gi.repository import Gst, GstApp; Gst.init(None)\n"
+        "assert all(map(Gst.ElementFactory.find, ('videotestsrc', 'videoconvert', 'appsink')))\n"
+        "print('%d.%d' % sys.version_info[:2])"
+    )
     system = subprocess.run([str(python), "-c", probe], capture_output=True, text=True) if python else None
     if system is None or system.returncode:
-        missing("needs PyGObject (apt-get install -y python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base)")
+        missing(
+            "needs PyGObject and GStreamer "
+            "(apt-get install -y python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base)"
+        )
     if system.stdout.strip() != f"{sys.version_info.major}.{sys.version_info.minor}":
         pytest.skip(f"PyGObject is there for Python {system.stdout.strip()} only")
     run = subprocess.run(
