@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -40,6 +41,8 @@ def test_the_archive_keeps_each_folder_once_and_holds_its_tests(unpacked):
 
 def test_tests_of_the_archive_run(unpacked):
     chosen = ["tests/test_hierarchy.py", "tests/superpixels/test_interface.py"]
+    build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    subprocess.run(build, cwd=unpacked, check=True, capture_output=True)
     run = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen]
     done = subprocess.run(run, cwd=unpacked, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
@@ -47,6 +50,7 @@ def test_tests_of_the_archive_run(unpacked):
 
 def test_without_a_compiler_pip_says_so_at_once(unpacked, tmp_path):
     options = ["--no-deps", "--no-build-isolation", "--no-index", "--wheel-dir", tmp_path]
+    shutil.rmtree(unpacked / "build", ignore_errors=True)  # what the wheel was made of would be used again
     pip = [sys.executable, "-m", "pip", "wheel", *options, unpacked]
     without = {**os.environ, "CC": "/nowhere/cc", "CXX": "/nowhere/c++"}
     done = subprocess.run(pip, env=without, capture_output=True, text=True)
