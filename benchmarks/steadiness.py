@@ -29,6 +29,7 @@ from cast_sdk.runtime.sources.scene import Scene
 
 VISIBLE = 16  # of 255 in any channel
 WARM = 8  # frames at the start that are not counted
+STEP = 3  # every third row and column is compared
 WAYS = {
     "as before": {},
     "ids only": {"track": True, "memory": 0, "continue_superpixels": False},
@@ -39,30 +40,16 @@ WAYS = {
 
 
 def moved(labels: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """What the frame before had at the points of this one: labels [h, w] of it, at the places of `Shot.before`."""
+    """What the frame before, [h, w], had at the points of this one: `before` is `Shot.before`, or samples of it."""
     return labels[before[0], before[1]]
 
 
-def agreement(now: np.ndarray, last: np.ndarray, before: np.ndarray) -> float:
-    """Share of the pixels with a known place in the frame before whose value is the same there."""
-    known = before[0] >= 0
-    return float((now == moved(last, before))[known].mean())
-
-
-def colour_change(now: np.ndarray, last: np.ndarray, before: np.ndarray) -> float:
-    """Share of those pixels whose colour differs by more than 16 of 255 in a channel: uint8 [h, w, 3]."""
-    known = before[0] >= 0
-    differ = np.abs(now.astype(np.int16) - moved(last, before)).max(-1) > VISIBLE
-    return float(differ[known].mean())
-
-
-def matching(now: np.ndarray, last: np.ndarray, known: np.ndarray | None = None) -> tuple[float, float]:
+def matching(now: np.ndarray, last: np.ndarray) -> tuple[float, float]:
     """Mean IoU of the best one-to-one matching of two label maps, and the share of pixels that it agrees on."""
     from scipy.optimize import linear_sum_assignment
 
-    pairs = (now, last) if known is None else (now[known], last[known])
-    shape = int(pairs[0].max()) + 1, int(pairs[1].max()) + 1
-    common = np.bincount(np.ravel(pairs[0]) * np.int64(shape[1]) + np.ravel(pairs[1]), minlength=shape[0] * shape[1])
+    shape = int(now.max()) + 1, int(last.max()) + 1
+    common = np.bincount(np.ravel(now) * np.int64(shape[1]) + np.ravel(last), minlength=shape[0] * shape[1])
     common = common.reshape(shape)
     rows, columns = linear_sum_assignment(-common)
     both = common[rows, columns]
@@ -82,26 +69,31 @@ def measure(
 ) -> dict[str, np.ndarray]:
     """Means over the frames, one value per level 0..4."""
     levels = range(len(rt.spec.clusters) + 1)
-    rows: dict[str, list[list[float]]] = defaultdict(list)
+    rows: dict[str, list[float]] = defaultdict(list)
     last: list[np.ndarray] = []
-    last_labels: list[np.ndarray] = []
-    last_colours: list[np.ndarray] = []
+    last_tables: list[np.ndarray] = []
+    last_ids: list[np.ndarray] = []
+    every = np.s_[::STEP, ::STEP]
     for seg, shot in zip(rt.stream([shot.frame for shot in shots], **options), shots, strict=True):
         labels = [seg.labels(level) for level in levels]
-        maps = [seg.tracks(n)[x] for n, x in enumerate(labels)] if seg.tracking else labels
-        colours = [colour[x] for colour, x in zip(segment_colours(seg), labels, strict=True)]
+        tables = segment_colours(seg)
         if shot.before is not None and seg.index >= WARM:
-            known = shot.before[0] >= 0
-            was = [moved(x, shot.before) for x in last_labels]
-            rows["same"].append([agreement(maps[n], last[n], shot.before) for n in levels])
-            rows["colour"].append([colour_change(colours[n], last_colours[n], shot.before) for n in levels])
-            rows["IoU"].append([matching(labels[n], was[n], known)[0] for n in levels])
-            rows["near"].append([matching(labels[n], own(seg, n))[1] for n in levels])
-            rows["segments"].append([seg.num_segments(n) for n in levels])
-            if classes is not None:
-                rows["purity"].append([purity(labels[n], classes[seg.index]) for n in levels])
-        last, last_labels, last_colours = maps, labels, colours
-    return {name: np.mean(values, 0) for name, values in rows.items()}
+            before = shot.before[:, ::STEP, ::STEP]
+            known, here = before[0] >= 0, [x[every] for x in labels]
+            was = [moved(x, before) for x in last]
+            for n in levels:
+                ids, old = (here[n], was[n]) if not seg.tracking else (seg.tracks(n)[here[n]], last_ids[n][was[n]])
+                step = np.abs(tables[n][here[n]].astype(np.int16) - last_tables[n][was[n]]).max(-1)
+                rows["same"].append(float((ids == old)[known].mean()))
+                rows["colour"].append(float((step > VISIBLE)[known].mean()))
+                rows["IoU"].append(matching(here[n][known], was[n][known])[0])
+                rows["near"].append(matching(here[n], own(seg, n)[every])[1])
+                rows["segments"].append(seg.num_segments(n))
+                if classes is not None:
+                    rows["purity"].append(purity(labels[n], classes[seg.index]))
+        last, last_tables = labels, tables
+        last_ids = list(seg.tracking.ids) if seg.tracking else []
+    return {name: np.reshape(values, (-1, len(levels))).mean(0) for name, values in rows.items()}
 
 
 def own(seg: cast_sdk.Segmentation, level: int) -> np.ndarray:
