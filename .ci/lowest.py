@@ -6,7 +6,7 @@ import re
 import sys
 from importlib import metadata
 
-from cast_sdk.installing import DISTRIBUTION, parse
+from cast_sdk.system.installing import DISTRIBUTION, parse
 
 
 def pins(lines: list[str], extras: set[str]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cast_sdk.secrets import mask
+from cast_sdk.system.secrets import mask
 
 
 class CastError(Exception):

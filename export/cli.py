@@ -97,7 +97,7 @@ def export(options: dict[str, Any]) -> None:
 
     from cast_sdk.export.engines import options as trt_cli
     from cast_sdk.export.web import options as web_cli
-    from cast_sdk.installing import require
+    from cast_sdk.system.installing import require
 
     if options["onnx"] is None:  # a graph has its precision and its batch already
         options["precision"] = options["precision"] or "fp32"
@@ -279,8 +279,8 @@ def _open(checkpoint: str | None, name: str | None, stage: Any) -> tuple[Any, st
         torch.manual_seed(0)
         assert name is not None
         return create_model(name, **({"stage": stage} if stage else {})).eval(), ""
-    from cast_sdk.files import sha256
     from cast_sdk.models import load_model
+    from cast_sdk.system.files import sha256
 
     return load_model(checkpoint, stage=stage), "" if checkpoint.startswith("hf://") else sha256(checkpoint)
 

@@ -26,10 +26,10 @@ from cast_sdk.export.verification.photos import find_images, read_inputs
 from cast_sdk.export.verification.quality import THRESHOLDS, Thresholds
 from cast_sdk.export.verification.report import refuse_shortfall
 from cast_sdk.export.verification.verify import verify as verify_graph
-from cast_sdk.files import atomic_write, check_writable
-from cast_sdk.installing import pip_install
 from cast_sdk.runtime.engine.onnx_metadata import read_description
 from cast_sdk.spec import ModelSpec
+from cast_sdk.system.files import atomic_write, check_writable
+from cast_sdk.system.installing import pip_install
 
 if TYPE_CHECKING:
     import onnx

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError
-from cast_sdk.opencv import import_cv2
 from cast_sdk.runtime.jpeg import is_whole
+from cast_sdk.system.opencv import import_cv2
 
 if TYPE_CHECKING:
     from PIL.Image import Image

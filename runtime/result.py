@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError
-from cast_sdk.files import atomic_write
 from cast_sdk.hierarchy import Hierarchy
 from cast_sdk.runtime import taxonomy
 from cast_sdk.runtime.preprocess import Geometry
 from cast_sdk.runtime.taxonomy import PathClass
 from cast_sdk.spec import ModelSpec
+from cast_sdk.system.files import atomic_write
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.tracking.tracker import Tracks
@@ -70,7 +70,7 @@ class Segmentation:
         """The picture that a notebook shows; none once the frame was let go."""
         if self.frame is None:
             return None
-        from cast_sdk.opencv import import_cv2
+        from cast_sdk.system.opencv import import_cv2
 
         done, data = import_cv2().imencode(".png", self.plot())
         return bytes(data) if done else None

@@ -191,9 +191,9 @@ def _open_network(
     import torch
 
     from cast_sdk import bundled
-    from cast_sdk.files import sha256
     from cast_sdk.models import create_model, save_native
     from cast_sdk.spec import SuperpixelSettings
+    from cast_sdk.system.files import sha256
     from cast_sdk.training.metrics.levels import Grouping, open_levels
 
     if grouping is None and counts is not None:
@@ -240,8 +240,8 @@ def evaluate(
     """Scores of the methods but those in `skip`; `drawn` images, evenly spaced, are drawn with all methods."""
     import cv2
 
-    from cast_sdk.files import atomic_write
     from cast_sdk.runtime.preprocess import read_image
+    from cast_sdk.system.files import atomic_write
     from cast_sdk.training.engine.progress import progress
     from cast_sdk.training.metrics.partition import PartitionScores, partition_scores, summarise_hierarchy
 
@@ -350,7 +350,7 @@ def table(source: str, images: int, methods: Sequence[Method], scores: dict[str,
 
 
 def _write(path: Path, text: str) -> None:
-    from cast_sdk.files import atomic_write
+    from cast_sdk.system.files import atomic_write
 
     with atomic_write(path) as temporary:
         temporary.write_text(text)

@@ -70,7 +70,7 @@ def segments_command(
 def evaluate_command(
     folder: Path, data: Path, out: Path, split: str, device: str, clip: str, pretrained: str, reference: bool
 ) -> None:
-    from cast_sdk.files import atomic_write
+    from cast_sdk.system.files import atomic_write
     from cast_sdk.training.data.dense.partimagenet import PartImageNet
     from cast_sdk.training.engine.distributed import start
     from cast_sdk.training.engine.launch import errors_for_people
@@ -128,7 +128,7 @@ def write_segments(data: PartImageNet, segment: Any, out: Path) -> int:
     import numpy as np
     from PIL import Image
 
-    from cast_sdk.files import atomic_write
+    from cast_sdk.system.files import atomic_write
     from cast_sdk.training.data.dense.base import read_rgb
     from cast_sdk.training.engine.progress import progress
 

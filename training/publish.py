@@ -85,9 +85,9 @@ def write(
 
     import torch
 
-    from cast_sdk.files import atomic_write
     from cast_sdk.models import save_native
     from cast_sdk.models.checkpoints import read_file
+    from cast_sdk.system.files import atomic_write
 
     stored = read_file(checkpoint)["resume"]
     spec = dataclasses.replace(
@@ -109,7 +109,7 @@ def draw(run: Path, curve: Path, name: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    from cast_sdk.files import atomic_write
+    from cast_sdk.system.files import atomic_write
     from cast_sdk.training.engine.runlog import read_log
 
     batch = read_log(run, "start")[-1]["recipe"]["train"]["batch"]

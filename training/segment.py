@@ -65,8 +65,8 @@ def evaluate_command(
     window_batch: int,
     on_bad_image: Any,
 ) -> None:
-    from cast_sdk.files import atomic_write
     from cast_sdk.models import load_model
+    from cast_sdk.system.files import atomic_write
     from cast_sdk.training.data.dense.opening import open_split
     from cast_sdk.training.engine.distributed import start
     from cast_sdk.training.engine.launch import errors_for_people
@@ -103,7 +103,7 @@ def evaluate_command(
 def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
     import dataclasses
 
-    from cast_sdk.files import atomic_write
+    from cast_sdk.system.files import atomic_write
     from cast_sdk.training.data.dense.opening import open_split
     from cast_sdk.training.engine.launch import errors_for_people
     from cast_sdk.training.engine.recipe import load_recipe

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from cast_sdk.artifact import SPEC_KEY
 from cast_sdk.errors import ArtifactError, CheckpointError, InputError
-from cast_sdk.files import atomic_write
 from cast_sdk.models.base import Model
 from cast_sdk.models.infer import infer_spec
 from cast_sdk.models.layers import resize_positions
@@ -31,6 +30,7 @@ from cast_sdk.models.moco import MoCo
 from cast_sdk.models.registry import build
 from cast_sdk.models.sampling import Sampler
 from cast_sdk.spec import ModelSpec, Stage
+from cast_sdk.system.files import atomic_write
 from cast_sdk.taxonomy import HEAD_NAMES
 
 _log = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from cast_sdk.errors import CheckpointError, InputError, MissingDependencyError
-from cast_sdk.files import atomic_write, sha256
-from cast_sdk.installing import pip_install
+from cast_sdk.system.files import atomic_write, sha256
+from cast_sdk.system.installing import pip_install
 
 SCHEME = "hf://"
 DIGESTS = "cast_sdk.json"  # in the repository's cache folder: file -> [sha256, size, mtime in ns]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cast_sdk.errors import InputError, MissingDependencyError
-from cast_sdk.installing import pip_install
+from cast_sdk.system.installing import pip_install
 
 log = logging.getLogger(__name__)
 Sampler = Literal["float64", "matrix", "dgl"]

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError
-from cast_sdk.processor import available_cores
 from cast_sdk.superpixels.grid import seeds_grid
 from cast_sdk.superpixels.kernels import borrow, continue_labels, kernel_class, native_library
+from cast_sdk.system.processor import available_cores
 
 if TYPE_CHECKING:
     from cast_sdk.spec import SuperpixelSettings

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import MissingDependencyError
-from cast_sdk.installing import install_again
-from cast_sdk.opencv import import_cv2
 from cast_sdk.superpixels.grid import seeds_grid
+from cast_sdk.system.installing import install_again
+from cast_sdk.system.opencv import import_cv2
 
 Image = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int32]

@@ -18,9 +18,9 @@ from cast_sdk.artifact import INFO_KEY, SPEC_KEY, ExportInfo
 from cast_sdk.errors import ExportError, MissingDependencyError
 from cast_sdk.export.lowering.lower import Lowered, lower
 from cast_sdk.export.lowering.options import example_inputs, export_info, graph_options, spec_of
-from cast_sdk.files import atomic_write
-from cast_sdk.installing import pip_install
 from cast_sdk.spec import ModelSpec
+from cast_sdk.system.files import atomic_write
+from cast_sdk.system.installing import pip_install
 
 SUFFIX = ".ep"
 

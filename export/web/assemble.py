@@ -17,10 +17,10 @@ import cast_sdk
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ExportError
 from cast_sdk.export.web.onnxruntime_web import LICENCE, VERSION, WASM, WEBGPU, RuntimeFiles, find_runtime
-from cast_sdk.files import atomic_write, writing
 from cast_sdk.runtime.engine.onnx_metadata import read_description
 from cast_sdk.runtime.output.page import element_hash, inline_page, join_modules, page_folder
 from cast_sdk.spec import ModelSpec
+from cast_sdk.system.files import atomic_write, writing
 
 Say = Callable[[str], None]
 

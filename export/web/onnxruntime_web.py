@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cast_sdk.errors import ExportError, MissingDependencyError
-from cast_sdk.files import sha256, writing
 from cast_sdk.runtime.engine.cache import cache_folder
+from cast_sdk.system.files import sha256, writing
 
 VERSION = "1.30.0"
 INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="

@@ -11,8 +11,8 @@ import numpy as np
 
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError, InputError
-from cast_sdk.processor import available_cores
 from cast_sdk.spec import ModelSpec
+from cast_sdk.system.processor import available_cores
 
 DEVICES = ("auto", "cpu", "cuda")
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from cast_sdk.artifact import from_metadata
 from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
-from cast_sdk.processor import int8_saturates
 from cast_sdk.runtime.backends.base import check_batch
 from cast_sdk.runtime.backends.forking import keep_alive, watch
+from cast_sdk.system.processor import int8_saturates
 
 _CUDA = "CUDAExecutionProvider"
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY, from_metadata
 from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
-from cast_sdk.installing import pip_install
-from cast_sdk.processor import int8_saturates
 from cast_sdk.runtime.backends.base import check_batch
 from cast_sdk.runtime.backends.forking import keep_alive, not_in_a_child, watch
+from cast_sdk.system.installing import pip_install
+from cast_sdk.system.processor import int8_saturates
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}  # OpenVINO's own names
 PRECISIONS = tuple(_HINTS)

@@ -9,10 +9,10 @@ import numpy as np
 
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import InputError, MissingDependencyError
-from cast_sdk.installing import pip_install
 from cast_sdk.runtime.backends.base import check_batch
 from cast_sdk.runtime.backends.forking import keep_alive, not_in_a_child, watch
 from cast_sdk.spec import ModelSpec, Stage
+from cast_sdk.system.installing import pip_install
 
 
 class TorchBackend:

@@ -9,9 +9,9 @@ import numpy as np
 
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY, from_metadata
 from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
-from cast_sdk.installing import pip_install
 from cast_sdk.runtime.backends.base import check_batch
 from cast_sdk.runtime.backends.forking import keep_alive, not_in_a_child, watch
+from cast_sdk.system.installing import pip_install
 
 _MAX_DESCRIPTION = 4 * 2**20  # bytes; real ones have a few thousand
 

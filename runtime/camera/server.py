@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from cast_sdk.errors import CastError, InputError, MissingDependencyError, TooLargeError
-from cast_sdk.installing import pip_install
 from cast_sdk.runtime.camera.hub import Hub, Viewer
 from cast_sdk.runtime.camera.packet import pack
 from cast_sdk.runtime.output.drawing import encode
 from cast_sdk.runtime.output.page import element_hash, inline_page, page_folder
 from cast_sdk.runtime.service.photos import MAX_BYTES, read_photo
 from cast_sdk.runtime.sources.base import Status
+from cast_sdk.system.installing import pip_install
 
 try:
     import uvicorn

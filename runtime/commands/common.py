@@ -29,7 +29,7 @@ def clean_exit() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "cast_sdk":
             raise
-        from cast_sdk.installing import explain
+        from cast_sdk.system.installing import explain
 
         missing = explain(error, "export", "serve", "hub", "train")
         click.secho(f"error: {missing}", err=True, fg="red" if sys.stderr.isatty() else None)

@@ -49,8 +49,8 @@ def models(as_json: bool) -> None:
     import dataclasses
     import json
 
-    from cast_sdk.installing import pip_install
     from cast_sdk.published import PUBLISHED
+    from cast_sdk.system.installing import pip_install
 
     if as_json:
         rows = [{**dataclasses.asdict(row), "results": dict(row.results), "uri": row.uri} for row in PUBLISHED]

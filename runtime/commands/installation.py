@@ -13,8 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from cast_sdk.installing import install_again, pip_install
-from cast_sdk.opencv import wheels as opencv_wheels
+from cast_sdk.system.installing import install_again, pip_install
+from cast_sdk.system.opencv import wheels as opencv_wheels
 
 Status = Literal["ok", "info", "warning", "problem"]
 
@@ -96,7 +96,7 @@ def check_telemetry() -> Iterable[Finding]:
 
 def check_opencv_wheels(wheels: dict[str, str]) -> Iterable[Finding]:
     """OpenCV's four wheels install the same files: two of them damage each other."""
-    from cast_sdk.opencv import repair
+    from cast_sdk.system.opencv import repair
 
     if len(wheels) > 1:
         yield Finding(

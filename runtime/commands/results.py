@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cast_sdk.errors import InputError
-from cast_sdk.files import sha256, writing
+from cast_sdk.system.files import sha256, writing
 
 NAME = "cast-segment.jsonl"
 

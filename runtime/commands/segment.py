@@ -62,9 +62,9 @@ def main(
     """
     from pathlib import Path
 
-    from cast_sdk.files import sha256
     from cast_sdk.runtime.commands import segment_images
     from cast_sdk.runtime.commands.results import Results, recorded
+    from cast_sdk.system.files import sha256
 
     target = Path(out)
     single = target.suffix.lower() in segment_images.PICTURES and not target.is_dir()

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cast_sdk.errors import CastError, ExportError, InputError
-from cast_sdk.files import writing
 from cast_sdk.runtime.commands.results import Identity, Results
 from cast_sdk.runtime.preprocess import Prepared
 from cast_sdk.runtime.result import Segmentation
@@ -17,6 +16,7 @@ from cast_sdk.runtime.runtime import Runtime
 from cast_sdk.runtime.sources.base import VIDEO_SUFFIXES
 from cast_sdk.runtime.sources.folders import search
 from cast_sdk.runtime.sources.kinds import file_kind
+from cast_sdk.system.files import writing
 
 SUFFIXES = (".png", ".json", ".mp4", ".jsonl")  # of everything that may be made from one input
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cast_sdk.errors import EngineError, InputError, MissingDependencyError
-from cast_sdk.installing import pip_install
+from cast_sdk.system.installing import pip_install
 
 Flavor = Literal["tensorrt", "rtx"]
 FLAVORS: tuple[Flavor, ...] = ("tensorrt", "rtx")

@@ -15,7 +15,6 @@ from typing import Any
 
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ExportError, InputError, MissingDependencyError
-from cast_sdk.files import atomic_write, sha256
 from cast_sdk.runtime.backends.base import check_file
 from cast_sdk.runtime.engine.api import (
     FLAVORS,
@@ -37,6 +36,7 @@ from cast_sdk.runtime.engine.progress import BuildProgress
 from cast_sdk.runtime.engine.record import EngineInfo, write_sidecar
 from cast_sdk.runtime.engine.request import BuildRequest
 from cast_sdk.spec import ModelSpec
+from cast_sdk.system.files import atomic_write, sha256
 
 PRECISIONS = ("fp32", "fp16", "int8")
 SUFFIXES = (".engine", ".plan")

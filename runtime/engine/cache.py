@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 from cast_sdk.errors import ArtifactError
-from cast_sdk.files import sha256
 from cast_sdk.runtime.engine.api import load_tensorrt
 from cast_sdk.runtime.engine.build import build, check_request, choose_flavor
 from cast_sdk.runtime.engine.cuda import Gpu, open_cuda
 from cast_sdk.runtime.engine.record import EngineInfo, read_record
 from cast_sdk.runtime.engine.request import BuildRequest
+from cast_sdk.system.files import sha256
 
 
 def cache_folder() -> Path:

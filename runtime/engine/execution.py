@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import CastError, EngineError, InputError
-from cast_sdk.files import atomic_write
 from cast_sdk.runtime.engine.api import Log, TensorRT
 from cast_sdk.runtime.engine.cuda import Buffer, Cuda
+from cast_sdk.system.files import atomic_write
 
 _MEMORY_REMEDY = "free GPU memory (close other programs, use a smaller batch), or rebuild the engine on this machine"
 

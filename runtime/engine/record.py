@@ -18,11 +18,11 @@ from typing import Any
 from cast_sdk._version import __version__
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError
-from cast_sdk.files import atomic_write, sha256
 from cast_sdk.runtime.engine.api import Flavor, TensorRT, current_platform, version_tuple
 from cast_sdk.runtime.engine.cuda import Gpu
 from cast_sdk.runtime.engine.request import BuildRequest
 from cast_sdk.spec import ModelSpec
+from cast_sdk.system.files import atomic_write, sha256
 
 SCHEMA_VERSION = 1
 

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import ExportError, InputError
-from cast_sdk.files import atomic_write
 from cast_sdk.runtime.output.serialise import SCHEMA_VERSION, path_entries
 from cast_sdk.runtime.preprocess import Geometry, check_text, import_cv2
+from cast_sdk.system.files import atomic_write
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.result import Segmentation

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError, MissingDependencyError, TooLargeError
-from cast_sdk.installing import pip_install
+from cast_sdk.system.installing import pip_install
 
 MAX_BYTES = 16 * 2**20
 MAX_PIXELS = 50_000_000

@@ -74,7 +74,7 @@ def test_inspect_foreign_and_truncated_files(tmp_path):
     (tmp_path / "short.onnx").write_bytes(b"\x08\x07\x12\x99\x99\x01abc")
     assert "short.onnx is not a complete ONNX graph" in cast_export("inspect", tmp_path / "short.onnx").output
     (tmp_path / "a.engine").write_bytes(b"plan")
-    assert "record beside it" in cast_export("inspect", tmp_path / "a.engine").output
+    assert "is missing beside" in cast_export("inspect", tmp_path / "a.engine").output
 
 
 def test_help_loads_nothing_heavy():

@@ -180,15 +180,15 @@ def photo_inputs_paths(count):
 
 
 def test_a_shortfall_writes_nothing(tmp_path, monkeypatch):
-    from cast_sdk.export import lowering
+    from cast_sdk.export.lowering.cast import LoweredCast
 
-    original = lowering.LoweredCast.forward
+    original = LoweredCast.forward
 
     def wrong(self, image, superpixels):
         found = original(self, image, superpixels)
         return {**found, "logits": found["logits"] * 1.01}
 
-    monkeypatch.setattr(lowering.LoweredCast, "forward", wrong)
+    monkeypatch.setattr(LoweredCast, "forward", wrong)
     with pytest.raises(ExportError, match=r"does not agree with the model.*\n.*logits"):
         export_onnx(small_model("cast_small"), tmp_path / "x.onnx", images=photo_inputs_paths(2))
     assert list(tmp_path.iterdir()) == []

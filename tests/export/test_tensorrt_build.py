@@ -16,12 +16,12 @@ from cast_sdk.errors import ArtifactError, EngineError, ExportError, InputError,
 from cast_sdk.export.engines.tensorrt import build_engine
 from cast_sdk.export.precision import quantize
 from cast_sdk.export.precision.calibrate import Range
-from cast_sdk.files import sha256
 from cast_sdk.runtime.backends.tensorrt import load_plan
 from cast_sdk.runtime.engine.api import Log, load_tensorrt
 from cast_sdk.runtime.engine.cuda import find_gpu
 from cast_sdk.runtime.engine.onnx_metadata import read_description, read_metadata
 from cast_sdk.runtime.engine.record import read_sidecar, sidecar_path
+from cast_sdk.system.files import sha256
 
 rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx")
 CARDS = ("sm86", "sm89")

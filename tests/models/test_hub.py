@@ -217,7 +217,7 @@ def test_names():
 
 def test_without_huggingface_hub_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingDependencyError, match=r"cast-sdk\[hub\]"):
+    with pytest.raises(MissingDependencyError, match=r"pip install .huggingface_hub"):
         fetch(MOCO)
 
 

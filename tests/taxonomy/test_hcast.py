@@ -221,7 +221,7 @@ def test_descriptions_of_strangers_are_checked(change, message):
 
 def test_a_description_whose_numbers_of_classes_differ():
     data = model_spec("cast_tiny", taxonomy=tree()).to_dict()
-    for wrong, message in (({"num_classes": 5}, "5 classes and a taxonomy of 4"), ({"taxonomy": 5}, "incomplete")):
+    for wrong, message in (({"num_classes": 5}, "5 classes and a taxonomy of 4"), ({"taxonomy": 5}, "not a list")):
         with pytest.raises(ArtifactError, match=message):
             ModelSpec.from_dict({**data, **wrong})
 

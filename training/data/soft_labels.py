@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cast_sdk.errors import InputError
-from cast_sdk.files import atomic_write
+from cast_sdk.system.files import atomic_write
 from cast_sdk.training.data.sources import ImageSource
 
 Scores = npt.NDArray[np.float16]

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from cast_sdk.errors import CheckpointError, ExportError, RecipeError
-from cast_sdk.files import atomic_write
 from cast_sdk.models.checkpoints import read_file
+from cast_sdk.system.files import atomic_write
 from cast_sdk.training.engine.recipe import recipe_from_dict
 
 RESUME_KEY = "resume"

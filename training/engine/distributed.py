@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cast_sdk.errors import RecipeError
-from cast_sdk.processor import available_cores
+from cast_sdk.system.processor import available_cores
 
 
 @dataclass(frozen=True)

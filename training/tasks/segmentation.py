@@ -13,10 +13,10 @@ from torch import Tensor
 
 from cast_sdk import bundled
 from cast_sdk.errors import CheckpointError, RecipeError
-from cast_sdk.files import atomic_write
 from cast_sdk.models import create_model, load_model
 from cast_sdk.models.checkpoints import official_checkpoint
 from cast_sdk.models.dense import Segmenter
+from cast_sdk.system.files import atomic_write
 from cast_sdk.training.data.dense.base import DenseSplit
 from cast_sdk.training.data.dense.opening import open_split
 from cast_sdk.training.data.dense.transforms import DenseViews

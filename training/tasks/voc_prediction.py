@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cast_sdk.files import atomic_write
 from cast_sdk.models import model_spec
 from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD, SuperpixelSettings
 from cast_sdk.superpixels import seeds_count, superpixels_for
+from cast_sdk.system.files import atomic_write
 from cast_sdk.training.data.dense.base import DenseSplit
 from cast_sdk.training.engine.progress import progress
 from cast_sdk.training.metrics.semantic import ConfusionMatrix

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cast_sdk.errors import RecipeError
-from cast_sdk.files import atomic_write
 from cast_sdk.models import load_model
 from cast_sdk.models.cast import Cast, CastOutput
 from cast_sdk.models.dense import cluster_index
+from cast_sdk.system.files import atomic_write
 from cast_sdk.training.data.dense.base import IGNORE, DenseSplit
 from cast_sdk.training.engine.progress import progress
 from cast_sdk.training.metrics.semantic import ConfusionMatrix

@@ -121,7 +121,7 @@ def test_other_settings_do_not_mix(run, folder, tmp_path):
     [
         (["missing.jpg"], "There is no file or folder missing.jpg"),
         (["images/a.jpg", "--level", "7"], "no level 7"),
-        (["images/a.jpg", "--precision", "bf16"], "knows its own options only"),
+        (["images/a.jpg", "--precision", "bf16"], "has no option precision"),
         (["empty"], "There are no images in empty"),
         (["images/a.jpg", "--out", "images/notes.txt"], "images/notes.txt is a file"),
     ],

@@ -11,7 +11,6 @@ import pytest
 
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError, MissingDependencyError
-from cast_sdk.files import sha256
 from cast_sdk.runtime import Runtime
 from cast_sdk.runtime.engine.api import TensorRT, current_platform, version_tuple
 from cast_sdk.runtime.engine.cuda import Gpu
@@ -25,6 +24,7 @@ from cast_sdk.runtime.engine.record import (
     write_sidecar,
 )
 from cast_sdk.spec import ModelSpec
+from cast_sdk.system.files import sha256
 
 ORIN = Gpu(0, "Orin (nvgpu)", (8, 7))
 

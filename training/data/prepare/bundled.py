@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import MissingDependencyError, RecipeError
-from cast_sdk.files import atomic_write
 from cast_sdk.images import is_image
+from cast_sdk.system.files import atomic_write
 
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)

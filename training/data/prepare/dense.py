@@ -248,7 +248,7 @@ def _write_png(path: Path, make: Any) -> None:
     import numpy as np
     from PIL import Image
 
-    from cast_sdk.files import atomic_write
+    from cast_sdk.system.files import atomic_write
 
     if path.is_file():
         return
@@ -259,7 +259,7 @@ def _write_png(path: Path, make: Any) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    from cast_sdk.files import atomic_write
+    from cast_sdk.system.files import atomic_write
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:

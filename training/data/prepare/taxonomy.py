@@ -16,8 +16,8 @@ import click
 import numpy as np
 
 from cast_sdk.errors import RecipeError
-from cast_sdk.files import atomic_write
 from cast_sdk.published_taxonomies import PUBLISHED, published_taxonomy, source_classes
+from cast_sdk.system.files import atomic_write
 from cast_sdk.taxonomy import path_table
 from cast_sdk.training.data.sources import IMAGE_SUFFIXES
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cast_sdk import installing
 from cast_sdk.errors import MissingDependencyError
+from cast_sdk.system import installing
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def versions(monkeypatch, known):

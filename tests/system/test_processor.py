@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cast_sdk import processor
+from cast_sdk.system import processor
 
 
 @pytest.mark.parametrize(

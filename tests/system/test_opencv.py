@@ -7,8 +7,8 @@ import types
 
 import pytest
 
-from cast_sdk import opencv
 from cast_sdk.errors import MissingDependencyError
+from cast_sdk.system import opencv
 
 
 def test_a_folder_without_its_functions_is_a_damaged_opencv(monkeypatch):

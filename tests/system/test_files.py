@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cast_sdk.errors import ExportError
-from cast_sdk.files import atomic_write
+from cast_sdk.system.files import atomic_write
 
 
 def names(folder: Path) -> list[str]:
@@ -67,7 +67,7 @@ def test_a_name_as_long_as_the_file_system_allows(tmp_path):
 
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
     program = (
-        "import os, sys; from cast_sdk.files import atomic_write\n"
+        "import os, sys; from cast_sdk.system.files import atomic_write\n"
         "with atomic_write(sys.argv[1]) as t: t.write_text('half'); os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.txt")], timeout=60)

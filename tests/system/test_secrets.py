@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cast_sdk.errors import CastError, InputError
-from cast_sdk.secrets import mask
+from cast_sdk.system.secrets import mask
 
 HIDDEN = ["p@ss", "a#b", "a/b", "a[b", "a?z", "a:b", "geheim", "x&y=z"]
 
