@@ -210,7 +210,7 @@ def open_teacher(path: Path, columns: Sequence[int], sides: tuple[int, int], thr
         raise MissingDependencyError(
             "OpenVINO is not installed, which asks the teacher.",
             found=str(error),
-            remedy="pip install 'cast-sdk[openvino]'",
+            remedy="pip install 'openvino>=2024.4'",
         ) from error
     import cv2
 
