@@ -28,12 +28,9 @@ def main() -> None:
             result.save(picture)
             picture.with_suffix(".json").write_text(result.to_json())
 
-            _, name, probability = result.top(1)[0]
             segments = ", ".join(str(result.num_segments(level)) for level in range(5))
             times = ", ".join(f"{stage} {time:.1f}" for stage, time in result.timing.items())
-            print(
-                f"{image.name}: {name} {probability:.0%}; segments, fine to coarse: {segments}\n  milliseconds: {times}"
-            )
+            print(f"{image.name}: {result.verdict}; segments, fine to coarse: {segments}\n  milliseconds: {times}")
     print(f"\nPictures and JSON: {args.out}/*_levels.png and .json")
 
 
