@@ -156,7 +156,7 @@ def test_other_addresses_print_a_token_once(tiny_onnx):
         (["v4l2:///dev/video97", "--headless"], "no camera /dev/video97"),
         (["nowhere.mp4", "--headless"], "no file, folder or camera"),
         (["test://", "--show"], "no display to open a window on"),
-        (["test://", "--headless", "--serve", "8000"], "cannot be combined with"),
+        (["test://", "--headless", "--show"], "--headless opens no window"),
         (["test://", "--serve", "here"], "HOST:PORT"),
         (["test://", "--serve", "127.0.0.1:0", "--token", "short"], "at least 12"),
         (["test://", "--record", "out.gif"], ".mp4"),
@@ -253,7 +253,7 @@ def test_deploy_files_and_docs_name_real_options():
     """The command lines of the unit, the images and the documentation are accepted by the program."""
     root = Path(__file__).parents[3]
     deploy = root / "examples" / "deploy"
-    known = {option for parameter in main.params for option in parameter.opts}
+    known = {option for parameter in main.params for option in (*parameter.opts, *parameter.secondary_opts)}
     unit = re.search(r"^ExecStart=(.*)$", (deploy / "cast-camera.service").read_text(), re.MULTILINE).group(1)
     images = [(deploy / f"Dockerfile.jetpack{n}").read_text() for n in (6, 7)]
     page = (root / "docs" / "camera.md").read_text()
@@ -278,7 +278,7 @@ def test_documented_python(monkeypatch, tmp_path):
     blocks = re.findall(
         r"```python\n(.*?)```", (Path(__file__).parents[3] / "docs" / "camera.md").read_text(), re.DOTALL
     )
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names = {}
     for block in blocks:
         exec(block, names)
