@@ -39,7 +39,7 @@ def test_the_first_example(prepared):
     assert cv2.imread("out.png").shape == (240, 320, 3)
 
 
-@pytest.mark.parametrize("line", re.search(r"```sh\n(.*?)```", PAGE, re.S).group(1).splitlines())
+@pytest.mark.parametrize("line", re.search(r"## Commands\n\n```sh\n(.*?)```", PAGE, re.S).group(1).splitlines())
 def test_commands(prepared, line, monkeypatch):
     name, *arguments = shlex.split(line, comments=True)
     if "openvino" in line:
