@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 import zlib
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -37,8 +36,9 @@ class Camera:
 
 @pytest.fixture(scope="module")
 def desktop(tmp_path_factory):
-    with chromium(tmp_path_factory.mktemp("desktop")) as page:
-        page.downloads = tmp_path_factory.getbasetemp()
+    folder = tmp_path_factory.mktemp("desktop")
+    with chromium(folder) as page:
+        page.downloads = folder / "downloads"
         yield page
 
 
@@ -279,9 +279,8 @@ def test_a_photograph_can_be_dropped(desktop, scene, tmp_path):
 
 def test_snapshot_is_saved(desktop, scene):
     open_page(desktop, scene.view.url)
-    folder = Path(next(p for p in desktop.downloads.glob("desktop*/downloads")))
     press(desktop, "shot")
-    picture = wait(lambda: next(folder.glob("cast-*.png"), None))
+    picture = wait(lambda: next(desktop.downloads.glob("cast-*.png"), None))
     assert wait(lambda: cv2.imread(str(picture)) is not None)
     assert cv2.imread(str(picture)).shape == (240, 320, 3)
 
