@@ -6,7 +6,8 @@
 The temperature is fitted to the images of a split that were not trained on. The threshold is the lowest at which
 names are right in --precision of the cases on photographs whose names end in `_WNID.jpg`: those of classes that the
 model does not know belong among them, and every name it gives them counts as wrong. Every second photograph is kept
-apart, and the result is stated for those. `python -m cast_sdk.training.calibrate` is the same program.
+apart, and the result is stated for those; what several thresholds would do is printed for all.
+`python -m cast_sdk.training.calibrate` is the same program.
 """
 
 from __future__ import annotations
@@ -36,15 +37,23 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 def main(path: Path, data: Path, split: str, photographs: Path | None, precision: float, out: Path) -> None:
     import torch
 
+    from cast_sdk.errors import InputError
     from cast_sdk.models import load_model, save_native
     from cast_sdk.training.data.sources import open_source
     from cast_sdk.training.engine.launch import errors_for_people
+    from cast_sdk.training.metrics.calibration import naming
 
     with errors_for_people():
+        if out.exists():
+            raise InputError(f"{out} is there already.", remedy="give --out another name, or move the file away")
         model = load_model(path)
-        results = fit(model, open_source(data, split))
+        held_out = open_source(data, split)
+        results = fit(model, held_out)
+        results["images_named"] = naming(*_scores(model, held_out))
         if photographs is not None:
-            results |= be_unsure(model, photograph_source(photographs, data / "classes.txt"), precision)
+            source = photograph_source(photographs, data / "classes.txt")
+            results |= be_unsure(model, source, precision)
+            results["photographs_named"] = naming(*_scores(model, source), source.labels >= 0)
         save_native(model, out, torch.float16)
         print(json.dumps(results, indent=1))
 
@@ -67,8 +76,7 @@ def be_unsure(model: Model, source: ImageSource, precision: float = 0.8) -> dict
     """
     from cast_sdk.training.metrics.calibration import choose_threshold
 
-    logits, labels = _predict(model, source)
-    confidence, correct = _best(logits, labels, model.spec.temperature)
+    confidence, correct = _scores(model, source)
     chosen = choose_threshold(confidence[::2], correct[::2], precision)
     threshold = round(chosen.unsure_below, 4)
     model.spec = dataclasses.replace(model.spec, unsure_below=threshold)
@@ -116,6 +124,12 @@ def _predict(model: Model, source: ImageSource) -> Any:
     from cast_sdk.training.metrics.accuracy import evaluation_views, predictions
 
     return predictions(model, evaluation_views(model.spec, Images(source), "stretch"))
+
+
+def _scores(model: Model, source: ImageSource) -> Any:
+    """Calibrated probability of the best class of each image, and whether it is the label."""
+    logits, labels = _predict(model, source)
+    return _best(logits, labels, model.spec.temperature)
 
 
 def _best(logits: Any, labels: Any, temperature: float) -> Any:

@@ -46,7 +46,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Videos: ids and colours that stay with a segment, and segments that do not jump from frame to frame.",
 )
-@click.option("--overwrite", is_flag=True, help="Make finished results again. Replaces only what earlier runs wrote.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Make finished results again: replaces what earlier runs wrote in DIR, or the one picture that --out names.",
+)
 @model_options
 @common_options
 @clean_exit()

@@ -19,8 +19,6 @@ from cast_sdk.runtime.sources.kinds import file_kind
 from cast_sdk.system.files import writing
 
 SUFFIXES = (".png", ".json", ".mp4", ".jsonl")  # of everything that may be made from one input
-
-
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # suffixes that make --out a picture
 
 

@@ -11,6 +11,7 @@ from cast_sdk.training.metrics.calibration import (
     expected_calibration_error,
     fit_temperature,
     log_softmax,
+    naming,
 )
 
 
@@ -58,3 +59,13 @@ def test_equal_confidences_are_named_together():
 def test_a_model_that_is_never_right_names_nothing_and_one_that_always_is_names_all():
     assert choose_threshold(np.full(50, 0.9), np.zeros(50, bool)).unsure_below == 1.0
     assert choose_threshold(np.linspace(0.1, 0.9, 50), np.ones(50, bool)).unsure_below == 0.0
+
+
+def test_what_is_named_at_a_threshold():
+    confidence = np.array([0.9, 0.7, 0.4, 0.95, 0.3])
+    correct = np.array([True, False, True, False, False])
+    known = np.array([True, True, True, False, False])
+    (row,) = naming(confidence, correct, known, [0.6])
+    assert row == {"unsure_below": 0.6, "named": pytest.approx(2 / 3), "right": 0.5, "others_named": 0.5}
+    (none,) = naming(confidence, correct, thresholds=[0.99])
+    assert none == {"unsure_below": 0.99, "named": 0.0, "right": None, "others_named": None}

@@ -297,7 +297,9 @@ def _without_effect(recipe: Recipe) -> set[str]:
     optimizer, schedule = recipe.optimizer, recipe.schedule
     idle = {f"optimizer.{knob}" for knob in set().union(*_OF_OPTIMIZER.values()) - _OF_OPTIMIZER[optimizer.name]}
     idle |= {f"schedule.{knob}" for knob in set().union(*_OF_SCHEDULE.values()) - _OF_SCHEDULE[schedule.kind]}
-    if not recipe.taxonomy.tree:
+    if recipe.taxonomy.tree:
+        idle |= {"teacher.weight", "teacher.temperature"}  # the heads of a tree learn from labels alone
+    else:
         idle.add("taxonomy.kl_weight")
     if schedule.minutes is not None:
         idle.add("schedule.steps")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from cast_sdk.errors import InputError
 
 Floats = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.integer]
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)  # that `naming` tells of
 
 
 @dataclass(frozen=True)
@@ -96,3 +98,38 @@ def choose_threshold(confidence: Floats, correct: npt.NDArray[np.bool_], precisi
     below = sorted_confidence[last + 1] if last + 1 < len(order) else 0.0
     threshold = float((sorted_confidence[last] + below) / 2) if last + 1 < len(order) else 0.0
     return Threshold(threshold, float(named[last] / len(order)), float(right[last] / named[last]))
+
+
+def naming(
+    confidence: Floats,
+    correct: npt.NDArray[np.bool_],
+    known: npt.NDArray[np.bool_] | None = None,
+    thresholds: Sequence[float] = THRESHOLDS,
+) -> list[dict[str, float | None]]:
+    """What a model names at several thresholds.
+
+    Args:
+        confidence: probability of the best class of each image [N].
+        correct: whether it is the image's class [N].
+        known: whether the image shows one of the model's classes [N]; default: all do.
+        thresholds: probabilities from which the best class is named.
+
+    Returns:
+        Per threshold `unsure_below`, `named` (share of the known images), `right` (share of right names among these;
+        None where none is named) and `others_named` (share of the other images that get a name, always a wrong one;
+        None where there are no others).
+    """
+    shown = np.ones(len(confidence), bool) if known is None else known
+    rows: list[dict[str, float | None]] = []
+    for threshold in thresholds:
+        named = confidence >= threshold
+        ours, others = named & shown, named & ~shown
+        rows.append(
+            {
+                "unsure_below": threshold,
+                "named": float(ours.sum() / max(1, shown.sum())),
+                "right": float(correct[ours].mean()) if ours.any() else None,
+                "others_named": float(others.sum() / (~shown).sum()) if (~shown).any() else None,
+            }
+        )
+    return rows
