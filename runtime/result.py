@@ -61,7 +61,7 @@ class Segmentation:
         height, width = self.size
         levels = range(self.num_levels + 1) if self.hierarchy else ()
         counts = ", ".join(str(self.num_segments(level)) for level in levels)
-        best = "".join(f", {name} {probability:.0%}" for _, name, probability in self.top(1))
+        best = f", {self.verdict}" if self.verdict else ""
         where = f" of {self.source}" if self.source else ""
         segments = f", segments {counts}" if counts else ""
         return f"<Segmentation{where}: {width} x {height}{best}{segments}, by {self.spec.name}>"
@@ -70,10 +70,9 @@ class Segmentation:
         """The picture that a notebook shows; none once the frame was let go."""
         if self.frame is None:
             return None
-        from cast_sdk.system.opencv import import_cv2
+        from cast_sdk.runtime.output.drawing import encode
 
-        done, data = import_cv2().imencode(".png", self.plot())
-        return bytes(data) if done else None
+        return encode(self.plot(), ".png")
 
     @property
     def size(self) -> tuple[int, int]:
