@@ -143,6 +143,7 @@ def main(
             max_latency=max_latency / 1e3 if max_latency else None,
             stall_timeout=stall or None,
             on_status=on_status,
+            track=track,
         )
         camera.run(stream, sinks, frames=frames or 0)
     if record:
