@@ -150,7 +150,9 @@ export function remember(timing) {
 
 /** The chart of the last hundred frames, and the means of the last thirty: `stages` further rows [name, colour]. */
 export function chart(further, dropped) {
-  const canvas = $("chart"), c = canvas.getContext("2d"), W = canvas.width, H = canvas.height, bars = history.slice(-100);
+  const canvas = $("chart"), wide = 2 * Math.round(canvas.clientWidth);  // two pixels each, or the text would be stretched
+  if (wide && canvas.width !== wide) canvas.width = wide;
+  const c = canvas.getContext("2d"), W = canvas.width, H = canvas.height, bars = history.slice(-100);
   const total = row => STAGES.reduce((sum, [name]) => sum + (row[name] || 0), 0), sorted = bars.map(total).sort((a, b) => a - b);
   const top = Math.max(5, (sorted[Math.floor(sorted.length * .98)] || 5) * 1.2), step = W / 100;
   const unit = [1, 2, 5, 10, 20, 50, 100, 200, 500].find(u => top / u <= 4) || 1000;

@@ -108,6 +108,15 @@ def test_files_and_folders_are_recorded_frame_by_frame(tiny_onnx, tmp_path):
     assert again.returncode == 0 and "3 frames in" in again.stderr
 
 
+@pytest.mark.parametrize("option", ["--track", "--no-track"])
+def test_segments_are_followed_unless_it_is_declined(tiny_onnx, tmp_path, option):
+    scene = "test://?width=64&height=48&rate=0&count=3"
+    done = run(scene, "--record", tmp_path / "out.mp4", option, model=tiny_onnx)
+    assert done.returncode == 0, done.stderr
+    levels = [record["levels"] for record in read_records(tmp_path / "out.jsonl")[1]]
+    assert len(levels) == 3 and all(("tracks" in one) is (option == "--track") for one in levels)
+
+
 def test_serve_and_watchdog(tiny_onnx, tmp_path):
     address = str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
