@@ -59,14 +59,24 @@ def main(path: Path, data: Path, split: str, photographs: Path | None, precision
 
 
 def fit(model: Model, source: ImageSource) -> dict[str, Any]:
-    """Fit the temperature of `model.spec` to the images; returns it with the calibration error before and after."""
+    """Fit the temperature of `model.spec` to the images; returns it with the calibration error before and after.
+
+    Where the fitted one does not lower that error, the temperature stays 1.
+    """
     from cast_sdk.training.metrics.calibration import expected_calibration_error, fit_temperature
 
     logits, labels = _predict(model, source)
-    temperature = round(fit_temperature(logits, labels), 4)
-    errors = [expected_calibration_error(*_best(logits, labels, value)) for value in (1.0, temperature)]
+    fitted = round(fit_temperature(logits, labels), 4)
+    errors = [expected_calibration_error(*_best(logits, labels, value)) for value in (1.0, fitted)]
+    temperature = fitted if errors[1] < errors[0] else 1.0
     model.spec = dataclasses.replace(model.spec, temperature=temperature)
-    return {"temperature": temperature, "ece_before": errors[0], "ece_after": errors[1], "images": len(labels)}
+    return {
+        "temperature": temperature,
+        "fitted": fitted,
+        "ece_before": errors[0],
+        "ece_after": errors[1],
+        "images": len(labels),
+    }
 
 
 def be_unsure(model: Model, source: ImageSource, precision: float = 0.8) -> dict[str, Any]:

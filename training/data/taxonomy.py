@@ -97,7 +97,7 @@ def from_table(rows: Sequence[Sequence[str]], classes: Sequence[str], source: st
             remedy="the first column holds the names of the class folders (or of classes.txt)",
         )
     for column in range(1, len(header) - 1):
-        _check_parents(lines, column, header, source)
+        _check_parents(lines, column, source)
     levels = [TaxonomyLevel(header[0], len(classes), STAGES[len(header)][0], tuple(classes))]
     for column in range(1, len(header)):
         names = sorted({line[column] for line in lines})
@@ -107,7 +107,7 @@ def from_table(rows: Sequence[Sequence[str]], classes: Sequence[str], source: st
     return tuple(levels)
 
 
-def _check_parents(lines: Sequence[Sequence[str]], column: int, header: Sequence[str], source: str) -> None:
+def _check_parents(lines: Sequence[Sequence[str]], column: int, source: str) -> None:
     parents: dict[str, str] = {}
     for line in lines:
         child, parent = line[column], line[column + 1]
