@@ -49,11 +49,13 @@ def main(path: Path, data: Path, split: str, photographs: Path | None, precision
         model = load_model(path)
         held_out = open_source(data, split)
         results = fit(model, held_out)
-        results["images_named"] = naming(*_scores(model, held_out))
+        confidence, correct = _scores(model, held_out)
+        results["images_named"] = naming(confidence, correct)
         if photographs is not None:
             source = photograph_source(photographs, data / "classes.txt")
             results |= be_unsure(model, source, precision)
-            results["photographs_named"] = naming(*_scores(model, source), source.labels >= 0)
+            confidence, correct = _scores(model, source)
+            results["photographs_named"] = naming(confidence, correct, source.labels >= 0)
         save_native(model, out, torch.float16)
         print(json.dumps(results, indent=1))
 
