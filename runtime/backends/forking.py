@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import weakref
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from cast_sdk.errors import InputError
 
@@ -37,12 +38,39 @@ def keep_alive(*values: object) -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(value))
 
 
-def not_in_a_child(name: str) -> InputError:
-    """The error of a network that was opened before a fork and is used in the child."""
-    return InputError(
-        f"This {name} network was opened before the process was forked and cannot run in the child.",
-        remedy="open the Runtime in the child, or start processes with multiprocessing.get_context('spawn')",
-    )
+class StaysBehind:
+    """A backend that cannot be opened again in a forked child: there it refuses to run.
+
+    A subclass names itself and the attributes that hold its native objects, each None when it is closed, and calls
+    `watch(self)` once it is open and `check_process` before each run.
+    """
+
+    engine_name: ClassVar[str]
+    native: ClassVar[tuple[str, ...]]
+    _forgotten = False
+    _lock: threading.Lock
+
+    def forget(self) -> None:
+        """In a forked child: nothing of the parent's network is run or freed."""
+        held = [getattr(self, name) for name in self.native if getattr(self, name) is not None]
+        if held:
+            keep_alive(*held)
+            self.drop()
+            self._forgotten, self._lock = True, threading.Lock()  # another thread may have held the lock
+
+    def drop(self) -> None:
+        """Let go of the native objects; what nobody else holds is freed."""
+        self._forgotten = False
+        for name in self.native:
+            setattr(self, name, None)
+
+    def check_process(self) -> None:
+        """Raises InputError in a child of the process that opened the network."""
+        if self._forgotten:
+            raise InputError(
+                f"This {self.engine_name} network was opened before the fork of this process and cannot run in it.",
+                remedy="open the Runtime in the child, or start processes with multiprocessing.get_context('spawn')",
+            )
 
 
 def _in_child() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY, from_metadata
 from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
 from cast_sdk.runtime.backends.base import check_batch
-from cast_sdk.runtime.backends.forking import keep_alive, not_in_a_child, watch
+from cast_sdk.runtime.backends.forking import StaysBehind, watch
 from cast_sdk.system.installing import pip_install
 from cast_sdk.system.processor import int8_saturates
 
@@ -19,7 +19,7 @@ _HINTS = {"fp32": "f32", "bf16": "bf16"}  # OpenVINO's own names
 PRECISIONS = tuple(_HINTS)
 
 
-class OpenVINOBackend:
+class OpenVINOBackend(StaysBehind):
     """A `.onnx` file compiled by OpenVINO's CPU plugin. See `Backend`.
 
     Args:
@@ -29,6 +29,9 @@ class OpenVINOBackend:
         precision: "fp32", or "bf16" for speed on processors that compute with bfloat16: embedding and class move
             little, but segment labels change on many images (numbers in docs/benchmarks.md).
     """
+
+    engine_name = "OpenVINO"
+    native = ("_request", "_native")
 
     device = "cpu"
 
@@ -81,8 +84,7 @@ class OpenVINOBackend:
                 found=str(error).splitlines()[-1].strip(),
                 remedy="check that the file is a complete .onnx, or use backend='onnxruntime'",
             ) from error
-        self._native: tuple[object, ...] = (core, model, compiled)
-        self._forgotten = False
+        self._native: Any = (core, model, compiled)
         self._inputs = [port.get_any_name() for port in compiled.inputs]
         # A port also answers to the names of tensors that were fused into it.
         self._outputs = [next(iter(port.names & set(self.info.outputs))) for port in compiled.outputs]
@@ -94,8 +96,7 @@ class OpenVINOBackend:
         check_batch(self.info, image, superpixels)
         feed = {"image": image, "superpixels": superpixels}
         with self._lock:
-            if self._forgotten:
-                raise not_in_a_child("OpenVINO")
+            self.check_process()
             if self._request is None:
                 raise InputError("This backend is closed.", remedy="open the model again")
             values = self._request.infer({name: feed[name] for name in self._inputs}, share_inputs=True)
@@ -103,10 +104,4 @@ class OpenVINOBackend:
 
     def close(self) -> None:
         with self._lock:
-            self._request, self._native, self._forgotten = None, (), False
-
-    def forget(self) -> None:
-        """In a forked child: nothing of the parent's network is run or freed."""
-        if self._request is not None:
-            keep_alive(self._request, *self._native)
-            self._request, self._forgotten, self._lock = None, True, threading.Lock()
+            self.drop()

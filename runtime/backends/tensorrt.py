@@ -13,7 +13,7 @@ import numpy as np
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError, EngineError, InputError
 from cast_sdk.runtime.backends.base import check_batch
-from cast_sdk.runtime.backends.forking import keep_alive, not_in_a_child, watch
+from cast_sdk.runtime.backends.forking import StaysBehind, watch
 from cast_sdk.runtime.engine.api import Log, TensorRT, load_tensorrt
 from cast_sdk.runtime.engine.cache import cached_engine, kernel_cache_file
 from cast_sdk.runtime.engine.cuda import Cuda, Gpu, open_cuda
@@ -21,7 +21,7 @@ from cast_sdk.runtime.engine.execution import Execution
 from cast_sdk.runtime.engine.record import EngineInfo, check_device, check_package, read_record
 
 
-class TensorRTBackend:
+class TensorRTBackend(StaysBehind):
     """An `.engine`, or an `.onnx` that is built into one on first use. Thread-safe: runs come one after another.
 
     Before the plan is loaded its record is compared with the file, the installed TensorRT and the GPU, so that what
@@ -48,6 +48,9 @@ class TensorRTBackend:
         EngineError: TensorRT refuses the plan or the run; holds the last lines of its log.
     """
 
+    engine_name = "TensorRT"
+    native = ("_execution",)
+
     device = "cuda"
 
     def __init__(
@@ -62,7 +65,6 @@ class TensorRTBackend:
     ) -> None:
         file = Path(path)
         self._execution: Execution | None = None
-        self._forgotten = False
         self._lock = threading.Lock()
         self._device_id = device_id
         if file.suffix.lower() == ".onnx":
@@ -116,8 +118,7 @@ class TensorRTBackend:
     def run(self, image: np.ndarray, superpixels: np.ndarray) -> dict[str, np.ndarray]:
         check_batch(self.info, image, superpixels)
         with self._lock:
-            if self._forgotten:
-                raise not_in_a_child("TensorRT")
+            self.check_process()
             if self._execution is None:
                 raise InputError("This backend is closed.", remedy="open the model again")
             self._cuda.set_device(self._device_id)  # a setting of the calling thread
@@ -125,16 +126,9 @@ class TensorRTBackend:
 
     def close(self) -> None:
         with self._lock:
-            self._forgotten = False
             if self._execution is not None:
                 self._execution.close()
                 self._execution = None
-
-    def forget(self) -> None:
-        """In a forked child: the CUDA context is the parent's, so nothing is run or freed."""
-        if self._execution is not None:
-            keep_alive(self._execution)
-            self._execution, self._forgotten, self._lock = None, True, threading.Lock()
 
 
 def load_plan(trt: TensorRT, log: Log, file: Path, record: EngineInfo) -> Any:

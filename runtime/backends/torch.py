@@ -10,12 +10,12 @@ import numpy as np
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import InputError, MissingDependencyError
 from cast_sdk.runtime.backends.base import check_batch
-from cast_sdk.runtime.backends.forking import keep_alive, not_in_a_child, watch
+from cast_sdk.runtime.backends.forking import StaysBehind, watch
 from cast_sdk.spec import ModelSpec, Stage
 from cast_sdk.system.installing import pip_install
 
 
-class TorchBackend:
+class TorchBackend(StaysBehind):
     """A checkpoint in eager torch, float32. See `Backend`.
 
     Args:
@@ -24,6 +24,9 @@ class TorchBackend:
         threads: number of torch's threads, a setting of the whole process; None leaves it alone.
         stage: passed to `load_model`, for `cast_seg_*` checkpoints.
     """
+
+    engine_name = "torch"
+    native = ("_model",)
 
     def __init__(
         self,
@@ -76,13 +79,11 @@ class TorchBackend:
         shape = (1, 1, 1, 3)
         self._mean = torch.tensor(self.spec.mean, device=self.device).view(shape)
         self._std = torch.tensor(self.spec.std, device=self.device).view(shape)
-        self._forgotten = False
         watch(self)
 
     def run(self, image: np.ndarray, superpixels: np.ndarray) -> dict[str, np.ndarray]:
         check_batch(self.info, image, superpixels)
-        if self._forgotten:
-            raise not_in_a_child("torch")
+        self.check_process()
         if self._model is None:
             raise InputError("This backend is closed.", remedy="open the model again")
         torch = self._torch
@@ -98,10 +99,4 @@ class TorchBackend:
         return {name: values[name].cpu().numpy() for name in self.info.outputs}
 
     def close(self) -> None:
-        self._model, self._forgotten = None, False
-
-    def forget(self) -> None:
-        """In a forked child: torch's threads are the parent's, so the model is not run."""
-        if self._model is not None:
-            keep_alive(self._model)
-            self._model, self._forgotten = None, True
+        self.drop()

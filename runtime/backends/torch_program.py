@@ -10,13 +10,13 @@ import numpy as np
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY, from_metadata
 from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
 from cast_sdk.runtime.backends.base import check_batch
-from cast_sdk.runtime.backends.forking import keep_alive, not_in_a_child, watch
+from cast_sdk.runtime.backends.forking import StaysBehind, watch
 from cast_sdk.system.installing import pip_install
 
 _MAX_DESCRIPTION = 4 * 2**20  # bytes; real ones have a few thousand
 
 
-class TorchProgramBackend:
+class TorchProgramBackend(StaysBehind):
     """A program that `torch.export` saved. See `Backend`.
 
     Args:
@@ -25,6 +25,9 @@ class TorchProgramBackend:
         allow_code: open it. torch unpickles parts of a program and loads compiled code from it, so a file of a stranger
             could run anything: allow it only for files that you or somebody you trust made.
     """
+
+    engine_name = "torch"
+    native = ("_module",)
 
     def __init__(self, path: str | os.PathLike[str], *, device: str = "auto", allow_code: bool = False) -> None:
         if not allow_code:
@@ -70,13 +73,11 @@ class TorchProgramBackend:
                 remedy=f"compile it again with this torch ({torch.__version__}): cast-export --ckpt FILE --torch-trt",
             ) from error
         self._torch: Any = torch
-        self._forgotten = False
         watch(self)
 
     def run(self, image: np.ndarray, superpixels: np.ndarray) -> dict[str, np.ndarray]:
         check_batch(self.info, image, superpixels)
-        if self._forgotten:
-            raise not_in_a_child("torch")
+        self.check_process()
         if self._module is None:
             raise InputError("This backend is closed.", remedy="open the model again")
         torch = self._torch
@@ -86,13 +87,7 @@ class TorchProgramBackend:
         return {name: value.cpu().numpy() for name, value in zip(self.info.outputs, values, strict=True)}
 
     def close(self) -> None:
-        self._module, self._forgotten = None, False
-
-    def forget(self) -> None:
-        """In a forked child: torch's threads are the parent's, so the program is not run."""
-        if self._module is not None:
-            keep_alive(self._module)
-            self._module, self._forgotten = None, True
+        self.drop()
 
 
 def _read_extra(path: str | os.PathLike[str]) -> dict[str, str]:

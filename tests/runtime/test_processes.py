@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import cast_sdk
+from cast_sdk import bundled
 from cast_sdk.errors import InputError
 
 FORK = """
@@ -46,17 +47,18 @@ sys.exit(status)
 
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system does not fork")
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "torch"])
 @pytest.mark.parametrize("what", ["exit", "close", "run"])
 def test_a_forked_child(tiny_onnx, what: str, backend: str):
     if backend == "openvino":
         pytest.importorskip("openvino", reason="the optional OpenVINO package is not installed")
+    model = bundled.path(bundled.WEIGHTS) if backend == "torch" else tiny_onnx
     done = subprocess.run(
-        [sys.executable, "-c", FORK, what, str(tiny_onnx), backend], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", FORK, what, str(model), backend], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr + done.stdout
     if what == "run":
-        expected = "same True" if backend == "onnxruntime" else "opened before the process was forked"
+        expected = "same True" if backend == "onnxruntime" else "opened before the fork of this process"
         assert expected in done.stdout
 
 
