@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -59,3 +60,26 @@ def chromium(
         yield page
     finally:
         page.quit()
+
+
+def wait(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+    """The first true value of `condition`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds:g} s")
+
+
+def check_on_a_phone(page: Any) -> None:
+    """Nothing sticks out, a tap shows the segment's ancestors, and buttons are large enough for fingers."""
+    width = page.execute_script("return [innerWidth, document.documentElement.scrollWidth]")
+    assert width[0] == 390 and width[1] <= 390, "nothing sticks out"
+    tap = """const v = document.getElementById('view'), b = v.getBoundingClientRect();
+        const at = {pointerType: 'touch', clientX: b.x + b.width / 3, clientY: b.y + b.height / 3};
+        v.dispatchEvent(new PointerEvent('click', at))"""
+    page.execute_script(tap)
+    wait(lambda: len(page.find_elements("css selector", "#tree .node")) == 5)
+    heights = "return [...document.querySelectorAll('.buttons button')].map(b => b.getBoundingClientRect().height)"
+    assert [height for height in page.execute_script(heights) if height < 40] == []

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import onnx
 import pytest
-from browser import chromium
+from browser import check_on_a_phone, chromium, wait
 from photographs import PHOTOS
 from PIL import Image
 from test_photographs import differences
@@ -26,7 +26,6 @@ from web_tools import (
     static_server,
     text,
     toast,
-    wait,
 )
 
 from cast_sdk import Runtime
@@ -281,13 +280,5 @@ def test_no_camera_is_told(desktop, server):
 def test_on_a_phone(server, tmp_path):
     with chromium(tmp_path, phone=True) as phone:
         open_page(phone, server.url)
-        width = phone.execute_script("return [innerWidth, document.documentElement.scrollWidth]")
-        assert width[0] == 390 and width[1] <= 390, "nothing sticks out"
-        tap = """const v = document.getElementById('view'), b = v.getBoundingClientRect();
-            const at = {pointerType: 'touch', clientX: b.x + b.width / 3, clientY: b.y + b.height / 3};
-            v.dispatchEvent(new PointerEvent('click', at))"""
-        phone.execute_script(tap)
-        wait(lambda: len(phone.find_elements("css selector", "#tree .node")) == 5)
-        heights = "return [...document.querySelectorAll('.buttons button')].map(b => b.getBoundingClientRect().height)"
-        assert [height for height in phone.execute_script(heights) if height < 40] == []
+        check_on_a_phone(phone)
         assert problems(phone) == []

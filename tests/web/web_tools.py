@@ -6,11 +6,12 @@ import functools
 import http.server
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
+
+from browser import wait
 
 ISOLATION = {"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Embedder-Policy": "require-corp"}
 
@@ -49,15 +50,6 @@ def static_server(folder: Path, headers: dict[str, str] | None = None) -> Iterat
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-def wait(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds:g} s")
 
 
 def data(page: Any, name: str) -> str | None:

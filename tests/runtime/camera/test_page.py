@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 import zlib
@@ -9,7 +10,8 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from browser import chromium
+from browser import check_on_a_phone, chromium
+from browser import wait as wait_for
 from standin import StandIn
 from streams import RtspCamera
 
@@ -49,13 +51,7 @@ def scene():
     camera.close()
 
 
-def wait(condition, seconds: float = 15.0):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds:g} s")
+wait = functools.partial(wait_for, seconds=15.0)
 
 
 def frames(page) -> int:
@@ -307,11 +303,11 @@ def test_a_lost_camera_is_shown_and_comes_back(desktop, data_dir, tmp_path, monk
     try:
         open_page(desktop, camera.view.url)
         rtsp.kill()
-        wait(lambda: "The camera is away" in text(desktop, "note") and visible(desktop, "note"), 30)
+        wait(lambda: "The camera is away" in text(desktop, "note") and visible(desktop, "note"), seconds=30)
         assert "reconnecting" in text(desktop, "state") and "Attempt" in text(desktop, "note")
         count = frames(desktop)
         rtsp.start()
-        wait(lambda: frames(desktop) > count + 3, 30)
+        wait(lambda: frames(desktop) > count + 3, seconds=30)
         wait(lambda: not visible(desktop, "note"))
         assert "live" in text(desktop, "state")
     finally:
@@ -330,7 +326,7 @@ def test_a_restarted_server_is_found_again(desktop):
     again = WebView(rt, port=port)
     try:
         again.show(rt.segment(np.zeros((40, 40, 3), np.uint8)))
-        wait(lambda: frames(desktop) > count, 20)
+        wait(lambda: frames(desktop) > count, seconds=20)
     finally:
         again.close()
 
@@ -338,16 +334,5 @@ def test_a_restarted_server_is_found_again(desktop):
 def test_on_a_phone(scene, tmp_path):
     with chromium(tmp_path, phone=True) as phone:
         open_page(phone, scene.view.url)
-        width = phone.execute_script("return [innerWidth, document.documentElement.scrollWidth]")
-        assert width[0] == 390 and width[1] <= 390, "nothing sticks out"
-        tap = """const v = document.getElementById('view'), b = v.getBoundingClientRect();
-            const at = {pointerType: 'touch', clientX: b.x + b.width / 3, clientY: b.y + b.height / 3};
-            v.dispatchEvent(new PointerEvent('click', at))"""
-        phone.execute_script(tap)
-        wait(lambda: len(phone.find_elements("css selector", "#tree .node")) == 5)
-        heights = (
-            """return [...document.querySelectorAll('.buttons button')].map(b => b.getBoundingClientRect().height)"""
-        )
-        small = [height for height in phone.execute_script(heights) if height < 40]
-        assert small == [], "buttons are large enough for fingers"
+        check_on_a_phone(phone)
         assert problems(phone) == []
