@@ -15,7 +15,7 @@ from torch import nn
 
 from cast_sdk._version import __version__
 from cast_sdk.artifact import ExportInfo
-from cast_sdk.errors import CastError, ExportError, MissingDependencyError
+from cast_sdk.errors import ExportError, MissingDependencyError
 from cast_sdk.export import graph as graphs
 from cast_sdk.export.compact import compact as compact_weights
 from cast_sdk.export.lowering.lower import Lowered, lower
@@ -28,7 +28,7 @@ from cast_sdk.export.verification.report import refuse_shortfall
 from cast_sdk.export.verification.verify import verify as verify_graph
 from cast_sdk.runtime.engine.onnx_metadata import read_description
 from cast_sdk.spec import ModelSpec
-from cast_sdk.system.files import atomic_write, check_writable
+from cast_sdk.system.files import atomic_write, check_replaceable, check_writable
 from cast_sdk.system.installing import pip_install
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def request(
     return graph_options(spec_of(model), precision="fp16" if precision == "fp16" else "fp32", **options)
 
 
-def check_target(path: str | os.PathLike[str], suffix: str = ".onnx") -> None:
+def check_target(path: str | os.PathLike[str]) -> None:
     """The output can be written, as far as that can be seen beforehand.
 
     Raises:
@@ -195,19 +195,12 @@ def check_target(path: str | os.PathLike[str], suffix: str = ".onnx") -> None:
             there and is none of this package's exports.
     """
     target = Path(path)
-    if target.suffix != suffix:
+    if target.suffix != ".onnx":
         raise ExportError(
-            f"The output {target} does not end in {suffix}.", remedy=f"name it {target.stem}{suffix}, as with --out"
+            f"The output {target} does not end in .onnx.", remedy=f"name it {target.stem}.onnx, as with --out"
         )
     check_writable(target)
-    if suffix == ".onnx" and target.exists():
-        try:
-            read_description(target)
-        except CastError as error:
-            raise ExportError(
-                f"{target} is there already and was not exported by this package, so it is not replaced.",
-                remedy="choose another --out, or move the file away",
-            ) from error
+    check_replaceable(target, read_description)
 
 
 def require_packages() -> None:

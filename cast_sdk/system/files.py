@@ -8,11 +8,11 @@ import hashlib
 import os
 import platform
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from cast_sdk.errors import ExportError
+from cast_sdk.errors import CastError, ExportError
 
 # What the operating system says while something is written, and what helps.
 _WHILE_WRITING = {
@@ -96,6 +96,28 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=_prefix(target), suffix=".tmp")
         os.close(handle)
         Path(name).unlink()
+
+
+def check_replaceable(path: str | os.PathLike[str], read: Callable[[Path], object]) -> None:
+    """Refuse to replace a file that this package did not write.
+
+    Args:
+        path: of the output; where nothing stands there, all is well.
+        read: reads what our files carry and raises a CastError for others.
+
+    Raises:
+        ExportError: naming the file.
+    """
+    target = Path(path)
+    if not target.exists():
+        return
+    try:
+        read(target)
+    except CastError as error:
+        raise ExportError(
+            f"{target} is there already and was not written by this package, so it is not replaced.",
+            remedy="choose another --out, or move the file away",
+        ) from error
 
 
 @contextmanager

@@ -95,11 +95,12 @@ def check_before_export(request: BuildRequest, say: Say) -> None:
         InputError, ExportError, MissingDependencyError: for options that do not fit, and when no TensorRT is installed.
     """
     from cast_sdk.errors import MissingDependencyError
+    from cast_sdk.export.engines.tensorrt import check_build
     from cast_sdk.runtime.engine.api import load_tensorrt
-    from cast_sdk.runtime.engine.build import check_environment, check_options, choose_flavor
+    from cast_sdk.runtime.engine.build import check_environment, choose_flavor
     from cast_sdk.runtime.engine.cuda import find_gpu
 
-    check_options(request)
+    check_build(request)
     gpu = find_gpu()
     flavor = choose_flavor(request, gpu)
     try:

@@ -18,8 +18,9 @@ from cast_sdk.export.verification.quality import assignment_solver
 from cast_sdk.export.verification.report import Report, refuse_shortfall
 from cast_sdk.runtime.engine.build import build, check_options
 from cast_sdk.runtime.engine.cuda import find_gpu
-from cast_sdk.runtime.engine.record import EngineInfo, check_device, sidecar_path, write_sidecar
+from cast_sdk.runtime.engine.record import EngineInfo, check_device, find_sidecar, sidecar_path, write_sidecar
 from cast_sdk.runtime.engine.request import BuildRequest
+from cast_sdk.system.files import check_replaceable, check_writable
 
 __all__ = ["EngineInfo", "build_engine"]
 
@@ -98,7 +99,7 @@ def build_verified(
 ) -> EngineInfo:
     """Build what is asked for, measure it and write it; see `build_engine`."""
     target = request.engine
-    check_options(request)
+    check_build(request)
     if verify and find_gpu() is not None:
         assignment_solver()  # found missing before the build, not after it
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
@@ -116,6 +117,18 @@ def build_verified(
         draft.replace(target)
         sidecar_path(draft).replace(sidecar_path(target))
     return record
+
+
+def check_build(request: BuildRequest) -> None:
+    """What can be refused before there is an .onnx file.
+
+    Raises:
+        InputError: for options that do not fit.
+        ExportError: when the engine cannot be written, or a file stands there that this package did not write.
+    """
+    check_options(request)
+    check_writable(request.engine)
+    check_replaceable(request.engine, find_sidecar)
 
 
 def measure(

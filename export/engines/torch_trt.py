@@ -18,8 +18,9 @@ from cast_sdk.artifact import INFO_KEY, SPEC_KEY, ExportInfo
 from cast_sdk.errors import ExportError, MissingDependencyError
 from cast_sdk.export.lowering.lower import Lowered, lower
 from cast_sdk.export.lowering.options import example_inputs, export_info, graph_options, spec_of
+from cast_sdk.runtime.backends.torch_program import read_extra
 from cast_sdk.spec import ModelSpec
-from cast_sdk.system.files import atomic_write
+from cast_sdk.system.files import atomic_write, check_replaceable, check_writable
 from cast_sdk.system.installing import pip_install
 
 SUFFIX = ".ep"
@@ -45,7 +46,8 @@ def export_torch_trt(
         checkpoint_sha256: digest of the checkpoint, for the record.
 
     Raises:
-        ExportError: for a request that the model cannot meet, or when the compilation fails.
+        ExportError: for a request that the model cannot meet, when `path` cannot be written or holds a file that this
+            package did not write, or when the compilation fails.
         MissingDependencyError: when Torch-TensorRT cannot be imported here, with its own reason.
     """
     if not os.fspath(path).endswith(SUFFIX):
@@ -53,6 +55,8 @@ def export_torch_trt(
             f"The output {os.fspath(path)} does not end in {SUFFIX}.",
             remedy=f"name the Torch-TensorRT program {Path(path).stem}{SUFFIX}",
         )
+    check_writable(path)
+    check_replaceable(path, read_extra)
     if precision not in ("fp32", "fp16"):
         raise ExportError(
             f"A Torch-TensorRT program cannot be made in {precision}.",

@@ -43,7 +43,7 @@ class TorchProgramBackend(StaysBehind):
                 found=str(error),
                 remedy=pip_install("export"),
             ) from error
-        stored = _read_extra(path)
+        stored = read_extra(path)
         self.spec, self.info = from_metadata(stored, path)
         compiled = "torch-tensorrt" in self.info.created_by
         if compiled and not torch.cuda.is_available():
@@ -90,7 +90,7 @@ class TorchProgramBackend(StaysBehind):
         self.drop()
 
 
-def _read_extra(path: str | os.PathLike[str]) -> dict[str, str]:
+def read_extra(path: str | os.PathLike[str]) -> dict[str, str]:
     """Our extra files of a program: a zip archive that keeps them in a folder `extra_files` or `extra`."""
     import zipfile
 

@@ -109,16 +109,26 @@ def write_sidecar(engine: str | os.PathLike[str], record: EngineInfo) -> None:
         temporary.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
 
 
+def find_sidecar(engine: str | os.PathLike[str]) -> Path:
+    """The file that holds the record of an engine.
+
+    Raises:
+        ArtifactError: when there is none.
+    """
+    path = sidecar_path(engine)
+    if not path.is_file():
+        raise ArtifactError(f"The record {path.name} is missing beside {engine}.", remedy=_again(path))
+    return path
+
+
 def read_sidecar(engine: str | os.PathLike[str]) -> EngineInfo:
     """The record of an engine.
 
     Raises:
         ArtifactError: when it is missing, damaged, edited or of another schema.
     """
-    path = sidecar_path(engine)
-    again = f"copy {path.name} together with the engine, or build it again: cast-export --onnx MODEL.onnx --trt"
-    if not path.is_file():
-        raise ArtifactError(f"The record {path.name} is missing beside {engine}.", remedy=again)
+    path = find_sidecar(engine)
+    again = _again(path)
     try:
         data = json.loads(path.read_text())
         if not isinstance(data, dict):
@@ -149,6 +159,10 @@ def read_record(engine: str | os.PathLike[str]) -> EngineInfo:
     record = read_sidecar(engine)
     check_plan(engine, record)
     return record
+
+
+def _again(sidecar: Path) -> str:
+    return f"copy {sidecar.name} together with the engine, or build it again: cast-export --onnx MODEL.onnx --trt"
 
 
 def _digest(data: dict[str, Any]) -> str:

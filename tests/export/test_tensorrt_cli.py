@@ -54,6 +54,16 @@ def test_the_promised_command(folder):
     assert shown.exit_code == 0 and record.plan_sha256 in shown.output
 
 
+@pytest.mark.parametrize("occupied", ["cast_s.onnx", "cast_s.engine"])
+def test_a_foreign_file_is_not_replaced(folder, monkeypatch, occupied):
+    install(monkeypatch, "rtx 1.7")
+    (folder / occupied).write_text("hedgehog")
+    done = CliRunner().invoke(main, ["--ckpt", "cast_s.pth", "--trt", "--flavor", "rtx", "--no-verify"])
+    assert done.exit_code == 1 and "written by this package" in done.output and "choose another --out" in done.output
+    assert names(folder) == sorted(["cast_s.pth", occupied])
+    assert (folder / occupied).read_text() == "hedgehog"
+
+
 @pytest.mark.parametrize("installed", [["tensorrt 10.3"], []], ids=["installed", "not installed"])
 def test_tensorrt_without_a_gpu_leaves_the_graph_and_names_the_command(folder, monkeypatch, installed):
     install(monkeypatch, *installed)

@@ -115,6 +115,15 @@ def test_requests_that_cannot_be_served(model, path, options, message):
         torch_trt.export_torch_trt(model, path, **options)
 
 
+def test_only_our_own_programs_are_replaced(model, tmp_path):
+    foreign = tmp_path / "x.ep"
+    torch.export.save(torch.export.export(torch.nn.Identity(), (torch.zeros(1),)), foreign)
+    before = foreign.read_bytes()
+    with pytest.raises(ExportError, match=r"x.ep is there already.*\n  Remedy: choose another --out"):
+        torch_trt.export_torch_trt(model, foreign)
+    assert foreign.read_bytes() == before
+
+
 def test_what_is_compiled_and_saved(model, tmp_path, monkeypatch):
     """Our part, with a stand-in for the compiler: which program, without TF32, saved with our record, atomically."""
     calls = {}
@@ -141,6 +150,7 @@ def test_what_is_compiled_and_saved(model, tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "x.ep") as archive:
         names = {name.rsplit("/", 1)[-1] for name in archive.namelist()}
     assert {SPEC_KEY, INFO_KEY} <= names
+    assert torch_trt.export_torch_trt(model, tmp_path / "x.ep").precision == "fp32"  # ours: replaced
     calls["fails"] = True
     with pytest.raises(ExportError, match="RuntimeError: no converter for aten::hedgehog"):
         torch_trt.export_torch_trt(model, tmp_path / "y.ep")
