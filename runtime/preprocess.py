@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from cast_sdk.decoding.pixels import over_white, to_8_bits
+from cast_sdk.decoding.reader import read_image
 from cast_sdk.errors import InputError
-from cast_sdk.runtime.jpeg import is_whole
 from cast_sdk.system.opencv import import_cv2
 
 if TYPE_CHECKING:
@@ -182,57 +182,6 @@ def to_bgr(frame: object) -> npt.NDArray[np.uint8]:
     return cast("npt.NDArray[np.uint8]", frame[..., :3])
 
 
-def read_image(path: str) -> npt.NDArray[np.uint8]:
-    """Decode an image file to uint8 [h, w, 3] BGR.
-
-    JPEG orientation tags are obeyed, 16-bit files are scaled to 8 bits, transparency is laid over white.
-
-    Raises:
-        InputError: missing, a folder, empty, unreadable, damaged, not an image, or of floating-point values.
-    """
-    cv2 = import_cv2()
-    file = Path(path)
-    if file.is_dir():
-        raise InputError(f"The image {path} is a folder.", remedy="name one file, or use stream(folder)")
-    try:
-        data = np.fromfile(file, np.uint8)
-    except FileNotFoundError as error:
-        raise InputError(f"There is no image {path}.", remedy="check the path") from error
-    except OSError as error:
-        raise InputError(
-            f"The image {path} cannot be read.", found=error.strerror, remedy=f"check it with: ls -l {path}"
-        ) from error
-    if data.size == 0:
-        raise InputError(f"The image {path} is empty.", remedy="copy the file again")
-    jpeg = bytes(data[:2]) == b"\xff\xd8"
-    if jpeg and not is_whole(data.tobytes()):
-        raise InputError(
-            f"The JPEG file {path} ends before its picture does.",
-            found=f"{data.size} bytes without the end of the image",
-            remedy="copy the file again",
-        )
-    try:
-        pixels = cv2.imdecode(data, cv2.IMREAD_COLOR if jpeg else cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise InputError(f"OpenCV cannot decode the image {path}.", found=error.err) from error
-    if pixels is None:
-        raise InputError(
-            f"The image {path} is damaged or not of a format that OpenCV reads.",
-            found=f"{data.size} bytes that decode to nothing",
-            remedy="check that the file is complete, or convert it to PNG",
-        )
-    if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if pixels.ndim == 3 and pixels.shape[2] == 4 and pixels.dtype == np.uint8:
-        pixels = _over_white(pixels[..., :3], pixels[..., 3])
-    try:
-        return to_bgr(pixels)
-    except InputError as error:
-        raise InputError(
-            f"The image {path} cannot be used as a frame.", found=error.problem, remedy="convert it to an 8-bit PNG"
-        ) from error
-
-
 def check_text(name: str) -> None:
     """Refuse a name that OpenCV crashes on: one whose bytes are not UTF-8.
 
@@ -253,18 +202,13 @@ def _source_index(length: int, resized: int) -> npt.NDArray[np.intp]:
     return ((2 * np.arange(length, dtype=np.int64) + 1) * resized // (2 * length)).astype(np.intp)
 
 
-def _over_white(colour: npt.NDArray[np.uint8], alpha: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    opacity = alpha[..., None].astype(np.uint32)
-    return ((colour * opacity + 255 * (255 - opacity) + 127) // 255).astype(np.uint8)
-
-
 def _from_pil(image: Image) -> npt.NDArray[np.uint8]:
     if image.width == 0 or image.height == 0:
         raise InputError(
             f"The frame is empty ({image.height} x {image.width}).", remedy="check the crop that made the PIL image"
         )
     if image.mode.startswith("I;16"):
-        grey = ((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)
+        grey = to_8_bits(np.asarray(image).astype(np.uint16), 65535)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("F", "I"):
         raise InputError(
@@ -273,7 +217,7 @@ def _from_pil(image: Image) -> npt.NDArray[np.uint8]:
         )
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         rgba = np.asarray(image.convert("RGBA"))
-        return _over_white(rgba[..., 2::-1], rgba[..., 3])
+        return over_white(rgba[..., 2::-1], rgba[..., 3])
     return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
 
 

@@ -240,7 +240,7 @@ def evaluate(
     """Scores of the methods but those in `skip`; `drawn` images, evenly spaced, are drawn with all methods."""
     import cv2
 
-    from cast_sdk.runtime.preprocess import read_image
+    from cast_sdk.decoding.reader import read_image
     from cast_sdk.system.files import atomic_write
     from cast_sdk.training.engine.progress import progress
     from cast_sdk.training.metrics.partition import PartitionScores, partition_scores, summarise_hierarchy

@@ -107,9 +107,9 @@ def _print(result: dict[str, Any]) -> None:
 def _frames(images: str | None, size: str) -> list[Any]:
     from pathlib import Path
 
+    from cast_sdk.decoding.reader import read_image
     from cast_sdk.errors import InputError
     from cast_sdk.images import IMAGE_SUFFIXES, images_in
-    from cast_sdk.runtime import preprocess
     from cast_sdk.runtime.commands import benchmark
 
     if images is None:
@@ -125,7 +125,7 @@ def _frames(images: str | None, size: str) -> list[Any]:
             raise InputError(
                 f"The folder {images} holds no images.", remedy=f"images end in {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
-    return [preprocess.read_image(str(file)) for file in files]
+    return [read_image(file) for file in files]
 
 
 if __name__ == "__main__":

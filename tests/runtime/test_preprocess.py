@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cast_sdk.decoding.reader import read_image
 from cast_sdk.errors import InputError
-from cast_sdk.runtime.preprocess import Geometry, prepare, read_image
+from cast_sdk.runtime.preprocess import Geometry, prepare
 
 BLUE = np.zeros((8, 12, 3), np.uint8) + np.array([250, 20, 10], np.uint8)  # BGR
 
@@ -102,8 +103,8 @@ def test_what_is_not_a_frame(frame, words):
     "content, words",
     [
         (b"", "is empty"),
-        (b"not an image at all", "19 bytes that decode to nothing"),
-        (b"\xff\xd8\xff\xe0\0\x10", "ends before its picture does"),
+        (b"not an image at all", "19 bytes that begin with"),
+        (b"\xff\xd8\xff\xe0\0\x10", "without the end of the image"),
     ],
 )
 def test_files_that_are_not_images(tmp_path, content, words):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ _ORIENTATION = 0x0112
 
 
 def make_photographs(folder: Path) -> Iterator[Path]:
-    """Thirty files in `folder`."""
+    """Thirty-three files in `folder`."""
     cat, coffee, rocket = (Image.open(PHOTOS / f"{name}.jpg").convert("RGB") for name in ("cat", "coffee", "rocket"))
 
     def save(image: Image.Image, name: str, **options: Any) -> Path:
@@ -48,12 +49,22 @@ def make_photographs(folder: Path) -> Iterator[Path]:
     yield save(rocket, "lossy.webp", quality=80)
     yield save(coffee, "lossless.webp", lossless=True)
     exif = Image.Exif()
-    exif[_ORIENTATION] = 6  # which only JPEG files are turned by
+    exif[_ORIENTATION] = 6
     yield save(cat, "oriented.png", exif=exif)
+    exif[_ORIENTATION] = 7
+    yield save(coffee, "oriented.webp", lossless=True, exif=exif)
+    exif[_ORIENTATION] = 8
+    yield save(_transparent(cat), "oriented_transparent.png", exif=exif)
     deep = np.asarray(rocket)[..., ::-1].astype(np.uint16) * 257
     deep += np.random.default_rng(0).integers(0, 256, deep.shape, np.uint16) * (deep < 65000)
     path = folder / "deep.png"
     cv2.imwrite(str(path), deep)
+    yield path
+    tag = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = b"eXIf" + tag
+    data = path.read_bytes()
+    path = folder / "oriented_deep.png"
+    path.write_bytes(data[:33] + len(tag).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + data[33:])
     yield path
 
 

@@ -6,7 +6,7 @@ import { firstDifference } from "./engine.js";
 import { buildHierarchy } from "./hierarchy.js";
 import { toLab } from "./lab.js";
 import { measure } from "./measure.js";
-import { orientedAsRead } from "./orientation.js";
+import { upright, withoutTag } from "./orientation.js";
 import { decodeDeep, isDeep } from "./png16.js";
 import { resize } from "./resize.js";
 import { toPlain, topClasses } from "./result.js";
@@ -76,8 +76,14 @@ const stages = {
   },
   oriented() {
     return json().map(data => {
-      const parts = orientedAsRead(bytes(data), measure(bytes(data)).type);
-      return Buffer.concat(parts).toString("base64");
+      const found = withoutTag(bytes(data), measure(bytes(data)).type);
+      return [Buffer.from(found.bytes).toString("base64"), found.orientation];
+    });
+  },
+  upright() {
+    return json().map(([data, width, height, orientation]) => {
+      const found = upright(new Uint8ClampedArray(bytes(data)), width, height, orientation);
+      return [Buffer.from(found.data).toString("base64"), found.width, found.height];
     });
   },
   difference() { return json().map(([expected, found]) => firstDifference(expected, found)); },

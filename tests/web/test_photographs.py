@@ -9,7 +9,7 @@ from web_tools import open_page, problems, segment
 
 from cast_sdk import Runtime
 
-QUICK = ("orientation6.jpg", "tiny.jpg", "flat.webp", "transparent.png", "palette.png", "profile.jpg")
+QUICK = ("orientation6.jpg", "tiny.jpg", "flat.webp", "transparent.png", "palette.png", "profile.jpg", "oriented.png")
 
 
 def differences(found: dict, expected: dict) -> list[str]:
@@ -49,7 +49,7 @@ def test_some_photographs(desktop, server, photographs):
 
 
 @pytest.mark.full
-def test_thirty_photographs(desktop, server, photographs):
+def test_all_photographs(desktop, server, photographs):
     """Labels of all levels, boxes and masks: the whole JSON."""
-    assert len(photographs) == 30
+    assert len(photographs) == 33
     assert compare(desktop, server, photographs) == {}

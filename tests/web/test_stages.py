@@ -14,12 +14,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
+import pictures
 import pytest
 from browser import missing
 from PIL import Image
 
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY
 from cast_sdk.bundled import path as bundled
+from cast_sdk.decoding.orientation import upright as orientation_rule
 from cast_sdk.errors import InputError
 from cast_sdk.export.web import assemble
 from cast_sdk.hierarchy import Hierarchy
@@ -271,14 +273,18 @@ def test_stated_sizes(node):
     assert set(node("measure", [coded(data) for data in cut + others])) == {None}
 
 
-def test_orientation_is_taken_out(node):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    tagged = [saved(form, exif=exif) for form in ("PNG", "WEBP")]
-    for data, found in zip(tagged, node("oriented", [coded(data) for data in tagged]), strict=True):
+def test_orientation_is_taken_out_and_obeyed(node):
+    tagged = [saved(form, exif=pictures.exif(n)) for form in ("PNG", "WEBP") for n in (1, 6, 8)]
+    cases = zip(tagged, node("oriented", [coded(data) for data in tagged]), strict=True)
+    for (data, (found, orientation)), expected in zip(cases, [1, 6, 8] * 2, strict=True):
         before, after = Image.open(io.BytesIO(data)), Image.open(io.BytesIO(base64.b64decode(found)))
-        assert before.getexif().get(0x0112) == 6 and 0x0112 not in after.getexif()
+        assert before.getexif().get(0x0112) == expected == orientation and 0x0112 not in after.getexif()
         assert np.array_equal(np.asarray(before), np.asarray(after))
+    image = pictures.RGBA
+    turned = node("upright", [[packed(image), image.shape[1], image.shape[0], n] for n in range(1, 9)])
+    for n, (found, width, height) in enumerate(turned, 1):
+        pixels = np.frombuffer(base64.b64decode(found), np.uint8).reshape(height, width, 4)
+        assert np.array_equal(pixels, orientation_rule(image, n))
 
 
 def interlaced(image: np.ndarray) -> bytes:
@@ -309,6 +315,14 @@ def test_deep_png_files(node):
             expected.append(image)
         files.append(interlaced(image[..., [2, 1, 0, 3][:channels]] if channels > 1 else image))
         expected.append(image)
+    key = pictures.chunk(b"tRNS", rgba[3, 4, :3].astype(">u2").tobytes())
+    marked = pictures.png(rgba[..., :3], 2, 16, key)
+    (clear,) = node("deep", [coded(marked)])
+    opacity = np.frombuffer(base64.b64decode(clear), np.uint8).reshape(45, 61, 4)[..., 3]
+    assert np.array_equal(opacity == 0, (rgba[..., :3] == rgba[3, 4, :3]).all(-1)) and set(np.unique(opacity)) == {
+        0,
+        255,
+    }
     files.append(cv2.imencode(".png", (rgba >> 8).astype(np.uint8))[1].tobytes())
     *found, shallow = node("deep", [coded(data) for data in files])
     assert shallow is None

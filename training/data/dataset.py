@@ -6,7 +6,6 @@ Every item is a function of (seed, epoch, position), whichever process or worker
 from __future__ import annotations
 
 import dataclasses
-import io
 import logging
 from collections.abc import Callable
 from typing import Any, Literal
@@ -17,9 +16,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from cast_sdk.decoding import reader
 from cast_sdk.errors import InputError
 from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD
 from cast_sdk.superpixels import seeds_count, superpixels_for
+from cast_sdk.system.opencv import import_cv2
 from cast_sdk.training.data import transforms
 from cast_sdk.training.data.sampler import EpochSampler, Key
 from cast_sdk.training.data.sources import ImageSource
@@ -30,23 +31,20 @@ OnBadImage = Literal["error", "skip"]
 
 
 def decode(data: bytes, name: str) -> Tensor:
-    """Encoded image -> uint8 RGB [3,H,W].
+    """Encoded image -> uint8 RGB [3,H,W], with the pixels that the runtime sees.
 
     Raises:
         InputError: for a damaged or foreign file, with its name.
     """
-    from PIL import Image
-
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            pixels = np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+        pixels = reader.decode(data, name)
+    except InputError as error:
         raise InputError(
-            f"{name} cannot be read.",
-            found=str(error),
+            error.problem,
+            found=error.found,
             remedy="replace or remove the file, or run with --on-bad-image skip",
         ) from error
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    return torch.from_numpy(import_cv2().cvtColor(pixels, import_cv2().COLOR_BGR2RGB)).permute(2, 0, 1)
 
 
 class Images(Dataset[Any]):

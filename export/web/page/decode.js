@@ -1,8 +1,8 @@
-// From a photograph's file to upright pixels, as Python's reader gives them: JPEG orientation tags are obeyed, colour
-// profiles are not, transparency is laid over white.
+// From a photograph's file to upright pixels, as Python's reader gives them: orientation tags are obeyed, colour profiles
+// are not, transparency is laid over white.
 import { PageError } from "./errors.js";
 import { measure } from "./measure.js";
-import { orientedAsRead } from "./orientation.js";
+import { upright, withoutTag } from "./orientation.js";
 import { decodeDeep, isDeep } from "./png16.js";
 
 export const MAX_BYTES = 64 * 2 ** 20, MAX_PIXELS = 50_000_000;
@@ -24,23 +24,24 @@ export async function decodePhotograph(file) {
     throw new PageError(`A photograph has at most ${MAX_PIXELS / 1e6} megapixels, not ${stated.width} x ${stated.height}.`);
   }
   const options = { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" };
+  const untagged = withoutTag(bytes, stated.type);
   let bitmap;
   try {
-    bitmap = await createImageBitmap(new Blob(orientedAsRead(bytes, stated.type), { type: stated.type }), options);
+    bitmap = await createImageBitmap(new Blob([untagged.bytes], { type: stated.type }), options);
   } catch {
     throw damaged();
   }
-  const { width, height } = bitmap;
   let data;
   if (stated.type === "image/png" && isDeep(bytes)) {
     data = await decodeDeep(bytes).catch(() => { throw damaged(); });
     layOverWhite(data);
   } else {
     data = readPixels(bitmap).data;
-    if (stated.type !== "image/jpeg" && layOverWhite(data)) data = await exactTransparency(bytes, stated.type, data);
+    if (stated.type !== "image/jpeg" && layOverWhite(data)) data = await exactTransparency(untagged.bytes, stated.type, data);
   }
+  const picture = upright(data, bitmap.width, bitmap.height, untagged.orientation);
   bitmap.close();
-  return { data, width, height, picture: await shownPicture(data, width, height) };
+  return { ...picture, picture: await shownPicture(picture.data, picture.width, picture.height) };
 }
 
 let canvas = null;

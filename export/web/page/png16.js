@@ -14,9 +14,11 @@ export const isDeep = bytes => bytes[24] === 16 && bytes[25] in CHANNELS;
 export async function decodeDeep(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength), parts = [];
   const width = view.getUint32(16), height = view.getUint32(20), channels = CHANNELS[bytes[25]];
+  let clear = null;  // the one colour that is transparent
   for (let at = 8; at + 12 <= bytes.length;) {
-    const length = view.getUint32(at);
-    if (view.getUint32(at + 4) === 0x49444154) parts.push(bytes.subarray(at + 8, at + 8 + length));  // IDAT
+    const length = view.getUint32(at), name = view.getUint32(at + 4), content = bytes.subarray(at + 8, at + 8 + length);
+    if (name === 0x49444154) parts.push(content);  // IDAT
+    else if (name === 0x74524e53 && length === 2 * channels) clear = content;  // tRNS
     at += 12 + length;
   }
   const stream = new Blob(parts).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -32,7 +34,7 @@ export async function decodeDeep(bytes) {
       if (line.length < stride) throw new RangeError("the picture ends inside a row");
       unfilter(lines[at], line, above, 2 * channels);
       for (let column = 0; column < columns; column++) {
-        put(out, 4 * ((top + row * down) * width + left + column * across), line, 2 * channels * column, channels);
+        put(out, 4 * ((top + row * down) * width + left + column * across), line, 2 * channels * column, channels, clear);
       }
       above = line;
     }
@@ -54,11 +56,12 @@ function unfilter(kind, line, above, step) {
   }
 }
 
-function put(out, o, line, i, channels) {
+function put(out, o, line, i, channels, clear) {
   const value = channel => Math.floor((line[i + 2 * channel] * 256 + line[i + 2 * channel + 1] + 128) / 257);
   const colour = channels > 2;
   out[o] = value(0);
   out[o + 1] = colour ? value(1) : out[o];
   out[o + 2] = colour ? value(2) : out[o];
-  out[o + 3] = channels % 2 ? 255 : value(channels - 1);
+  if (channels % 2) out[o + 3] = clear?.every((byte, k) => byte === line[i + k]) ? 0 : 255;
+  else out[o + 3] = value(channels - 1);
 }

@@ -239,6 +239,13 @@ def test_other_formats(camera, suffix):
     assert camera.request("POST", "/api/segment", data)[0] == 200
 
 
+def test_pictures_of_16_bits_are_not_white(camera):
+    deep = np.full((30, 40, 3), [1000, 20000, 40000], np.uint16)
+    data = cv2.imencode(".png", deep)[1].tobytes()
+    assert photos.read_photo(data)[0, 0].tolist() == [4, 78, 156]
+    assert camera.request("POST", "/api/segment", data)[0] == 200
+
+
 def test_photographs_are_turned_upright():
     from PIL import Image
 

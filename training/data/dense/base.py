@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from cast_sdk.decoding.reader import read_image
 from cast_sdk.errors import InputError, RecipeError
 
 log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 IGNORE = 255
 OnBadImage = Literal["error", "skip"]
 Pixels = npt.NDArray[np.uint8]
+_SKIP = "copy the file again, or run with --on-bad-image skip"
 
 
 @dataclass(frozen=True)
@@ -105,18 +107,15 @@ class DenseSplit:
 
 
 def read_rgb(path: Path) -> Pixels:
-    """uint8 [h, w, 3], red first.
+    """uint8 [h, w, 3], red first, with the pixels that the runtime sees.
 
     Raises:
         InputError: missing, damaged or not an image.
     """
-    from PIL import Image
-
     try:
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        return np.ascontiguousarray(read_image(path)[..., ::-1])
+    except InputError as error:
+        raise InputError(error.problem, found=error.found, remedy=_SKIP) from error
 
 
 def read_indices(path: Path) -> npt.NDArray[np.integer]:
@@ -160,7 +159,7 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     return InputError(
         f"{path} cannot be read.",
         found=f"{type(error).__name__}: {error}",
-        remedy="copy the file again, or run with --on-bad-image skip",
+        remedy=_SKIP,
     )
 
 

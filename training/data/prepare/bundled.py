@@ -16,6 +16,7 @@ import click
 import numpy as np
 import numpy.typing as npt
 
+from cast_sdk.decoding.reader import read_image
 from cast_sdk.errors import MissingDependencyError, RecipeError
 from cast_sdk.images import is_image
 from cast_sdk.system.files import atomic_write
@@ -168,10 +169,7 @@ def shrunk(path: Path) -> bytes:
     """A photograph at PHOTO_SIDE x PHOTO_SIDE pixels, as JPEG."""
     import cv2
 
-    image = cv2.imread(str(path))
-    if image is None:
-        raise RecipeError(f"{path} is no readable photograph.", remedy="copy it again, or remove it")
-    small = cv2.resize(image, (PHOTO_SIDE, PHOTO_SIDE), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(read_image(path), (PHOTO_SIDE, PHOTO_SIDE), interpolation=cv2.INTER_AREA)
     return bytes(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 92])[1])
 
 
@@ -242,10 +240,7 @@ def regions_of(path: Path, annotations: Sequence[npt.NDArray[np.int32]]) -> tupl
 
     from cast_sdk.training.data.regions import SIDE, nested_regions
 
-    image = cv2.imread(str(path))
-    if image is None:
-        raise RecipeError(f"{path} is no readable photograph.", remedy="copy it again, or remove it")
-    square = cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)[:, :, ::-1]
+    square = cv2.resize(read_image(path), (SIDE, SIDE), interpolation=cv2.INTER_AREA)[:, :, ::-1]
     drawn = [
         cv2.resize(labels, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST).astype(np.int32) for labels in annotations
     ]

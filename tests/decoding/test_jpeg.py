@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from cast_sdk.decoding.jpeg import is_whole
+from cast_sdk.decoding.reader import read_image
 from cast_sdk.errors import InputError
-from cast_sdk.runtime.jpeg import is_whole
-from cast_sdk.runtime.preprocess import read_image
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 FLAGS = {
