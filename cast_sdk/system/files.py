@@ -11,8 +11,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from cast_sdk.errors import CastError, ExportError
+from cast_sdk.errors import CastError, ExportError, InputError
 
 # What the operating system says while something is written, and what helps.
 _WHILE_WRITING = {
@@ -138,6 +139,27 @@ def writing(target: str | os.PathLike[str], remedies: Mapping[int, str] = _REMED
             found=error.strerror,
             remedy=remedies[error.errno],
         ) from error
+
+
+def lock(file: IO[str], folder: str | os.PathLike[str]) -> None:
+    """Keep other processes from writing results into a folder while `file`, in it, is open.
+
+    Raises:
+        InputError: another process has it locked.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows: nothing keeps two processes apart there
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(
+            f"Another process writes its results into {os.fspath(folder)} now.",
+            remedy="wait for it, or choose another --out",
+        ) from error
+    except OSError:
+        return  # a file system without locks
 
 
 def remove_abandoned(target: Path) -> None:

@@ -31,7 +31,7 @@ def clean_exit() -> Iterator[None]:
             raise
         from cast_sdk.system.installing import explain
 
-        missing = explain(error, "export", "serve", "hub", "train")
+        missing = explain(error, "export", "serve", "bulk", "ray", "hub", "train")
         click.secho(f"error: {missing}", err=True, fg="red" if sys.stderr.isatty() else None)
         raise SystemExit(1) from error
     except KeyboardInterrupt:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cast_sdk.errors import InputError
-from cast_sdk.system.files import sha256, writing
+from cast_sdk.system.files import lock, sha256, writing
 
 NAME = "cast-segment.jsonl"
 
@@ -101,7 +101,7 @@ class Results:
         with writing(folder / NAME):
             self._file: TextIO = (folder / NAME).open("a", encoding="utf-8")
         try:
-            _lock(self._file, folder)
+            lock(self._file, folder)
             self._end_line()
             if before != settings:
                 self._append({"settings": settings})
@@ -275,18 +275,3 @@ def _key(source: Path) -> str:
 def _folded(stem: Path) -> str:
     """Names that differ in case alone would be one file on some file systems."""
     return stem.as_posix().casefold()
-
-
-def _lock(file: TextIO, folder: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: nothing keeps two processes apart there
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(
-            f"Another process writes its results into {folder} now.", remedy="wait for it, or choose another --out"
-        ) from error
-    except OSError:
-        return  # a file system without locks

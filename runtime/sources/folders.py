@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cast_sdk.images import is_image
 from cast_sdk.runtime.sources.base import VIDEO_SUFFIXES
-from cast_sdk.runtime.sources.kinds import file_kind
+from cast_sdk.runtime.sources.kinds import Kind, file_kind
 
 _NAMED = 3  # files that a summary names per reason
 
@@ -41,21 +41,33 @@ class Found:
 
 
 def search(folder: Path, *, deep: bool = True, own: Collection[Path] = ()) -> Found:
-    """Images and videos of a folder, by content.
+    """Images and videos of a folder, as `walk` gives them, in lists sorted by path."""
+    found = Found()
+    for kind, path in walk(folder, found, deep=deep, own=own):
+        (found.images if kind == "image" else found.videos).append(path)
+    found.images.sort()
+    found.videos.sort()
+    return found
+
+
+def walk(
+    folder: Path, found: Found, *, deep: bool = True, own: Collection[Path] = ()
+) -> Iterator[tuple[Kind, Path]]:
+    """Images and videos of a folder one by one, by content, in the order of their names.
 
     Links to folders are followed, each folder once. Files whose name begins with a dot are left out, as are links that
-    lead nowhere, pipes and devices; `Found.left_out` names them.
+    lead nowhere, pipes and devices.
 
     Args:
         folder: where to look.
+        found: its `left_out` takes what is neither image nor video.
         deep: look into its folders too.
         own: resolved paths that are passed over without a word: results that were made before.
     """
-    found = Found()
     seen: set[tuple[int, int]] = set()
     skip = set(own)
 
-    def visit(place: Path) -> None:
+    def visit(place: Path) -> Iterator[tuple[Kind, Path]]:
         try:
             info = place.stat()
             entries = sorted(os.scandir(place), key=lambda entry: entry.name)
@@ -66,18 +78,20 @@ def search(folder: Path, *, deep: bool = True, own: Collection[Path] = ()) -> Fo
             return
         seen.add((info.st_dev, info.st_ino))
         for entry in entries:
-            _sort(Path(entry.path))
+            path = Path(entry.path)
+            if (kind := judge(path)) is not None:
+                yield kind, path
             if deep and not entry.name.startswith(".") and _is_folder(entry):
-                visit(Path(entry.path))
+                yield from visit(path)
 
-    def _sort(path: Path) -> None:
+    def judge(path: Path) -> Kind | None:
         if skip and path.resolve() in skip:
-            return
+            return None
         try:
             mode = path.stat().st_mode
         except OSError:
             found.leave_out("links that lead nowhere", path)
-            return
+            return None
         if path.name.startswith("."):
             found.leave_out("hidden files and folders", path)
         elif stat.S_ISDIR(mode):
@@ -86,28 +100,26 @@ def search(folder: Path, *, deep: bool = True, own: Collection[Path] = ()) -> Fo
         elif not stat.S_ISREG(mode):
             found.leave_out("pipes, sockets and devices", path)
         else:
-            _by_content(path)
+            return by_content(path)
+        return None
 
-    def _by_content(path: Path) -> None:
+    def by_content(path: Path) -> Kind | None:
         try:
             kind = file_kind(path)
         except OSError as error:
             found.leave_out(f"files that cannot be read: {error.strerror}", path)
-            return
+            return None
         # A damaged file is still meant to be what its name says; whoever reads it tells what is wrong with it.
         if kind == "image" or (kind is None and is_image(path)):
-            found.images.append(path)
-        elif kind == "video" or (kind is None and path.suffix.lower() in VIDEO_SUFFIXES):
-            found.videos.append(path)
-        elif path.stat().st_size == 0:
-            found.leave_out("empty files", path)
-        else:
-            found.leave_out("files that are neither image nor video", path)
+            return "image"
+        if kind == "video" or (kind is None and path.suffix.lower() in VIDEO_SUFFIXES):
+            return "video"
+        found.leave_out(
+            "empty files" if path.stat().st_size == 0 else "files that are neither image nor video", path
+        )
+        return None
 
-    visit(folder)
-    found.images.sort()
-    found.videos.sort()
-    return found
+    yield from visit(folder)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -1,0 +1,74 @@
+"""Paths, and the addresses that fsspec opens."""
+
+from __future__ import annotations
+
+from typing import IO, Any
+
+from cast_sdk.errors import InputError
+from cast_sdk.system.secrets import mask
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is one that fsspec opens, and not a path."""
+    return "://" in name or "::" in name
+
+
+def check_address(address: str) -> None:
+    """Refuse an address that holds a password or token: names of images are written into the data set.
+
+    Raises:
+        InputError: for such an address.
+    """
+    if mask(address) != address:
+        raise InputError(
+            f"The address {address} holds a password or token, and would be written into the data set.",
+            remedy="give credentials in the environment or in fsspec's configuration",
+        )
+
+
+def open_address(address: str) -> tuple[Any, str]:
+    """fsspec's file system and path of an address.
+
+    Raises:
+        InputError: fsspec has no such protocol, or lacks the package for it.
+    """
+    import fsspec
+
+    try:
+        fs, path = fsspec.core.url_to_fs(address)
+    except (ValueError, ImportError) as error:
+        raise InputError(f"fsspec cannot open {address}.", found=str(error), remedy="check the address") from error
+    except Exception as error:
+        raise InputError(f"{address} cannot be opened.", found=f"{type(error).__name__}: {error}") from error
+    return fs, str(path)
+
+
+def address_of(fs: Any, path: str, like: str) -> str:
+    """The address of a path of a file system that was opened as `like`: with its protocol and what follows `::`."""
+    head, chain, rest = like.partition("::")
+    protocol = head.partition("://")[0]
+    return (str(fs.unstrip_protocol(path)) if not chain else f"{protocol}://{path}") + chain + rest
+
+
+def open_source(name: str) -> IO[bytes]:
+    """A file or address, open for reading.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    try:
+        if is_address(name):
+            fs, path = open_address(name)
+            return fs.open(path, "rb")  # type: ignore[no-any-return]
+        return open(name, "rb")  # noqa: PTH123, SIM115
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {name}.", remedy="check the path") from error
+    except Exception as error:  # file systems of all kinds raise errors of all kinds
+        raise InputError(f"{name} cannot be read.", found=said(error)) from error
+
+
+def said(error: Exception) -> str:
+    """What an error of a file system says."""
+    return getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"

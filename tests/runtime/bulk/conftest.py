@@ -1,0 +1,23 @@
+"""A folder of small photographs of several kinds, and the packages of the extra."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("pyarrow", reason="pyarrow, of the extra bulk, is not installed")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, photo: np.ndarray) -> Path:
+    """12 images in two folders, of several sizes and formats."""
+    root = tmp_path / "photos"
+    (root / "inner").mkdir(parents=True)
+    for number in range(12):
+        image = np.roll(photo, 13 * number, 1)[: 200 + 3 * number, : 150 + 7 * number]
+        suffix = (".jpg", ".png", ".webp")[number % 3]
+        cv2.imwrite(str(root / ("inner" if number % 2 else "") / f"{number:02}{suffix}"), image)
+    return root

@@ -1,0 +1,157 @@
+"""Where images come from: folders, lists, shards, tables, addresses; and that their bytes are the same from each."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cast_sdk.errors import InputError
+from cast_sdk.runtime.bulk.inputs import Listing
+from cast_sdk.runtime.bulk.reader import Reader
+
+
+def read(*inputs: object, column: str | None = None) -> tuple[list[str], list[bytes]]:
+    items = list(Listing([os.fspath(one) for one in inputs], column).items())
+    reader = Reader()
+    return [item.path for item in items], [reader.read(item) for item in items]
+
+
+@pytest.fixture
+def files(folder) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.*") if path.is_file())
+
+
+@pytest.fixture
+def contents(files) -> list[bytes]:
+    return [path.read_bytes() for path in files]
+
+
+def test_folders_files_and_patterns(folder, files, contents):
+    (folder / "notes.md").write_text("words")
+    listing = Listing([str(folder)])
+    assert [item.path for item in listing.items()] == [str(path) for path in files]
+    assert listing.left_out == ["left out files that are neither image nor video (1): notes.md"]
+    paths, data = read(folder / "00.jpg", folder / "inner" / "*.png", folder / "00.jpg")
+    assert paths[0] == paths[-1] and len(paths) == 4  # named twice: twice
+    assert data[0] == contents[0]
+
+
+def test_a_list_is_seen_from_its_folder(folder, files, contents):
+    lines = [os.fsencode(path.relative_to(folder)) for path in files]
+    (folder / "list.txt").write_bytes(b"\r\n".join(lines) + b"\n\n")
+    assert read(folder / "list.txt")[1] == contents
+    (folder / "list.txt").write_text("not there.jpg\n")
+    (item,) = Listing([str(folder / "list.txt")]).items()
+    with pytest.raises(InputError, match="There is no"):
+        Reader().read(item)
+
+
+def test_tar_shards(folder, files, contents, tmp_path):
+    shard = tmp_path / "s.tar"
+    with tarfile.open(shard, "w") as archive:
+        for number, path in enumerate(files):
+            archive.add(path, f"{number:03}{path.suffix}")
+            text = b"{}"
+            info = tarfile.TarInfo(f"{number:03}.json")
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text))
+    paths, data = read(shard)
+    assert data == contents
+    with fsspec.open(paths[3]) as file:  # the name in the data set opens the image
+        assert file.read() == contents[3]
+    packed = tmp_path / "s.tar.gz"
+    packed.write_bytes(gzip.compress(shard.read_bytes()))
+    with pytest.raises(InputError, match="is packed"):
+        read(packed)
+    shard.write_bytes(shard.read_bytes()[:3000])
+    with pytest.raises(InputError):
+        read(shard)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "struct", "paths"])
+def test_parquet(folder, files, contents, tmp_path, kind):
+    values = {
+        "bytes": lambda: {"image": pa.array(contents)},
+        "struct": lambda: {"image": pa.array([{"bytes": one, "path": None} for one in contents])},
+        "paths": lambda: {"path": [str(path.relative_to(folder)) for path in files]},
+    }[kind]()
+    table = folder / "table.parquet"
+    pq.write_table(pa.table({**values, "label": list(range(len(files)))}), table, row_group_size=5)
+    assert read(table)[1] == contents
+    items = list(Listing([str(table)]).items())
+    reader = Reader()
+    assert [reader.read(items[n]) for n in (7, 3, 3, 11, 8)] == [contents[n] for n in (7, 3, 3, 11, 8)]
+
+
+def test_the_column_is_never_guessed(files, contents, tmp_path):
+    table = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"left": contents, "right": contents, "n": list(range(len(files)))}), table)
+    with pytest.raises(InputError, match="not clear which column") as caught:
+        read(table)
+    assert "--column left or right" in str(caught.value)
+    assert read(table, column="right")[1] == contents
+    with pytest.raises(InputError, match="no column 'n'"):
+        read(table, column="n")
+
+
+def test_addresses(folder, files, contents, tmp_path):
+    memory = fsspec.filesystem("memory")
+    for path, data in zip(files, contents, strict=True):
+        memory.pipe(f"/bulk/{path.relative_to(folder)}", data)
+    memory.pipe("/bulk/notes.md", b"words")
+    try:
+        listing = Listing(["memory://bulk"])
+        names = [item.path for item in listing.items()]
+        assert names[0] == "memory:///bulk/00.jpg" and "notes" not in "".join(names) and len(names) == 12
+        assert listing.left_out
+        assert sorted(read("memory://bulk")[1]) == sorted(contents)
+        assert read("memory://bulk/inner/*.png")[1] == [path.read_bytes() for path in sorted(folder.rglob("inner/*.png"))]
+        assert read("memory://bulk/00.jpg")[1] == contents[:1]
+        zipped = tmp_path / "all.zip"
+        import zipfile
+
+        with zipfile.ZipFile(zipped, "w") as archive:
+            for path in files:
+                archive.write(path, f"in/{path.name}")
+        paths, data = read(f"zip://in::{zipped}")
+        assert sorted(data) == sorted(contents)
+        with fsspec.open(paths[0]) as file:
+            assert file.read() == data[0]
+    finally:
+        memory.rm("/bulk", recursive=True)
+
+
+@pytest.mark.parametrize(
+    "name, said",
+    [
+        ("nowhere", "no file or folder"),
+        ("none*.jpg", "Nothing matches"),
+        ("", "no name of a file"),
+        ("gopher://x/y.jpg", "fsspec cannot open"),
+        ("https://me:word@host/a.jpg", "holds a password"),
+    ],
+)
+def test_what_is_refused(name, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=said) as caught:
+        read(name)
+    assert "word@" not in str(caught.value)
+
+
+def test_a_folder_without_images(tmp_path):
+    (tmp_path / "a.md").write_text("words")
+    with pytest.raises(InputError, match="no images") as caught:
+        read(tmp_path)
+    assert "a.md" in str(caught.value)
+    odd = tmp_path / "table.csv"
+    odd.write_text("words")
+    with pytest.raises(InputError, match="neither an image nor a list"):
+        read(odd)

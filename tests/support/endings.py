@@ -1,0 +1,58 @@
+"""Work that ends its process at chosen items: must be importable, because it runs in processes of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from cast_sdk.errors import InputError
+
+
+@dataclass(frozen=True)
+class Doubling:
+    """`make` of a pool: doubles numbers. A negative one ends the process; one that `once` names does so once."""
+
+    folder: Path
+    once: tuple[int, ...] = ()
+    broken: bool = False
+
+    def __call__(self):
+        if self.broken:
+            raise InputError("The model is not there.")
+        return self._work
+
+    def _work(self, task, started):
+        out = []
+        for position, item in enumerate(task.items):
+            if position in task.failed:
+                out.append(task.failed[position])
+                continue
+            started(position)
+            mark = self.folder / str(item)
+            if item < 0 or (item in self.once and not mark.exists()):
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            out.append(2 * item)
+        started(-1)
+        return out
+
+
+@dataclass(frozen=True)
+class Fragile:
+    """A recipe of rows whose process ends at the images with "deadly" in their names."""
+
+    recipe: object
+
+    def __call__(self):
+        rows = self.recipe()
+        read = rows._reader.read
+
+        def deadly(item):
+            if "deadly" in item.path:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            return read(item)
+
+        rows._reader.read = deadly
+        return rows
