@@ -8,6 +8,7 @@ import hashlib
 import os
 import platform
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,9 @@ _REMEDIES = _WHILE_WRITING | {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EISDIR: "name a file in it",
 }
+
+
+_LOCK_SECONDS = 1.0  # what a killed process started just before its end may hold its lock a moment longer
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
@@ -151,15 +155,20 @@ def lock(file: IO[str], folder: str | os.PathLike[str]) -> None:
         import fcntl
     except ImportError:  # Windows: nothing keeps two processes apart there
         return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise InputError(
-            f"Another process writes its results into {os.fspath(folder)} now.",
-            remedy="wait for it, or choose another --out",
-        ) from error
-    except OSError:
-        return  # a file system without locks
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise InputError(
+                    f"Another process writes its results into {os.fspath(folder)} now.",
+                    remedy="wait for it, or choose another --out",
+                ) from error
+            time.sleep(0.05)
+        except OSError:
+            return  # a file system without locks
 
 
 def remove_abandoned(target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import IO, Any
 
 from cast_sdk.errors import InputError
@@ -35,12 +36,24 @@ def open_address(address: str) -> tuple[Any, str]:
     import fsspec
 
     try:
+        head, chain, rest = address.partition("::")
+        if chain:
+            protocol, _, path = head.partition("://")
+            return _archive(protocol, rest), path
         fs, path = fsspec.core.url_to_fs(address)
     except (ValueError, ImportError) as error:
         raise InputError(f"fsspec cannot open {address}.", found=str(error), remedy="check the address") from error
     except Exception as error:
         raise InputError(f"{address} cannot be opened.", found=f"{type(error).__name__}: {error}") from error
     return fs, str(path)
+
+
+@functools.lru_cache(maxsize=8)
+def _archive(protocol: str, address: str) -> Any:
+    """The file system inside another file, kept open: its files end with it."""
+    import fsspec
+
+    return fsspec.core.url_to_fs(f"{protocol}://::{address}")[0]
 
 
 def address_of(fs: Any, path: str, like: str) -> str:
@@ -59,8 +72,8 @@ def open_source(name: str) -> IO[bytes]:
     try:
         if is_address(name):
             fs, path = open_address(name)
-            return fs.open(path, "rb")  # type: ignore[no-any-return]
-        return open(name, "rb")  # noqa: PTH123, SIM115
+            return fs.open(path, "rb")
+        return open(name, "rb")  # noqa: PTH123
     except InputError:
         raise
     except FileNotFoundError as error:

@@ -206,7 +206,7 @@ class Dataset:
                 found="; ".join(_differences(before, self._settings)),
                 remedy="give the same command to go on, or choose another --out",
             )
-        return manifest  # type: ignore[no-any-return]
+        return manifest
 
 
 class Parts:

@@ -140,7 +140,6 @@ class Listing:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-
         with open_source(name) as file:
             try:
                 table = pq.ParquetFile(file)

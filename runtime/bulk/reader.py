@@ -102,7 +102,7 @@ class _Rows:
         for value in self._values:
             self.next += 1
             if self.next > row:
-                return value.as_py()  # type: ignore[no-any-return]
+                return value.as_py()
         raise InputError("The row group is shorter than it was.", remedy="make the data set anew in another folder")
 
 
@@ -112,4 +112,3 @@ def _binary(column: Any) -> Iterator[Any]:
     if pa.types.is_struct(column.type):
         column = column.field("bytes")
     return iter(column)
-

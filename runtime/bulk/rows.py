@@ -92,4 +92,3 @@ class Rows:
 def read_batch(data: bytes, schema: pa.Schema) -> pa.RecordBatch:
     """The batch that `Rows` made."""
     return pa.ipc.read_record_batch(pa.py_buffer(data), schema)
-

@@ -25,7 +25,6 @@ KEY = b"cast_sdk"  # of the schema's metadata
 GROUPS = ("class", "embedding", "levels")  # what `--only` chooses from
 
 
-
 def _list(kind: pa.DataType, size: int = -1) -> pa.DataType:
     return pa.list_(pa.field("element", kind), size)  # the name that Parquet gives it
 

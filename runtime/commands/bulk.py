@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ from cast_sdk.runtime.commands.common import clean_exit, common_options, is_quie
 if TYPE_CHECKING:
     from cast_sdk.runtime.bulk.job import Engine, Progress
 
+LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
 GROUPS = ("class", "embedding", "levels")
 
 
@@ -116,13 +118,20 @@ def main(
         if not is_quiet():
             click.echo(description, err=True)
         with click.progressbar(length=1, show_pos=True, label="images", file=sys.stderr, hidden=is_quiet()) as bar:
+            begun = said = time.monotonic()
 
             def report(progress: Progress) -> None:
-                if bar.pos == 0 and progress.rows == 0:
+                nonlocal said
+                done, now = progress.before + progress.rows, time.monotonic()
+                if progress.rows == 0:
                     bar.length = progress.total
                     if progress.before:
                         click.echo(f"{progress.before} of {progress.total} are finished already", err=True)
-                bar.update(progress.before + progress.rows - bar.pos)
+                elif not sys.stderr.isatty() and not is_quiet() and now - said >= LINE_SECONDS:
+                    said = now
+                    pace = f"{progress.rows / (now - begun):.1f} images/s, {progress.errors} errors"
+                    click.echo(f"{done} of {progress.total} images, {pace}", err=True)
+                bar.update(done - bar.pos)
 
             manifest = job.run(dataset, recipe, chosen, report)
     click.echo(f"{manifest['rows']} rows in {len(manifest['parts'])} parts in {out}/")

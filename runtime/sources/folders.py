@@ -50,9 +50,7 @@ def search(folder: Path, *, deep: bool = True, own: Collection[Path] = ()) -> Fo
     return found
 
 
-def walk(
-    folder: Path, found: Found, *, deep: bool = True, own: Collection[Path] = ()
-) -> Iterator[tuple[Kind, Path]]:
+def walk(folder: Path, found: Found, *, deep: bool = True, own: Collection[Path] = ()) -> Iterator[tuple[Kind, Path]]:
     """Images and videos of a folder one by one, by content, in the order of their names.
 
     Links to folders are followed, each folder once. Files whose name begins with a dot are left out, as are links that
@@ -114,9 +112,7 @@ def walk(
             return "image"
         if kind == "video" or (kind is None and path.suffix.lower() in VIDEO_SUFFIXES):
             return "video"
-        found.leave_out(
-            "empty files" if path.stat().st_size == 0 else "files that are neither image nor video", path
-        )
+        found.leave_out("empty files" if path.stat().st_size == 0 else "files that are neither image nor video", path)
         return None
 
     yield from visit(folder)

@@ -48,20 +48,38 @@ def parts(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(out.glob("part-*.parquet"))}
 
 
-@pytest.fixture
-def made(folder, tiny_onnx, tmp_path) -> Path:
-    """An undisturbed data set of the folder, five rows per part."""
-    out = tmp_path / "made"
-    bulk(folder, "--out", out, "--model", tiny_onnx, "--part-rows", 5, "--workers", 2)
+@pytest.fixture(scope="session")
+def made(stock, tiny_onnx, tmp_path_factory) -> Path:
+    """An undisturbed data set of the stock, five rows per part; nobody changes it."""
+    out = tmp_path_factory.mktemp("made") / "data"
+    done = bulk(stock, "--out", out, "--model", tiny_onnx, "--part-rows", 5, "--workers", 2)
+    assert "12 rows in 3 parts" in done.stdout
     return out
 
 
-@pytest.mark.parametrize("fit", ["stretch", "crop"])
-def test_rows_are_what_the_runtime_says(folder, tiny_onnx, tmp_path, fit):
+def test_rows_are_what_the_runtime_says(made, tiny_onnx):
+    check_rows(made, cast_sdk.Runtime(tiny_onnx, threads=1))
+
+
+def test_rows_of_a_crop_and_of_tokens_left_out(stock, tiny_onnx, tmp_path):
+    runtime = cast_sdk.Runtime(tiny_onnx, threads=1, fit="crop")
+    layout = Layout.of(runtime, "0" * 64, GROUPS, tokens=False)
     out = tmp_path / "data"
-    done = bulk(folder, "-o", out, "-m", tiny_onnx, "--part-rows", 5, "--workers", 1, "--fit", fit)
-    assert "12 rows in 3 parts" in done.stdout
-    runtime = cast_sdk.Runtime(tiny_onnx, fit=fit, threads=1)
+    with Dataset(out, layout, {}) as dataset:
+        dataset.list_inputs(Listing([str(stock)]), 100)
+        job.run(dataset, Recipe(layout, {"model": str(tiny_onnx), "threads": 1, "fit": "crop"}), in_this_process)
+    check_rows(out, runtime)
+    with pytest.raises(InputError, match="does not give the tokens"):
+        Layout.of(runtime, "0" * 64, GROUPS, tokens=True)
+
+
+def in_this_process(recipe, tasks, ended):
+    """An engine without processes."""
+    work = recipe()
+    return ((task, work(task, lambda position: None)) for task in tasks)
+
+
+def check_rows(out: Path, runtime: cast_sdk.Runtime) -> None:
     layout = Layout.from_schema(pq.read_schema(out / "part-000000.parquet"))
     for row in rows(out):
         result = runtime.segment(row["path"])
@@ -95,29 +113,25 @@ def test_the_documented_columns_are_the_schema(made):
         assert f"`{name}`" in page
 
 
-def test_only_some_columns(folder, tiny_onnx, tmp_path):
-    bulk(folder, "-o", tmp_path / "d", "-m", tiny_onnx, "--only", "embedding", "--workers", 1)
+def test_only_some_columns(stock, tiny_onnx, tmp_path):
+    runtime = cast_sdk.Runtime(tiny_onnx, threads=1)
     names = ["index", "path", "sha256", "width", "height", "error"]
-    assert pq.read_table(tmp_path / "d").column_names == [*names, "embedding"]
-
-
-def test_tokens_on_request(folder, tmp_path, build_onnx, tiny_onnx):
-    done = bulk(folder, "-o", tmp_path / "d", "-m", tiny_onnx, "--tokens", check=False)
-    assert done.returncode == 1 and "does not give the tokens" in done.stderr and not (tmp_path / "d").exists()
+    assert Layout.of(runtime, "", ["embedding"], tokens=False).schema().names == [*names, "embedding"]
+    assert "levels" in Layout.of(runtime, "", ["levels"], tokens=False).schema().names
 
 
 def test_an_image_that_fails_is_a_row_with_its_error(folder, tiny_onnx, tmp_path):
     whole = (folder / "00.jpg").read_bytes()
     (folder / "bad.jpg").write_bytes(whole[: len(whole) // 2])
     (folder / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
-    done = bulk(folder, "-o", tmp_path / "d", "-m", tiny_onnx, "--workers", 1)
+    words = [folder / "bad.jpg", folder / "bad.png"]
+    done = bulk(*words, "-o", tmp_path / "d", "-m", tiny_onnx, "--workers", 1, check=False)
+    assert done.returncode == 1 and "not one image could be used" in done.stderr
     failed = {Path(row["path"]).name: row for row in rows(tmp_path / "d") if row["error"]}
     assert set(failed) == {"bad.jpg", "bad.png"} and "2 images have an error" in done.stderr
     assert "ends before its picture does" in failed["bad.jpg"]["error"]
     for row in failed.values():
         assert len(row["sha256"]) == 64 and row["embedding"] is None and row["class"] is None
-    done = bulk(folder / "bad.jpg", "-o", tmp_path / "e", "-m", tiny_onnx, check=False)
-    assert done.returncode == 1 and "not one image" in done.stderr and len(rows(tmp_path / "e")) == 1
 
 
 def test_an_image_that_ends_its_process(folder, tiny_onnx, tmp_path):
@@ -135,26 +149,31 @@ def test_an_image_that_ends_its_process(folder, tiny_onnx, tmp_path):
     assert "SIGSEGV" in found["deadly.jpg"]["error"] and found["00.jpg"]["error"] is None
 
 
-def test_the_same_command_goes_on_and_another_is_refused(made, folder, tiny_onnx):
+def test_the_same_command_goes_on_and_another_is_refused(made, stock, tiny_onnx, tmp_path):
     whole = parts(made)
-    words = (folder, "--out", made, "--model", tiny_onnx, "--part-rows", 5)
+    made = shutil.copytree(made, tmp_path / "copy")
+    words = (stock, "--out", made, "--model", tiny_onnx, "--part-rows", 5)
     (made / "part-000001.parquet").unlink()
-    (folder / "new.jpg").write_bytes((folder / "00.jpg").read_bytes())  # the list stays as it is
     assert "7 of 12 are finished already" in bulk(*words, "--workers", 1).stderr
     assert parts(made) == whole
     done = bulk(*words[:-1], 6, check=False)
-    assert done.returncode == 1 and "other inputs or settings" in done.stderr and "part_rows 5 before, 6 now" in done.stderr
+    assert (
+        done.returncode == 1
+        and "other inputs or settings" in done.stderr
+        and "part_rows 5 before, 6 now" in done.stderr
+    )
     (made / "part-000002.parquet").write_bytes(b"mine")
     done = bulk(*words, check=False)
     assert done.returncode == 1 and "not the part that belongs there" in done.stderr
     assert (made / "part-000002.parquet").read_bytes() == b"mine"
 
 
-def test_a_folder_of_others_is_left_alone(folder, tiny_onnx, tmp_path):
+def test_a_folder_of_others_is_left_alone(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "_inputs").write_text("words")
-    done = bulk(folder, "-o", tmp_path / "mine", "-m", tiny_onnx, check=False)
-    assert done.returncode == 1 and "holds other files" in done.stderr
+    with pytest.raises(InputError, match="holds other files"):
+        Dataset(tmp_path / "mine", LAYOUT, {})
+    assert (tmp_path / "mine" / "_inputs").read_text() == "words"
     with Dataset(tmp_path / "x", LAYOUT, {}), pytest.raises(InputError, match="Another process"):
         Dataset(tmp_path / "x", LAYOUT, {})
 
@@ -162,10 +181,10 @@ def test_a_folder_of_others_is_left_alone(folder, tiny_onnx, tmp_path):
 LAYOUT = Layout("m", "0" * 64, (96, 96), "stretch", ("class",))
 
 
-def test_killed_at_any_moment_the_same_command_goes_on(made, folder, tiny_onnx, tmp_path):
+def test_killed_at_any_moment_the_same_command_goes_on(made, stock, tiny_onnx, tmp_path):
     out = tmp_path / "killed"
-    words = [*BULK, str(folder), "--out", str(out), "--model", str(tiny_onnx), "--part-rows", "5", "--workers", "2"]
-    for wanted in ("_manifest.json", "part-000000.parquet", "part-000001.parquet"):
+    words = [*BULK, str(stock), "--out", str(out), "--model", str(tiny_onnx), "--part-rows", "5", "--workers", "2"]
+    for wanted in ("_inputs.parquet", "part-000001.parquet"):
         process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         while not (out / wanted).exists() and process.poll() is None:
             time.sleep(0.01)
@@ -176,9 +195,9 @@ def test_killed_at_any_moment_the_same_command_goes_on(made, folder, tiny_onnx, 
     assert rows(out) == rows(made)
 
 
-def test_a_full_disk_loses_nothing(made, folder, tiny_onnx, tmp_path):
+def test_a_full_disk_loses_nothing(made, stock, tiny_onnx, tmp_path):
     out = tmp_path / "full"
-    words = (folder, "--out", out, "--model", tiny_onnx, "--part-rows", 5, "--workers", 1)
+    words = (stock, "--out", out, "--model", tiny_onnx, "--part-rows", 5, "--workers", 1)
     smallest = min(len(data) for data in parts(made).values())
 
     def limit() -> None:

@@ -113,7 +113,9 @@ def test_addresses(folder, files, contents, tmp_path):
         assert names[0] == "memory:///bulk/00.jpg" and "notes" not in "".join(names) and len(names) == 12
         assert listing.left_out
         assert sorted(read("memory://bulk")[1]) == sorted(contents)
-        assert read("memory://bulk/inner/*.png")[1] == [path.read_bytes() for path in sorted(folder.rglob("inner/*.png"))]
+        assert read("memory://bulk/inner/*.png")[1] == [
+            path.read_bytes() for path in sorted(folder.rglob("inner/*.png"))
+        ]
         assert read("memory://bulk/00.jpg")[1] == contents[:1]
         zipped = tmp_path / "all.zip"
         import zipfile

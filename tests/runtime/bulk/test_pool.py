@@ -45,7 +45,11 @@ def test_an_item_that_ends_its_process_is_passed_over_after_two_tries(tmp_path):
     with Pool(Doubling(tmp_path, once=(2,)), 2, ended=lambda *what: seen.append(what)) as pool:
         results = [result for _, result in pool.run(iter(items))]
     assert results[0] == [2, 4] and results[2] == [10]  # 2 ended its process once only
-    assert results[1][0] == 6 and results[1][2] == 8 and "2 times. Found: the process was ended by SIGKILL" in results[1][1]
+    assert (
+        results[1][0] == 6
+        and results[1][2] == 8
+        and "2 times. Found: the process was ended by SIGKILL" in results[1][1]
+    )
     assert sorted((task.number, position) for task, position, _ in seen) == [(0, 1), (1, 1), (1, 1)]
 
 
