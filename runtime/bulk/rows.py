@@ -11,12 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from cast_sdk.decoding.reader import decode
 from cast_sdk.errors import CastError
 from cast_sdk.runtime.bulk.inputs import Item
 from cast_sdk.runtime.bulk.pool import Task
 from cast_sdk.runtime.bulk.reader import Reader
 from cast_sdk.runtime.bulk.schema import Layout, batch
-from cast_sdk.runtime.preprocess import Prepared, decode_image
+from cast_sdk.runtime.preprocess import Prepared
 from cast_sdk.runtime.runtime import Runtime
 
 
@@ -68,7 +69,7 @@ class Rows:
             try:
                 data = self._reader.read(item)
                 row["sha256"] = hashlib.sha256(data).hexdigest()
-                frame = decode_image(data, item.path)
+                frame = decode(data, item.path)
                 waiting.append((row, self._runtime.add_superpixels(self._runtime.prepare(frame))))
             except (CastError, MemoryError) as error:
                 row["error"] = str(error) or type(error).__name__

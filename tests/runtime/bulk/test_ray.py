@@ -1,0 +1,101 @@
+"""The same rows from Ray, on a real cluster of several nodes on this machine. Skips where Ray is not installed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from endings import Fragile
+
+import cast_sdk
+from cast_sdk.runtime.bulk import job
+from cast_sdk.runtime.bulk.dataset import Dataset
+from cast_sdk.runtime.bulk.inputs import Listing
+from cast_sdk.runtime.bulk.rows import Recipe
+from cast_sdk.runtime.bulk.schema import GROUPS, Layout
+
+pytestmark = pytest.mark.full
+ray = pytest.importorskip("ray", reason="Ray, of the extra ray, is not installed")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes of one core each."""
+    from ray.cluster_utils import Cluster
+
+    support = Path(__file__).parents[2] / "support"
+    before = {name: os.environ.get(name) for name in ("RAY_USAGE_STATS_ENABLED", "PYTHONPATH")}
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(support), before["PYTHONPATH"]]))
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    made.add_node(num_cpus=1)
+    ray.init(address=made.address, log_to_driver=False)
+    assert len([node for node in ray.nodes() if node["Alive"]]) == 2
+    yield made
+    ray.shutdown()
+    made.shutdown()
+    for name, value in before.items():
+        os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+
+
+def make(out: Path, folder: Path, model: Path, engine: job.Engine, *, fragile: bool = False) -> dict:
+    with cast_sdk.Runtime(model, threads=1) as runtime:
+        layout = Layout.of(runtime, "0" * 64, GROUPS, tokens=False)
+    recipe = Recipe(layout, {"model": str(model), "threads": 1})
+    with Dataset(out, layout, {}) as dataset:
+        if not dataset.listed:
+            dataset.list_inputs(Listing([str(folder)] * 4), 20)
+        return job.run(dataset, Fragile(recipe) if fragile else recipe, engine)  # type: ignore[arg-type]
+
+
+def parts(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(out.glob("part-*.parquet"))}
+
+
+def test_both_engines_make_the_same_data_set_also_when_rays_workers_are_killed(cluster, stock, tiny_onnx, tmp_path):
+    from cast_sdk.runtime.bulk.on_ray import ray_engine
+
+    make(tmp_path / "local", stock, tiny_onnx, job.local_engine(1))
+    stop, killed = threading.Event(), []
+
+    def kill() -> None:
+        while not stop.is_set() and len(killed) < 2:
+            time.sleep(1.0)
+            found = subprocess.run(["pgrep", "-f", "^ray::.*MapWorker"], capture_output=True, text=True).stdout.split()
+            for pid in map(int, found[:1]):
+                os.kill(pid, signal.SIGKILL)
+                killed.append(pid)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        manifest = make(tmp_path / "ray", stock, tiny_onnx, ray_engine(2, None))
+    finally:
+        stop.set()
+        killer.join()
+    assert killed, "nothing was killed, so nothing is shown"
+    assert manifest["rows"] == 48 and manifest["errors"] == 0
+    assert parts(tmp_path / "ray") == parts(tmp_path / "local")
+    assert ray.is_initialized(), "a cluster of somebody else is left running"
+
+
+def test_an_image_that_ends_its_process_is_a_row_on_ray_too(cluster, folder, tiny_onnx, tmp_path):
+    from cast_sdk.runtime.bulk.on_ray import ray_engine
+
+    (folder / "inner" / "05.webp").rename(folder / "deadly.webp")
+    manifest = make(tmp_path / "d", folder, tiny_onnx, ray_engine(2, None), fragile=True)
+    assert manifest["rows"] == 48 and manifest["errors"] == 4
+    errors = [row["error"] for row in pq.read_table(tmp_path / "d").to_pylist() if row["error"]]
+    assert all("ended the process that read it, 2 times" in error for error in errors)
+
+
+def test_usage_statistics_are_off(cluster):
+    from ray._common.usage import usage_lib
+
+    assert not usage_lib.usage_stats_enabled()
