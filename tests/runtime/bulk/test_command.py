@@ -129,7 +129,7 @@ def test_an_image_that_fails_is_a_row_with_its_error(folder, tiny_onnx, tmp_path
     assert done.returncode == 1 and "not one image could be used" in done.stderr
     failed = {Path(row["path"]).name: row for row in rows(tmp_path / "d") if row["error"]}
     assert set(failed) == {"bad.jpg", "bad.png"} and "2 images have an error" in done.stderr
-    assert "ends before its picture does" in failed["bad.jpg"]["error"]
+    assert "damaged or not complete" in failed["bad.jpg"]["error"]
     for row in failed.values():
         assert len(row["sha256"]) == 64 and row["embedding"] is None and row["class"] is None
 
