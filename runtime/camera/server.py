@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import secrets
-import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from cast_sdk.errors import CastError, InputError, MissingDependencyError, TooLargeError
 from cast_sdk.runtime.camera.hub import Hub, Viewer
@@ -31,7 +28,16 @@ try:
     from starlette.routing import Route, WebSocketRoute
     from starlette.websockets import WebSocket, WebSocketDisconnect
 
-    from cast_sdk.runtime.service.guard import LOOPBACK, Gate, ImpatientProtocol, security_headers
+    from cast_sdk.runtime.service.guard import LOOPBACK, Gate, security_headers
+    from cast_sdk.runtime.service.web import (
+        UPLOAD_SECONDS,
+        choose_token,
+        failed,
+        listen,
+        read_body,
+        server_options,
+        url,
+    )
 except ImportError as error:
     raise MissingDependencyError(
         "Starlette and uvicorn, which serve the web view, cannot be imported.",
@@ -45,10 +51,8 @@ if TYPE_CHECKING:
 
 MAX_VIEWERS = 64
 MAX_WAITING_PHOTOS = 3
-UPLOAD_SECONDS = 20.0
 SEND_SECONDS = 20.0
 _MESSAGES = {"ack", "pause", "resume"}
-_MIN_TOKEN_LENGTH = 12
 
 
 class WebView:
@@ -76,11 +80,8 @@ class WebView:
         title: str = "camera",
         level: int = 2,
     ) -> None:
-        loopback = host in LOOPBACK
-        if token is not None and len(token) < _MIN_TOKEN_LENGTH:
-            raise InputError(f"The token has only {len(token)} characters.", remedy=f"use at least {_MIN_TOKEN_LENGTH}")
-        self.token = token or (None if loopback else secrets.token_urlsafe(24))
-        self._socket = _listen(host, port)
+        self.token = choose_token(token, host)
+        self._socket = listen(host, port)
         self.host, self.port = host, int(self._socket.getsockname()[1])
         self.rt = rt
         self.hub = Hub(title=title, level=level, levels=len(rt.spec.clusters))
@@ -91,23 +92,20 @@ class WebView:
         app = Gate(
             self._app(page),
             token=self.token,
-            loopback=loopback,
+            loopback=host in LOOPBACK,
+            program="cast-camera",
             cookie=f"cast_token_{self.port}",
             headers=security_headers(*(element_hash(page, tag) for tag in ("script", "style"))),
         )
         config = uvicorn.Config(
             app,
-            http=ImpatientProtocol,
-            ws="auto",
-            ws_max_size=4096,
-            ws_per_message_deflate=False,  # JPEGs do not shrink, and every viewer would cost a compression
-            h11_max_incomplete_event_size=16384,
-            timeout_keep_alive=5,
-            timeout_graceful_shutdown=2,
-            log_level="warning",
-            access_log=False,  # it would write tokens that come in addresses
-            server_header=False,
-            lifespan="on",
+            **server_options(
+                ws="auto",
+                ws_max_size=4096,
+                ws_per_message_deflate=False,  # JPEGs do not shrink, and every viewer would cost a compression
+                timeout_graceful_shutdown=2,
+                lifespan="on",
+            ),
         )
         self._server = uvicorn.Server(config)
         self._failure: BaseException | None = None
@@ -122,9 +120,7 @@ class WebView:
     @property
     def url(self) -> str:
         """Address for a browser, with the token where one is needed."""
-        host = _lan_address() if self.host in ("0.0.0.0", "::", "") else self.host
-        host = f"[{host}]" if ":" in host else host
-        return f"http://{host}:{self.port}/" + (f"?token={quote(self.token, safe='')}" if self.token else "")
+        return url(self.host, self.port, self.token)
 
     def show(self, result: Segmentation) -> None:
         """Hand a result to the viewers; never waits."""
@@ -181,7 +177,7 @@ class WebView:
             alpha = _number(request, "alpha", 0.55, 0.0, 1.0)
             boundaries = _number(request, "boundaries", 1, 0, 1, whole=True)
         except InputError as error:
-            return _failed(400, error)
+            return failed(400, error)
         result = self.hub.latest
         if result is None:
             return JSONResponse({"error": "There is no frame yet."}, status_code=503)
@@ -200,17 +196,17 @@ class WebView:
             return JSONResponse({"error": "Too many photographs at once."}, 503, headers={"retry-after": "2"})
         self._waiting += 1
         try:
-            data = await asyncio.wait_for(_body(request), UPLOAD_SECONDS)
+            data = await asyncio.wait_for(read_body(request, MAX_BYTES), UPLOAD_SECONDS)
             async with self._photos:
                 packet = await asyncio.to_thread(self._segment_photo, data)
         except TooLargeError as error:
-            return _failed(413, error)
+            return failed(413, error)
         except (TimeoutError, asyncio.TimeoutError, ClientDisconnect):
             return JSONResponse({"error": f"An upload takes at most {UPLOAD_SECONDS:g} s."}, 408)
         except InputError as error:
-            return _failed(415, error)
+            return failed(415, error)
         except CastError as error:
-            return _failed(500, error)
+            return failed(500, error)
         finally:
             self._waiting -= 1
         return Response(packet, media_type="application/octet-stream")
@@ -280,33 +276,6 @@ def _within(seconds: float) -> Iterator[None]:
         timer.cancel()
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """Host and port of HOST:PORT, :PORT or PORT; [::1]:8000 for IPv6.
-
-    Raises:
-        InputError: for anything else.
-    """
-    host, colon, port = text.rpartition(":")
-    host = host.strip("[]") if colon else ""
-    if not port.isdecimal() or int(port) > 65535:
-        raise InputError(f"{text!r} is not an address HOST:PORT.", remedy="for example --serve 127.0.0.1:8000")
-    return host or "127.0.0.1", int(port)
-
-
-async def _body(request: Request) -> bytes:
-    stated = request.headers.get("content-length", "0")
-    if not stated.isdecimal() or int(stated) > MAX_BYTES:
-        raise TooLargeError(
-            f"The photograph is larger than {MAX_BYTES >> 20} MiB.", found=f"a content length of {stated[:20]} bytes"
-        )
-    data = bytearray()
-    async for part in request.stream():
-        data += part
-        if len(data) > MAX_BYTES:
-            raise TooLargeError(f"The photograph is larger than {MAX_BYTES >> 20} MiB.")
-    return bytes(data)
-
-
 def _number(request: Request, name: str, default: float, low: float, high: float, *, whole: bool = False) -> float:
     text = request.query_params.get(name)
     if text is None:
@@ -318,33 +287,3 @@ def _number(request: Request, name: str, default: float, low: float, high: float
     if not low <= value <= high:
         raise InputError(f"{name} is not a number from {low:g} to {high:g}.", found=text[:40])
     return value
-
-
-def _failed(code: int, error: CastError) -> Response:
-    return JSONResponse({"error": error.problem, "found": error.found}, status_code=code)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)  # accepted sockets inherit it
-        listener.bind(address)
-        return listener
-    except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be one of a host
-        raise InputError(
-            f"The web view cannot listen on {host}:{port}.",
-            found=getattr(error, "strerror", None) or str(error),
-            remedy="choose a free port (--serve 127.0.0.1:8001) and an address of this machine (0.0.0.0: all)",
-        ) from error
-
-
-def _lan_address() -> str:
-    """This machine's address on its network. Nothing is sent: connecting UDP only chooses a route."""
-    with contextlib.closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))
-            return str(probe.getsockname()[0])
-        except OSError:
-            return socket.gethostname()

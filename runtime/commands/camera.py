@@ -92,7 +92,8 @@ def main(
     if headless and show:
         raise InputError("--headless opens no window, --show does.", remedy="leave out one of them")
     if serve:
-        from cast_sdk.runtime.camera.server import parse_address
+        from cast_sdk.runtime.camera.server import WebView
+        from cast_sdk.runtime.service.web import parse_address
 
         host, port = parse_address(serve)  # before a model is loaded
     if not (show or serve or record or headless):
@@ -130,8 +131,6 @@ def main(
             recorder = Recorder(record, rate=rate, live=opened.live, level=level if levels else None, source=opened.uri)
             add(camera.Recording(recorder))
         if serve:
-            from cast_sdk.runtime.camera.server import WebView
-
             view = WebView(runtime, host=host, port=port, token=token, title=opened.uri, level=level)
             add(view)
             click.echo(f"open {view.url}", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 
-def to_dict(result: Segmentation, *, masks: bool = True) -> dict[str, Any]:
+def to_dict(
+    result: Segmentation, *, masks: bool = True, levels: Iterable[int] | None = None, top: int = 5
+) -> dict[str, Any]:
     """Fields: `schema_version`, `model`, `source`, `size` [height, width], `top`, `unsure`, `embedding`, `timing_ms`,
     `levels`.
 
@@ -27,6 +30,12 @@ def to_dict(result: Segmentation, *, masks: bool = True) -> dict[str, Any]:
     A taxonomy adds `path`: `level` (name), `class_id`, `name` and `probability` of each head's class, coarse to fine;
     and where the tree is known `consistent_path`, the same for its most probable path.
     A dense head adds `semantic`: `class_id`, `name`, `area` and `rle` of every class in the frame.
+
+    Args:
+        result: of one frame.
+        masks: include the run-length masks.
+        levels: of these levels; None: all.
+        top: how many classes.
     """
     data: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -35,7 +44,7 @@ def to_dict(result: Segmentation, *, masks: bool = True) -> dict[str, Any]:
         "size": list(result.size),
         "top": [
             {"class_id": index, "name": name, "probability": round(probability, 6)}
-            for index, name, probability in result.top()
+            for index, name, probability in result.top(top)
         ],
         "unsure": result.unsure,
         "embedding": [float(f"{value:.6g}") for value in result.embedding],
@@ -47,7 +56,8 @@ def to_dict(result: Segmentation, *, masks: bool = True) -> dict[str, Any]:
         if path_table(result.spec.taxonomy) is not None:
             data["consistent_path"] = path_entries(result.path(consistent=True))
     if result.hierarchy is not None:
-        data["levels"] = [_level(result, level, masks) for level in range(result.num_levels + 1)]
+        wanted = range(result.num_levels + 1) if levels is None else levels
+        data["levels"] = [_level(result, level, masks) for level in wanted]
     if result.semantic is not None:
         data["semantic"] = _semantic(result, result.semantic, masks)
     return data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -25,7 +25,7 @@ _ASK = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewp
 place-items:center;min-height:95vh;margin:0}form{max-width:22rem;padding:1rem}input,button{font:inherit;width:100%;
 box-sizing:border-box;padding:.7rem;border-radius:.6rem;border:1px solid #2a3542;background:#131a22;color:inherit}
 button{margin-top:.7rem;background:#0f766e;border:0;color:#fff}</style><form method="get" action="/"><h1>Token
-needed</h1><p>cast-camera printed a token where it was started. Open the address with it, or paste it here.</p>
+needed</h1><p>PROGRAM printed a token where it was started. Open the address with it, or paste it here.</p>
 <input name="token" type="password" aria-label="Token" autofocus autocomplete="off"><button>Open the view</button>
 </form></html>"""
 _ASK_HEADERS = {
@@ -42,13 +42,24 @@ class Gate:
         loopback: the server listens on this machine only. Then the Host header must name it, so that a foreign name
             that resolves to 127.0.0.1 (DNS rebinding) gets nothing.
         cookie: name of the cookie that keeps the token in a browser.
+        program: that printed the token.
         headers: added to every answer that does not set them itself.
+        public: paths that need no token.
     """
 
     def __init__(
-        self, app: Any, *, token: str | None, loopback: bool, cookie: str, headers: dict[str, str] | None = None
+        self,
+        app: Any,
+        *,
+        token: str | None,
+        loopback: bool,
+        cookie: str,
+        program: str,
+        headers: dict[str, str] | None = None,
+        public: Collection[str] = (),
     ) -> None:
         self.app, self.loopback, self.cookie = app, loopback, cookie
+        self._program, self._public = program, frozenset(public)
         self._headers = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
         self._digest = None if token is None else _digest(token)
 
@@ -85,7 +96,7 @@ class Gate:
         followed = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not followed:
             return _refused(403, "Pages of other sites may not use this server.")
-        if self._digest is None:
+        if self._digest is None or (scope["type"] == "http" and scope["path"] in self._public):
             return None
         asked = _query_token(scope.get("query_string", b"").decode("latin-1"))
         if asked and self._right(asked):
@@ -100,8 +111,8 @@ class Gate:
         if self._known(_cookie(headers.get("cookie", ""), self.cookie)):
             return None
         if scope["type"] == "http" and scope["path"] == "/":
-            return HTMLResponse(_ASK, status_code=401, headers=_ASK_HEADERS)
-        return _refused(401, "A token is needed: open the address that cast-camera printed.")
+            return HTMLResponse(_ASK.replace("PROGRAM", self._program), status_code=401, headers=_ASK_HEADERS)
+        return _refused(401, f"A token is needed: open the address that {self._program} printed.")
 
     def _right(self, token: str | bytes) -> bool:
         # Digests have one length, so that neither length nor content of the token shows in the time this takes.

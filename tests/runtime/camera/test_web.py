@@ -27,8 +27,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from cast_sdk.runtime.camera import server
-from cast_sdk.runtime.camera.server import WebView, parse_address
+from cast_sdk.runtime.camera.server import WebView
 from cast_sdk.runtime.service import guard, photos
+from cast_sdk.runtime.service.web import parse_address
 
 TOKEN = "a-token-for-the-tests"
 
