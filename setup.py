@@ -80,7 +80,7 @@ def long_description(page: str, repository: str) -> str:
 
 kernel = Extension(
     "cast_sdk.superpixels._seeds",
-    ["cast_sdk/superpixels/_seeds.cpp"],
+    ["cast_sdk/superpixels/_seeds.cpp", "cast_sdk/superpixels/_assignment.cpp"],
     language="c++",
     # No contraction to fused multiply-add: labels are compared bit by bit with OpenCV's.
     extra_compile_args=["-std=c++17", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-g0"],

@@ -42,7 +42,7 @@ class ExportInfo:
     opset: int = 0
     created_by: str = ""
     checkpoint_sha256: str = ""
-    target: str = "any"  # "any", "onnxruntime" (u8s8 Q/DQ) or "tensorrt" (s8 Q/DQ)
+    target: str = "any"  # "any", "cpu" (matrices as inputs), "onnxruntime" (u8s8 Q/DQ), "tensorrt" (s8), "torch"
     verification: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:

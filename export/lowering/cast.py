@@ -49,8 +49,8 @@ class LoweredCast(nn.Module):
         self.taxonomy = nn.ModuleList(lower_layers([cast.get_submodule(name)]) for name in names)
         self.decoder = decoder
 
-    def forward(self, image: Tensor, superpixels: Tensor) -> dict[str, Tensor]:
-        z, present = self.tokens(image, superpixels)
+    def forward(self, image: Tensor, *superpixels: Tensor) -> dict[str, Tensor]:
+        z, present = self.tokens(image, *superpixels)
         levels: dict[str, Tensor] = {}
         tokens: list[Tensor] = []
         class_tokens: list[Tensor] = []

@@ -22,7 +22,7 @@ from cast_sdk.export.lowering.blocks import (
     lower_layers,
 )
 from cast_sdk.export.lowering.cast import LoweredCast, LoweredDecoder
-from cast_sdk.export.lowering.options import GraphOptions, foreign_model, output_names, spec_of
+from cast_sdk.export.lowering.options import GraphOptions, foreign_model, input_names, output_names, spec_of
 from cast_sdk.models.baselines import Tome, Vit
 from cast_sdk.models.cast import Cast
 from cast_sdk.models.dense import Segmenter, Spml
@@ -31,6 +31,8 @@ from cast_sdk.spec import ModelSpec
 
 class Lowered(nn.Module):
     """What is exported: `f(image)` or `f(image, superpixels)` gives a tuple in the order of `output_names`.
+
+    For CPUs (`GraphOptions.target`) `f(image, assignment, positions)`, see `segments.GivenAssignment`.
 
     Attributes:
         spec: the model's description at this input size.
@@ -41,7 +43,7 @@ class Lowered(nn.Module):
     def __init__(self, body: nn.Module, spec: ModelSpec, options: GraphOptions) -> None:
         super().__init__()
         self.body, self.spec, self.options = body, spec, options
-        self.input_names = ["image", "superpixels"] if spec.uses_superpixels else ["image"]
+        self.input_names = input_names(spec, options)
         self.output_names = output_names(spec, options)
         self.eval()
         self.requires_grad_(False)
@@ -51,12 +53,9 @@ class Lowered(nn.Module):
         """The outputs that are exported: all but those for verification."""
         return [name for name in self.output_names if not name.startswith("sampled")]
 
-    def forward(self, image: Tensor, superpixels: Tensor | None = None) -> tuple[Tensor, ...]:
-        """image uint8 [B,H,W,3] RGB; superpixels int32 [B,H,W]."""
-        if superpixels is None:
-            outputs = self.body(image)
-        else:
-            outputs = self.body(image, superpixels.squeeze(0) if self.options.squeeze else superpixels)
+    def forward(self, image: Tensor, *superpixels: Tensor) -> tuple[Tensor, ...]:
+        """image uint8 [B,H,W,3] RGB; superpixels int32 [B,H,W], for CPUs two matrices float32 [B,S,cells]."""
+        outputs = self.body(image, *(x.squeeze(0) if self.options.squeeze else x for x in superpixels))
         return tuple(self._batched(name, outputs[name]) for name in self.output_names)
 
     def _batched(self, name: str, value: Tensor) -> Tensor:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
 
 from cast_sdk._version import __version__
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ExportError
+from cast_sdk.runtime.backends.feeding import ASSIGNMENT, POSITIONS, fill
 from cast_sdk.spec import ModelSpec
 from cast_sdk.superpixels import seeds_count
 
@@ -30,6 +32,8 @@ class GraphOptions:
         soft_assignments: also give `assignment1..4`, float32 [B, S_l, K_l].
         tokens: also give `tokens1..4`, float32 [B, S_l, C], and `dense` of fused models, float32 [B, S, n].
         precision: "fp32", or "fp16" with half-precision products between float32 islands.
+        target: "any", or "cpu": what superpixels make of a resized grid comes in as matrices, which a processor
+            computes in a hundredth of the time of the dense products that GPUs and static engines need.
     """
 
     batch: int | None
@@ -39,6 +43,7 @@ class GraphOptions:
     soft_assignments: bool = False
     tokens: bool = False
     precision: Precision = "fp32"
+    target: Literal["any", "cpu"] = "any"
 
     @property
     def dtype(self) -> torch.dtype:
@@ -113,19 +118,48 @@ def graph_options(
     for name in ("soft_assignments", "tokens"):
         if options.get(name) and not spec.hierarchical:
             raise ExportError(f"{name}=True was given, but {spec.name} has no levels.", remedy=f"leave {name} out")
+    if options.get("target") == "cpu" and options.get("precision") == "fp16":
+        raise ExportError(
+            "A graph for CPUs was asked for in fp16, which processors compute slower than fp32.",
+            remedy="export it in fp32 or int8",
+        )
+    if not resizes(spec):
+        options["target"] = "any"
     settings = dataclasses.replace(spec.superpixels, count=asked or spec.superpixels.count)
     # Runtimes prepare square images by this number; rectangles by the record of the export.
     spec = dataclasses.replace(spec, image_size=max(height, width), superpixels=settings)
     return spec, GraphOptions(batch, height, width, count, **options)
 
 
-def example_inputs(options: GraphOptions, count: int) -> tuple[torch.Tensor, ...]:
-    """Inputs of the right shapes for tracing: `count` of them, image and superpixels."""
+def resizes(spec: ModelSpec) -> bool:
+    """Whether a model averages features that are resized to the label maps, so that its graph depends on the target."""
+    return spec.uses_superpixels and spec.fused and spec.stage != "pretrain"
+
+
+def input_names(spec: ModelSpec, options: GraphOptions) -> list[str]:
+    """Inputs of a graph in order."""
+    if options.target == "cpu":
+        return ["image", ASSIGNMENT, POSITIONS]
+    return ["image", "superpixels"] if spec.uses_superpixels else ["image"]
+
+
+def example_inputs(options: GraphOptions, spec: ModelSpec) -> tuple[torch.Tensor, ...]:
+    """Inputs of the right shapes for tracing, in the order of `input_names`."""
     batch, height, width = options.batch or 2, options.height, options.width
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8, generator=generator)
     labels = torch.arange(height * width).view(1, height, width) * max(options.num_superpixels, 1) // (height * width)
-    return (image, labels.expand(batch, -1, -1).to(torch.int32).contiguous())[:count]
+    labels = labels.expand(batch, -1, -1).to(torch.int32).contiguous()
+    inputs = {"image": image, "superpixels": labels}
+    if options.target == "cpu":
+        shapes = {
+            ASSIGNMENT: (batch, options.num_superpixels, -(-height // 8) * -(-width // 8)),
+            POSITIONS: (batch, options.num_superpixels, spec.position_grid**2),
+        }
+        buffers = {name: np.empty(shape, np.float32) for name, shape in shapes.items()}
+        fill(buffers, labels.numpy())
+        inputs |= {name: torch.from_numpy(buffer) for name, buffer in buffers.items()}
+    return tuple(inputs[name] for name in input_names(spec, options))
 
 
 def export_info(options: GraphOptions, outputs: Sequence[str], *, created_by: str, **rest: Any) -> ExportInfo:
@@ -144,7 +178,7 @@ def export_info(options: GraphOptions, outputs: Sequence[str], *, created_by: st
         num_superpixels=options.num_superpixels,
         outputs=tuple(outputs),
         created_by=f"cast_sdk {__version__}, {created_by}",
-        **rest,
+        **{"target": options.target, **rest},
     )
 
 

@@ -8,7 +8,14 @@ from torch import Tensor, nn
 
 from cast_sdk.export.lowering.blocks import LoweredLinear, LoweredStem
 from cast_sdk.export.lowering.ranks import beside
-from cast_sdk.export.lowering.segments import GridAssignment, GridPositions, ResizedAssignment, ResizedPositions
+from cast_sdk.export.lowering.segments import (
+    GivenAssignment,
+    GivenPositions,
+    GridAssignment,
+    GridPositions,
+    ResizedAssignment,
+    ResizedPositions,
+)
 from cast_sdk.models.baselines import Tome
 from cast_sdk.models.cast import Cast
 
@@ -47,7 +54,10 @@ class Tokens(nn.Module):
         count = options.num_superpixels
         self.assignment: nn.Module
         self.positions: nn.Module
-        if not spec.fused or spec.stage == "pretrain":
+        if options.target == "cpu":
+            self.assignment, self.positions = GivenAssignment(), GivenPositions(table, bias)
+            self.shared = False
+        elif not spec.fused or spec.stage == "pretrain":
             self.assignment = GridAssignment(size, grid, count)
             self.positions = GridPositions(table, bias)
             self.shared = True
@@ -56,10 +66,10 @@ class Tokens(nn.Module):
             self.positions = ResizedPositions(table, bias, size, count)
             self.shared = False
 
-    def forward(self, image: Tensor, superpixels: Tensor) -> tuple[Tensor, Tensor]:
-        """image uint8 [B,H,W,3], superpixels int32 [..., H, W]."""
+    def forward(self, image: Tensor, *superpixels: Tensor) -> tuple[Tensor, Tensor]:
+        """image uint8 [B,H,W,3], superpixels int32 [..., H, W]; for CPUs the matrices [..., S, cells] of both."""
         features = self.stem(image)
-        assignment, present = self.assignment(superpixels)
-        positions = self.positions(assignment if self.shared else superpixels)
+        assignment, present = self.assignment(superpixels[0])
+        positions = self.positions(assignment if self.shared else superpixels[-1])
         x = self.projection(assignment.to(features.dtype) @ features).float() + positions
         return beside(x, before=self.class_token), present

@@ -12,6 +12,7 @@ import numpy as np
 from cast_sdk.artifact import from_metadata
 from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
 from cast_sdk.runtime.backends.base import check_batch
+from cast_sdk.runtime.backends.feeding import feeding
 from cast_sdk.runtime.backends.forking import keep_alive, watch
 from cast_sdk.system.processor import int8_saturates
 
@@ -37,7 +38,7 @@ class OnnxRuntimeBackend:
         self._session: Any = self._open()
         self.device = "cuda" if _CUDA in self._session.get_providers() else "cpu"
         self.spec, self.info = from_metadata(self._session.get_modelmeta().custom_metadata_map, path)
-        self._inputs = [item.name for item in self._session.get_inputs()]
+        self._inputs = {item.name: tuple(item.shape) for item in self._session.get_inputs()}
         self._outputs = [item.name for item in self._session.get_outputs()]
         watch(self)
 
@@ -81,8 +82,8 @@ class OnnxRuntimeBackend:
         session = self._session
         if session is None:
             raise InputError("This backend is closed.", remedy="open the model again")
-        feed = {"image": image, "superpixels": superpixels}
-        values = session.run(None, {name: feed[name] for name in self._inputs})
+        with feeding(self._inputs, image, superpixels) as feed:
+            values = session.run(None, feed)
         return dict(zip(self._outputs, values, strict=True))
 
     def close(self) -> None:

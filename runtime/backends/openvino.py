@@ -11,6 +11,7 @@ import numpy as np
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY, from_metadata
 from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
 from cast_sdk.runtime.backends.base import check_batch
+from cast_sdk.runtime.backends.feeding import feeding
 from cast_sdk.runtime.backends.forking import StaysBehind, watch
 from cast_sdk.system.installing import pip_install
 from cast_sdk.system.processor import int8_saturates
@@ -85,7 +86,12 @@ class OpenVINOBackend(StaysBehind):
                 remedy="check that the file is a complete .onnx, or use backend='onnxruntime'",
             ) from error
         self._native: Any = (core, model, compiled)
-        self._inputs = [port.get_any_name() for port in compiled.inputs]
+        self._inputs = {
+            port.get_any_name(): tuple(
+                size.get_length() if size.is_static else None for size in port.get_partial_shape()
+            )
+            for port in compiled.inputs
+        }
         # A port also answers to the names of tensors that were fused into it.
         self._outputs = [next(iter(port.names & set(self.info.outputs))) for port in compiled.outputs]
         self._request: Any = compiled.create_infer_request()
@@ -94,13 +100,13 @@ class OpenVINOBackend(StaysBehind):
 
     def run(self, image: np.ndarray, superpixels: np.ndarray) -> dict[str, np.ndarray]:
         check_batch(self.info, image, superpixels)
-        feed = {"image": image, "superpixels": superpixels}
         with self._lock:
             self.check_process()
             if self._request is None:
                 raise InputError("This backend is closed.", remedy="open the model again")
-            values = self._request.infer({name: feed[name] for name in self._inputs}, share_inputs=True)
-            return {name: np.array(values[index]) for index, name in enumerate(self._outputs)}
+            with feeding(self._inputs, image, superpixels) as feed:
+                values = self._request.infer(feed, share_inputs=True)
+                return {name: np.array(values[index]) for index, name in enumerate(self._outputs)}
 
     def close(self) -> None:
         with self._lock:
