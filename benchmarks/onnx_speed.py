@@ -1,6 +1,7 @@
 """The network and the whole frame: ONNX Runtime against eager torch, interleaved in one process.
 
     python benchmarks/onnx_speed.py FOLDER_OF_PHOTOGRAPHS [--model cast_small] [--threads 2] [--rounds 30] [--int8]
+    python benchmarks/onnx_speed.py FOLDER --model segmenter_cast_small --image-size 512 --threads 1 --clock cpu --int8
 
 Exports the model (random weights unless --ckpt names a checkpoint), then runs each variant on one photograph after
 another in turn. Ratios are eager time / variant time per round; their median, and the ratio of the minima. On a busy
@@ -29,6 +30,7 @@ import cv2
 import numpy as np
 import torch
 
+from cast_sdk.export.lowering.options import resizes
 from cast_sdk.export.onnx_export import export_onnx
 from cast_sdk.export.verification.photos import find_images
 from cast_sdk.models import create_model, load_model
@@ -49,6 +51,7 @@ def eager(model: torch.nn.Module, spec) -> Callable[[np.ndarray, np.ndarray], di
         out = model(pixels, torch.from_numpy(labels).long())
         values = {"embedding": out.embedding, "logits": out.logits}
         values |= {f"level{n}": level.labels.int() for n, level in enumerate(out.levels, 1)}
+        values["semantic"] = out.dense.argmax(-1).int() if spec.dense else None
         return {name: value.numpy() for name, value in values.items() if value is not None}
 
     return run
@@ -94,6 +97,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--model", default="cast_small")
     parser.add_argument("--ckpt")
+    parser.add_argument("--image-size", type=int, help="of segmentation models, such as 512")
+    parser.add_argument("--openvino", action="store_true", help="also the same files on OpenVINO")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
@@ -108,21 +113,32 @@ def main() -> None:
     cv2.setNumThreads(arguments.threads)
     model = (load_model(arguments.ckpt) if arguments.ckpt else create_model(arguments.model)).eval()
     photos = find_images(arguments.folder)
+    size = {"image_size": arguments.image_size} if arguments.image_size else {}
 
     with tempfile.TemporaryDirectory() as folder:
         files = {"ONNX Runtime float32": Path(folder) / "fp32.onnx"}
-        export_onnx(model, files["ONNX Runtime float32"], verify=False)
+        export_onnx(model, files["ONNX Runtime float32"], verify=False, **size)
+        if resizes(model.spec):
+            files["ONNX Runtime float32, target cpu"] = Path(folder) / "cpu.onnx"
+            export_onnx(model, files["ONNX Runtime float32, target cpu"], target="cpu", verify=False, **size)
         if arguments.int8:
             files["ONNX Runtime int8"] = Path(folder) / "int8.onnx"
             export_onnx(
                 model,
                 files["ONNX Runtime int8"],
+                **size,
                 precision="int8",
+                target="cpu",
                 calibrate=photos[:64],
                 keep_float=["none"],
                 verify=False,
             )
         runtimes = {name: Runtime(path, threads=arguments.threads) for name, path in files.items()}
+        if arguments.openvino:
+            runtimes |= {
+                name.replace("ONNX Runtime", "OpenVINO"): Runtime(path, backend="openvino", threads=arguments.threads)
+                for name, path in files.items()
+            }
         if arguments.threads > 1:
             runtimes |= {
                 f"{name}, spinning": Runtime(path, threads=arguments.threads, spinning=True)

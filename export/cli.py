@@ -84,6 +84,7 @@ def main(context: click.Context, **options: Any) -> None:
     \b
       cast-export --ckpt cast_s.pth --out cast_s.onnx
       cast-export --ckpt cast_s.pth --trt
+      cast-export --ckpt segmenter.pth --target cpu
       cast-export --ckpt cast_s.pth --web site
       cast-export inspect cast_s.onnx
     """
@@ -99,6 +100,7 @@ def export(options: dict[str, Any]) -> None:
     from cast_sdk.export.web import options as web_cli
     from cast_sdk.system.installing import require
 
+    _check_cpu_target(options)
     if options["onnx"] is None:  # a graph has its precision and its batch already
         options["precision"] = options["precision"] or "fp32"
         options["batch"] = 1 if options["batch"] is None else options["batch"]
@@ -147,7 +149,7 @@ def _export_graph(options: dict[str, Any], target: Path, say: Steps) -> None:
         verify=options["verify"],
         images=list(options["images"]) or None,
         calibrate=list(options["calibrate"]) or None,
-        target="tensorrt" if options["trt"] else "onnxruntime",
+        target="tensorrt" if options["trt"] else "cpu" if options["targets"] == "cpu" else "any",
         keep_float=list(options["keep_float"]) or None,
         thresholds=_thresholds(options["precision"], options),
         checkpoint_sha256=digest,
@@ -156,6 +158,20 @@ def _export_graph(options: dict[str, Any], target: Path, say: Steps) -> None:
     if not info.verification:
         say("not verified, as asked")
     say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
+
+
+def _check_cpu_target(options: dict[str, Any]) -> None:
+    """Refuse what a graph for processors cannot be."""
+    from cast_sdk.errors import ExportError
+
+    others = ("trt", "torch_trt", "web", "single_file", "onnx")
+    given = [f"--{name.replace('_', '-')}" for name in others if options[name]]
+    if options["targets"] == "cpu" and given:
+        raise ExportError(
+            f"--target cpu and {given[0]} were given together.",
+            found="engines, pages and finished graphs are made from the graph for every target",
+            remedy="leave one of them out: cast-export --ckpt CHECKPOINT --target cpu --out MODEL.onnx",
+        )
 
 
 def _thresholds(precision: str, options: dict[str, Any]) -> Thresholds | None:

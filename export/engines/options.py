@@ -34,9 +34,9 @@ def trt_options(command: F) -> F:
                 "targets",
                 default="current",
                 show_default=True,
-                metavar="SM,...",
-                help="Compute capabilities to build for, such as sm86,sm89 (rtx). "
-                "Without a GPU, current means every RTX card from Ampere on.",
+                metavar="cpu|SM,...",
+                help="cpu: a graph for processors, where segmentation models run faster by it. With --trt: compute "
+                "capabilities such as sm86,sm89 (rtx); without a GPU, current means every RTX card from Ampere on.",
             ),
             click.option(
                 "--workspace", "workspace_mb", type=click.IntRange(1), metavar="MB", help="Limit of scratch memory."

@@ -159,6 +159,12 @@ def check_graph(onnx: Path) -> tuple[ModelSpec, ExportInfo]:
             found=f"family {spec.family}, the outputs {', '.join(info.outputs)}",
             remedy="export a CAST checkpoint that has a linear head",
         )
+    if info.target == "cpu":
+        raise ExportError(
+            f"{onnx.name} was made for processors with this package's runtime, which the page has not.",
+            found="its inputs are matrices that the runtime computes (target cpu)",
+            remedy="export it without --target cpu",
+        )
     if info.batch not in (1, None):
         raise ExportError(
             f"The graph takes {info.batch} images at a time, and the page gives it one.",

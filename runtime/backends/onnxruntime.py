@@ -36,8 +36,17 @@ class OnnxRuntimeBackend:
         self._lock = threading.Lock()
         self._forgotten = False
         self._session: Any = self._open()
-        self.device = "cuda" if _CUDA in self._session.get_providers() else "cpu"
         self.spec, self.info = from_metadata(self._session.get_modelmeta().custom_metadata_map, path)
+        if self.info.target == "cpu" and _CUDA in self._session.get_providers():
+            if device == "cuda":
+                raise InputError(
+                    f"{self._path} was made for processors and does not run on CUDA.",
+                    found="its inputs are matrices that the runtime computes on a CPU (target cpu)",
+                    remedy="use device='cpu', or export it without --target cpu",
+                )
+            self._asked = "cpu"
+            self._session = self._open()
+        self.device = "cuda" if _CUDA in self._session.get_providers() else "cpu"
         self._inputs = {item.name: tuple(item.shape) for item in self._session.get_inputs()}
         self._outputs = [item.name for item in self._session.get_outputs()]
         watch(self)

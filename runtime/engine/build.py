@@ -144,6 +144,12 @@ def check_graph(request: BuildRequest) -> tuple[ModelSpec, ExportInfo]:
             found="the precision is written in the graph (TensorRT 11 has no switch for it)",
             remedy=f"cast-export --ckpt CHECKPOINT --precision {request.precision} --trt",
         )
+    if info.target == "cpu":
+        raise ExportError(
+            f"{request.onnx.name} was made for processors, and TensorRT cannot take it.",
+            found="its inputs are matrices that the runtime computes on a CPU (target cpu)",
+            remedy="export it without --target cpu: cast-export --ckpt CHECKPOINT --trt",
+        )
     if info.target == "onnxruntime":
         raise ExportError(
             f"{request.onnx.name} was quantised for ONNX Runtime, and TensorRT cannot take it.",

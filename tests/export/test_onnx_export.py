@@ -184,8 +184,8 @@ def test_a_shortfall_writes_nothing(tmp_path, monkeypatch):
 
     original = LoweredCast.forward
 
-    def wrong(self, image, superpixels):
-        found = original(self, image, superpixels)
+    def wrong(self, image, *superpixels):
+        found = original(self, image, *superpixels)
         return {**found, "logits": found["logits"] * 1.01}
 
     monkeypatch.setattr(LoweredCast, "forward", wrong)

@@ -195,6 +195,13 @@ def test_a_graph_quantised_for_onnx_runtime_is_refused(claims, tmp_path):
         build_engine(path, tmp_path / "x.engine")
 
 
+def test_a_graph_for_processors_is_refused(claims, tmp_path):
+    path = claims("fp32", target="cpu")
+    with pytest.raises(ExportError, match="made for processors, and TensorRT cannot take it") as caught:
+        build_engine(path, tmp_path / "x.engine")
+    assert "without --target cpu" in caught.value.remedy
+
+
 def test_a_real_engine_on_a_machine_without_a_driver(graphs, engines):
     if find_gpu() is not None:
         pytest.skip("this machine has a GPU; what is tested is its absence")

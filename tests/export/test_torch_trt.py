@@ -32,7 +32,7 @@ def program(model, tmp_path_factory):
     path = tmp_path_factory.mktemp("program") / "cast.ep"
     spec, options = graph_options(model.spec)
     shipped = torch_trt.Shipped(lower(model, options, spec))
-    saved = torch.export.export(shipped, example_inputs(options, 2))
+    saved = torch.export.export(shipped, example_inputs(options, spec))
     info = export_info(options, shipped.output_names, created_by=f"torch {torch.__version__}", target="torch")
     torch.export.save(saved, path, extra_files=torch_trt.metadata(spec, info))
     return path
