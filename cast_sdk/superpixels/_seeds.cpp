@@ -162,7 +162,7 @@ class Seeds {
  public:
   Seeds(int height, int width, int block_rows, int block_columns, int bins, int iterations)
       : tables_(tables()), height_(height), width_(width), block_rows_(block_rows), block_columns_(block_columns),
-        rows_(block_rows / 2), columns_(block_columns / 2), bins_(bins), iterations_(iterations),
+        rows_(block_rows / 2), columns_(block_columns / 2), labels_count_(count()), bins_(bins), iterations_(iterations),
         row_stride_(words(width)), column_stride_(words(height)), first_row_(block_rows + 1),
         first_column_(block_columns + 1), colour_of_(static_cast<std::size_t>(bins) * bins * bins),
         labels_(static_cast<std::size_t>(height) * width + 8), colour_(static_cast<std::size_t>(height) * width),
@@ -219,11 +219,9 @@ class Seeds {
   }
 
   void fill_histograms_from_labels() {
-    const int labels = count();
     std::fill(size_.begin(), size_.end(), 0.0f);
     for (std::size_t i = 0; i < colour_.size(); i++) {
-      colour_[i] *= labels;
-      histogram_[static_cast<std::size_t>(colour_[i]) + labels_[i]] += 1.0f;
+      bins_of(i)[labels_[i]] += 1.0f;
       size_[labels_[i]] += 1.0f;
     }
   }
@@ -261,13 +259,13 @@ class Seeds {
       const int key = (quantised_[lab[0]] * bins_ + quantised_[lab[1]]) * bins_ + quantised_[lab[2]];
       int number = colour_of_[key];
       if (number == 0) number = colour_of_[key] = ++colours;
-      colour_[i] = number - 1;
+      colour_[i] = static_cast<std::uint16_t>(number - 1);
     }
     histogram_.assign(static_cast<std::size_t>(colours) * count(), 0.0f);
     in_block_.assign(colours, 0);
   }
 
-  // Histograms of the blocks, as lists, and of the superpixels; colour_ becomes an offset into the latter.
+  // Histograms of the blocks, as lists, and of the superpixels.
   void fill_histograms() {
     const int labels = count();
     std::fill(parts_.begin(), parts_.end(), 4);  // nominal: OpenCV does not count the extra blocks of odd grids
@@ -284,10 +282,9 @@ class Seeds {
         block_bins_start_[block] = block_bins_.size();
         seen_.clear();
         for (int y = y0; y < y1; y++) {
-          std::int32_t* colour = &colour_[static_cast<std::size_t>(y) * width_];
+          const std::uint16_t* colour = &colour_[static_cast<std::size_t>(y) * width_];
           for (int x = x0; x < x1; x++) {
             if (in_block_[colour[x]]++ == 0) seen_.push_back(colour[x]);
-            colour[x] *= labels;
           }
         }
         for (const int colour : seen_) {
@@ -416,6 +413,9 @@ class Seeds {
     }
   }
 
+  // Where the superpixels count the colour of a pixel.
+  float* bins_of(std::size_t pixel) { return &histogram_[colour_[pixel] * labels_count_]; }
+
   // Judge the pair of pixels at `first` and one step to the right or down; true when the second one was moved.
   template <bool horizontal, bool forward>
   bool try_pair(std::size_t first, int y, int x) {
@@ -427,8 +427,7 @@ class Seeds {
     const std::uint8_t about_a = about_first[window.pattern(a)], about_b = about_second[window.pattern(b)];
     const int near_a = about_a & 15, near_b = about_b & 15;
     const float size_a = size_[a], size_b = size_[b];
-    const float* bin_a = &histogram_[colour_[first]];
-    const float* bin_b = &histogram_[colour_[second]];
+    const float *bin_a = bins_of(first), *bin_b = bins_of(second);
     const float prior_a = tables_.ratio[near_a << 4 | near_b], prior_b = tables_.ratio[near_b << 4 | near_a];
     const bool better_a = (bin_a[b] * size_a) * size_a > ((bin_a[a] * size_b) * size_b) * prior_a;
     const bool better_b = (bin_b[a] * size_b) * size_b > ((bin_b[b] * size_a) * size_a) * prior_b;
@@ -449,7 +448,7 @@ class Seeds {
   }
 
   void relabel(std::size_t pixel, Label from, Label to) {
-    float* bin = &histogram_[colour_[pixel]];
+    float* bin = bins_of(pixel);
     bin[from] -= 1.0f;
     bin[to] += 1.0f;
     size_[from] -= 1.0f;
@@ -486,13 +485,15 @@ class Seeds {
   }
 
   const Tables& tables_;
-  const int height_, width_, block_rows_, block_columns_, rows_, columns_, bins_, iterations_;
+  const int height_, width_, block_rows_, block_columns_, rows_, columns_;
+  const std::size_t labels_count_;
+  const int bins_, iterations_;
   const std::size_t row_stride_, column_stride_;  // 64-bit words per bitmap
   std::vector<int> first_row_, first_column_;     // of each block, and one past the last
   std::uint16_t quantised_[256];
   std::vector<std::int32_t> colour_of_;  // number of each colour, counted from 1
   std::vector<Label> labels_;
-  std::vector<std::int32_t> colour_;  // per pixel: colour number, later its offset in histogram_
+  std::vector<std::uint16_t> colour_;  // per pixel: number of its colour, at most 16 x 16 x 16
   std::vector<float> histogram_;      // [colours, labels]
   std::vector<Label> block_label_;
   std::vector<std::size_t> block_bins_start_;

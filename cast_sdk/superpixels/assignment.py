@@ -86,8 +86,8 @@ def _function() -> Any:
         )
     function = library.cast_resized_assignment
     pointer, integer = ctypes.c_void_p, ctypes.c_int
-    axis = [pointer, pointer, integer]
-    function.argtypes = [pointer, *[integer] * 3, *axis, *axis, integer, integer, pointer]
+    axis = (pointer, pointer, integer)
+    function.argtypes = (pointer, integer, integer, integer, *axis, *axis, integer, integer, pointer)
     function.restype = integer
     return function
 

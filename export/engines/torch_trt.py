@@ -72,7 +72,7 @@ def export_torch_trt(
     )
     torch_tensorrt = import_torch_tensorrt()
     lowered = Shipped(lower(model, options, spec)).cuda()
-    inputs = tuple(value.cuda() for value in example_inputs(options, lowered.spec))
+    inputs = tuple(value.cuda() for value in example_inputs(options, spec))
     program = torch.export.export(lowered, inputs)
     try:
         compiled = torch_tensorrt.dynamo.compile(program, inputs, disable_tf32=True)

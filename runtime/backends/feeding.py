@@ -6,6 +6,7 @@ import functools
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,7 @@ Shape = tuple[int, ...]
 
 @contextmanager
 def feeding(
-    inputs: Mapping[str, tuple[int | str | None, ...]], image: np.ndarray, superpixels: np.ndarray
+    inputs: Mapping[str, tuple[Any, ...]], image: np.ndarray, superpixels: np.ndarray
 ) -> Iterator[dict[str, np.ndarray]]:
     """Arrays by the names of a graph's inputs, for one run; afterwards their buffers are used again. Thread-safe.
 
