@@ -88,7 +88,7 @@ wheels: $(TOOLS)/.done
 test-lowest test-newest: test-%: $(VENV)/.dev
 	.ci/installations $* $(BIN)/python
 
-test-aarch64: wheels $(VENV)/.demo
+test-aarch64: wheels $(VENV)/.dev
 	.ci/aarch64 dist $(BIN)/python
 
 docs: build/docs-tools/.done

@@ -160,11 +160,9 @@ class _Tally:
                 "The exported graph gives outputs that are NaN or infinite.",
                 remedy="check the checkpoint for such weights; in half precision, export with --precision fp32",
             )
-        empty = None if expected.empty is None else expected.empty[0]
-        clear_image, clear = True, np.ones(1, bool)
-        for number, (level, precise) in enumerate(zip(expected.levels, exact.levels, strict=True), 1):
-            clear_image = clear_image and clearly_sampled(level, precise, empty if number == 1 else None)
-            clear = _clear_superpixels(level, expected.levels[number - 2] if number > 1 else None, clear)
+        clear_image = True
+        for number, (clear_image, clear) in enumerate(clear_labels(expected, exact), 1):
+            level = expected.levels[number - 1]
             self._labels(f"level{number}", found[f"level{number}"], level.labels[0].numpy(), clear & clear_image)
             if f"sampled{number}" in found:
                 sampled = level.sampled[0].numpy()
@@ -230,6 +228,25 @@ def label_checks(
         count = int(decided.sum())
         checks.append(Check(name, "superpixels", share, bars.superpixels, count, len(same) - count))
     return checks
+
+
+def clear_labels(expected: CastOutput, exact: CastOutput) -> Iterator[tuple[bool, npt.NDArray[np.bool_]]]:
+    """What rounding cannot change in the levels of one image, fine to coarse.
+
+    Args:
+        expected: the reference in float32.
+        exact: the reference in float64.
+
+    Yields:
+        per level: whether the sampling of this level, and of those before, is no near tie; and the superpixels whose
+        label at this level, and at those before, is none: bool [S].
+    """
+    empty = None if expected.empty is None else expected.empty[0]
+    clear_image, clear = True, np.ones(1, bool)
+    for number, (level, precise) in enumerate(zip(expected.levels, exact.levels, strict=True), 1):
+        clear_image = clear_image and clearly_sampled(level, precise, empty if number == 1 else None)
+        clear = _clear_superpixels(level, expected.levels[number - 2] if number > 1 else None, clear)
+        yield clear_image, clear
 
 
 def _clear_superpixels(level: Level, before: Level | None, clear: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
