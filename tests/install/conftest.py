@@ -89,10 +89,13 @@ GIVEN = os.environ.get("CAST_SDK_TEST_ENVIRONMENT")
 
 @pytest.fixture(scope="session", params=["given"] if GIVEN else ["wheel", "archive"])
 def installed(request, tmp_path_factory) -> Environment:
-    """An environment with the wheel, then one with the source archive, installed by pip; or one that exists already."""
+    """An environment with the wheel, then one with the source archive, installed by pip; or one that exists already.
+
+    Tests may ask for "checkout": the environment that they run in.
+    """
     base = tmp_path_factory.mktemp(request.param)
-    if GIVEN:
-        return Environment(Path(GIVEN), base)
+    if GIVEN or request.param == "checkout":
+        return Environment(Path(GIVEN or sys.prefix), base)
     folder = base / "env"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     packages = next((folder / "lib").glob("python3*/site-packages"))

@@ -27,8 +27,8 @@ FLAGS = (
 
 
 def missing(reason: str) -> NoReturn:
-    """Skip where a tool is not installed; in continuous integration that is a failure."""
-    if os.environ.get("CI"):
+    """Skip where a tool is not installed; where `CAST_SDK_ALL_TOOLS` is set, as in `.ci/run`, that is a failure."""
+    if os.environ.get("CAST_SDK_ALL_TOOLS"):
         pytest.fail(reason)
     pytest.skip(reason)
 
