@@ -111,7 +111,12 @@ def reader(installed, files):
     return replace(installed, work=folder)
 
 
-def environments(*names: str):
+CHECKOUT_IN_FULL = pytest.param(
+    "checkout", marks=pytest.mark.full
+)  # the same programs
+
+
+def environments(*names: object):
     """Parametrize `installed`; an environment that was given is the only one."""
     given = os.environ.get("CAST_SDK_TEST_ENVIRONMENT")
     return pytest.mark.parametrize("installed", ["given"] if given else names, indirect=True, scope="session")
@@ -142,7 +147,7 @@ EXPORTS = re.compile(r"cast-export (?!inspect)")
 LINES = [(name_of(page), line) for page in PAGES for line in command_lines(page)]
 
 
-@environments("wheel", "checkout")
+@environments("wheel", CHECKOUT_IN_FULL)
 @pytest.mark.parametrize("page", sorted({page for page, line in LINES if not EXPORTS.match(line)}))
 def test_commands(reader, page):
     for where, line in LINES:
