@@ -111,9 +111,7 @@ def reader(installed, files):
     return replace(installed, work=folder)
 
 
-CHECKOUT_IN_FULL = pytest.param(
-    "checkout", marks=pytest.mark.full
-)  # the same programs
+CHECKOUT_IN_FULL = pytest.param("checkout", marks=pytest.mark.full)  # the same programs
 
 
 def environments(*names: object):
