@@ -32,7 +32,8 @@ class Runtime:
     """A loaded model, ready for frames.
 
     `segment` is all most programs need. The stages (`prepare`, `add_superpixels`, `infer`, `finish`) can be called one
-    by one and from different threads; `stream` does that.
+    by one and from different threads; `stream` does that. A model from a file is run once before the constructor
+    returns, so that the first frame takes no longer than the others.
 
     Args:
         model: an `.onnx`, `.engine`, `.pth`, `.pth.tar` or `.safetensors` file, or an open backend; None: the bundled
@@ -89,8 +90,10 @@ class Runtime:
                     "The backend is open already and takes no options.", remedy="give them where it is opened"
                 )
             self.path, self.backend = None, model
-        self.load_ms = (perf_counter() - start) * 1e3
         self._closed = False
+        if self.path is not None:
+            self._warm_up()
+        self.load_ms = (perf_counter() - start) * 1e3
 
     @property
     def spec(self) -> ModelSpec:
@@ -131,6 +134,12 @@ class Runtime:
         from cast_sdk.runtime.streaming import stream
 
         return stream(self, source, **options)
+
+    def _warm_up(self) -> None:
+        """One picture of noise through all stages but the last: first runs allocate, and load what is loaded late."""
+        shape = (self.info.height, self.info.width, 3)
+        noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        self.infer([self.add_superpixels(self.prepare(noise))])
 
     def prepare(self, frame: Frame) -> Prepared:
         """First stage: read, check, resize. Thread-safe."""

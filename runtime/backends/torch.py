@@ -87,7 +87,12 @@ class TorchBackend(StaysBehind):
         if self._model is None:
             raise InputError("This backend is closed.", remedy="open the model again")
         torch = self._torch
-        with torch.inference_mode():
+        cudnn = torch.backends.cudnn
+        with (
+            torch.inference_mode(),
+            # Convolutions would round their products to TF32, and that moves labels.
+            cudnn.flags(cudnn.enabled, cudnn.benchmark, cudnn.benchmark_limit, cudnn.deterministic, allow_tf32=False),
+        ):
             pixels = torch.from_numpy(image).to(self.device).float() / 255
             pixels = ((pixels - self._mean) / self._std).permute(0, 3, 1, 2)
             labels = torch.from_numpy(superpixels).to(self.device).long()

@@ -46,6 +46,7 @@ def examine() -> list[Finding]:
         lambda: check_engines(installed(ORT_WHEELS)),
         check_tensorrt,
         check_gpu,
+        check_cuda,
         check_export,
         check_bundled_model,
     )
@@ -245,6 +246,33 @@ def check_gpu() -> Iterable[Finding]:
     else:
         yield Finding(
             "GPU", "info", "no NVIDIA driver: networks run on the CPU", "install the driver if there is a GPU"
+        )
+
+
+def check_cuda(driver: Path = Path("/proc/driver/nvidia")) -> Iterable[Finding]:
+    """Call CUDA, where there is a driver to call."""
+    from cast_sdk.errors import CudaError, MissingDependencyError
+    from cast_sdk.runtime.engine.cuda import open_cuda
+
+    if not driver.is_dir() and not tegra_release():
+        return
+    try:
+        cuda = open_cuda()
+        (newest, used), gpu = cuda.versions(), cuda.gpu()
+    except (MissingDependencyError, CudaError) as error:
+        yield Finding("CUDA", "warning", f"{error.problem} {error.found}", str(error.remedy))
+        return
+    versions = " and ".join(
+        f"{what} {version // 1000}.{version % 1000 // 10}"
+        for what, version in (("driver for", newest), ("runtime", used))
+    )
+    yield Finding("CUDA", "ok", f"{gpu.name} ({gpu.target}), {versions}")
+    if newest < 13000 and getattr(find_tensorrt(), "__version__", "").startswith("11."):
+        yield Finding(
+            "TensorRT and CUDA",
+            "warning",
+            f"TensorRT 11 needs a driver for CUDA 13, and this one is for {newest // 1000}.{newest % 1000 // 10}",
+            "upgrade the driver, or: pip install 'tensorrt-cu12<11'",
         )
 
 

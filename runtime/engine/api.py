@@ -109,8 +109,9 @@ def version_tuple(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in match.group().split(".")) if match else ()
 
 
-def is_jetson() -> bool:
-    return Path("/etc/nv_tegra_release").is_file()
+def is_jetson(release: Path = Path("/etc/nv_tegra_release")) -> bool:
+    """Whether this is a Jetson. A container lacks the file that names the release and shows the host's kernel."""
+    return release.is_file() or "tegra" in platform.release()
 
 
 def current_platform() -> str:

@@ -31,7 +31,7 @@ from cast_sdk.runtime.engine.api import (
 )
 from cast_sdk.runtime.engine.cuda import Gpu, find_gpu, open_cuda
 from cast_sdk.runtime.engine.onnx_metadata import read_description
-from cast_sdk.runtime.engine.precision import Readback, check_precision, read_layers, read_network
+from cast_sdk.runtime.engine.precision import Readback, check_precision, has_precision, read_layers, read_network
 from cast_sdk.runtime.engine.progress import BuildProgress
 from cast_sdk.runtime.engine.record import EngineInfo, write_sidecar
 from cast_sdk.runtime.engine.request import BuildRequest
@@ -39,6 +39,7 @@ from cast_sdk.spec import ModelSpec
 from cast_sdk.system.files import atomic_write, sha256
 
 PRECISIONS = ("fp32", "fp16", "int8")
+_BYTES = {"fp32": 4, "fp16": 2, "int8": 1}  # of most weights
 SUFFIXES = (".engine", ".plan")
 
 
@@ -51,7 +52,9 @@ def build(request: BuildRequest) -> EngineInfo:
         ExportError: when TensorRT refuses the graph, or when the engine has another precision than asked for.
     """
     spec, info = check_request(request)
-    gpu = find_gpu()
+    gpu = find_gpu(request.device_id)
+    if gpu is not None:
+        open_cuda().set_device(gpu.index)  # builders work on the current device of the thread that makes them
     flavor = choose_flavor(request, gpu)
     try:
         trt = load_tensorrt(flavor)
@@ -304,10 +307,12 @@ def compile_plan(
         with atomic_write(request.timing_cache) as temporary:
             temporary.write_bytes(bytes(cache.serialize()))
     readback = read_layers(log.layers)
-    if not readback:
+    readback.expected = request.onnx.stat().st_size // _BYTES[info.precision]
+    if not readback.conclusive and not has_precision(info.precision, readback):
         readback = read_network(trt, network)
         warnings.warn(
-            f"{trt.name} did not list the layers of the engine; its precision was read from the strongly typed network",
+            f"{trt.name} did not list the layers of the engine in full; its precision was read from the strongly "
+            "typed network",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -41,7 +41,9 @@ def cached_engine(
         Others: see `cast_sdk.runtime.engine.build.build`.
     """
     folder = cache_folder() / "engines"
-    request = BuildRequest(onnx, folder / "name.engine", flavor=flavor, batch=batch, progress=progress)
+    request = BuildRequest(
+        onnx, folder / "name.engine", flavor=flavor, batch=batch, progress=progress, device_id=device_id
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -197,10 +197,10 @@ def open_cuda() -> Cuda:
     )
 
 
-def find_gpu() -> Gpu | None:
-    """The first GPU, or None on a machine without one."""
+def find_gpu(index: int = 0) -> Gpu | None:
+    """A GPU, or None on a machine without any."""
     try:
-        return open_cuda().gpu(0)
+        return open_cuda().gpu(index)
     except MissingDependencyError:
         return None
 

@@ -88,7 +88,13 @@ class Execution:
                 self._kernels = config.create_runtime_cache()
                 if self._cache_file.is_file() and not self._kernels.deserialize(self._cache_file.read_bytes()):
                     self._cache_file.unlink(missing_ok=True)  # of another driver; it is written anew below
-                config.set_runtime_cache(self._kernels)
+                if not config.set_runtime_cache(self._kernels):
+                    warnings.warn(
+                        f"kernels are compiled again at the next start: {self._trt.name} refuses the cache",
+                        RuntimeWarning,
+                        stacklevel=5,
+                    )
+                    self._kernels = None
             context = self._engine.create_execution_context(config)
         else:
             context = self._engine.create_execution_context()
@@ -221,6 +227,13 @@ class Execution:
         if self._kernels is None or self._cache_file is None or self._cache_file.is_file():
             return
         data = self._kernels.serialize()
+        if data is None:
+            warnings.warn(
+                f"kernels are compiled again at the next start: {self._trt.name} gives none to keep",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return
         try:
             self._cache_file.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self._cache_file) as temporary:

@@ -18,7 +18,10 @@ from typing import Any
 from cast_sdk.errors import ExportError
 from cast_sdk.runtime.engine.api import TensorRT
 
-_TENSOR = re.compile(r"\{ Name: (?P<name>[^,{}]*), Dimensions: \[(?P<dims>[\d,]*)\][^{}]*?Datatype: (?P<type>\w+)")
+_TENSOR = re.compile(
+    r"\{ Name: (?P<name>[^,{}]*), (?:Location: \w+, )?Dimensions: \[(?P<dims>[\d,]*)\][^{}]*?"
+    r"Datatype: (?P<type>[^,{}]+)"
+)
 _CONSTANTS = re.compile(r"Constants: \[(.*?)\], Outputs: ", re.DOTALL)
 _INPUTS = re.compile(r"Inputs: \[(.*?)\](?:, Constants: |, Outputs: )", re.DOTALL)
 _WEIGHTS = re.compile(r'Weights: \{"Type": "(\w+)", "Count": (\d+)\}')
@@ -46,16 +49,27 @@ class Readback:
             TensorRT version cannot be read: TensorRT promises to keep its types).
         weights: elements of constants by precision, e.g. {"fp16": 21000000, "fp32": 90000}.
         products: matrix products and convolutions by precision: int8 if an input has it, else that of the first input.
+        expected: elements of the graph's weights, about.
     """
 
     source: str
     weights: Counter[str] = field(default_factory=Counter)
     products: Counter[str] = field(default_factory=Counter)
+    expected: int = 0
+
+    @property
+    def conclusive(self) -> bool:
+        """Whether the list names enough weights to speak for all: many lines of TensorRT 10 name activations only."""
+        return bool(self.weights) and 2 * self.weights.total() >= self.expected
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What the precision is judged by: the weights where they are conclusive, else the products."""
+        return self.weights if self.conclusive or not self.products else self.products
 
     def share(self, precision: str) -> float:
-        """Part of the weights (without any in the list: of the products) that has a precision, 0..1."""
-        counts = self.weights if sum(self.weights.values()) else self.products
-        return counts[precision] / max(1, sum(counts.values()))
+        """Part of `counts` that has a precision, 0..1."""
+        return self.counts[precision] / max(1, self.counts.total())
 
     def to_dict(self) -> dict[str, Any]:
         return {"source": self.source, "weights": dict(self.weights), "products": dict(self.products)}
@@ -100,20 +114,21 @@ def read_network(trt: TensorRT, network: Any) -> Readback:
     return found
 
 
-def check_precision(asked: str, found: Readback) -> None:
-    """Compare what was asked for with what was built.
+def has_precision(asked: str, found: Readback) -> bool:
+    """Whether what was built has the precision that was asked for.
 
     float32 allows nothing below it; fp16 means half of the weights at least (norms, similarities and logits stay in
     float32); int8 means a third of them at least (which layers stay in float is measured at export).
-
-    Raises:
-        ExportError: on a mismatch.
     """
     low = sum(found.share(name) for name in ("fp16", "bf16", "int8", "fp8"))
     fits = {"fp32": low == 0, "fp16": found.share("fp16") >= 0.5, "int8": found.share("int8") >= 1 / 3}
-    if not found or not fits[asked]:
-        counts = found.weights if sum(found.weights.values()) else found.products
-        total = max(1, sum(counts.values()))
+    return bool(found) and fits[asked]
+
+
+def check_precision(asked: str, found: Readback) -> None:
+    """Raises ExportError when what was built has another precision than asked for; see `has_precision`."""
+    if not has_precision(asked, found):
+        counts, total = found.counts, max(1, found.counts.total())
         shares = ", ".join(f"{name} {count / total:.1%}" for name, count in counts.most_common())
         raise ExportError(
             f"The built engine does not have the precision that was asked for, {asked}.",
@@ -123,4 +138,6 @@ def check_precision(asked: str, found: Readback) -> None:
 
 
 def _name(dtype: str) -> str:
-    return _NAMES.get(dtype.lower(), dtype.lower())
+    """Ours for a name such as "Half", or for a description: "Channel major FP16 format where channel % 8 == 0"."""
+    words = dtype.lower().split()
+    return next((_NAMES[word] for word in words if word in _NAMES), words[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import threading
 from dataclasses import dataclass
@@ -113,12 +114,18 @@ class BuildProgress:
         except KeyboardInterrupt:
             self._interrupted = True
 
+    def _interrupt(self, *_: Any) -> None:
+        # Raised here, the exception would land in whatever Python code TensorRT calls, mostly its logger, and be lost.
+        self._interrupted = True
+
     def raise_if_interrupted(self) -> None:
         """Raise the KeyboardInterrupt that came during the build."""
         if self._interrupted:
             raise KeyboardInterrupt
 
     def __enter__(self) -> BuildProgress:
+        if threading.current_thread() is threading.main_thread():
+            self._stack.callback(signal.signal, signal.SIGINT, signal.signal(signal.SIGINT, self._interrupt))
         if self._enabled:
             import click
 

@@ -22,6 +22,7 @@ class BuildRequest:
     hardware_compatible: bool = False
     timing_cache: Path | None = None
     progress: bool = True
+    device_id: int = 0  # index of the GPU that builds; a setting of this machine, so no part of `command`
 
     def command(self) -> str:
         """The same request as a command. Files are named without their folders: it may be run on another machine."""

@@ -68,7 +68,7 @@ def test_a_foreign_file_is_not_replaced(folder, monkeypatch, occupied):
 def test_tensorrt_without_a_gpu_leaves_the_graph_and_names_the_command(folder, monkeypatch, installed):
     install(monkeypatch, *installed)
     monkeypatch.setattr(cuda_memory, "cudart_libraries", lambda: iter([]))
-    monkeypatch.setattr(engine_build, "find_gpu", lambda: None)
+    monkeypatch.setattr(engine_build, "find_gpu", lambda _=0: None)
     words = ["--ckpt", "cast_s.pth", "--trt", "--flavor", "tensorrt", "--workspace", "512", "--no-verify"]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 1

@@ -110,13 +110,13 @@ def test_auto_takes_tensorrt_with_a_gpu_and_rtx_without(graph, tmp_path, monkeyp
     assert build_engine(graph(), tmp_path / "g.engine", progress=False).flavor == "tensorrt"
     crossed = build_engine(graph(), tmp_path / "g.engine", targets=("sm89", "12.0"), progress=False)
     assert crossed.flavor == "rtx" and crossed.targets == ("sm89", "sm120")
-    monkeypatch.setattr(engine_build, "find_gpu", lambda: None)
+    monkeypatch.setattr(engine_build, "find_gpu", lambda _=0: None)
     assert build_engine(graph(), tmp_path / "g.engine", progress=False).flavor == "rtx"
 
 
 def test_tensorrt_without_a_gpu_names_the_command_for_the_target(graph, tmp_path, monkeypatch):
     install(monkeypatch, "tensorrt 10.3")
-    monkeypatch.setattr(engine_build, "find_gpu", lambda: None)
+    monkeypatch.setattr(engine_build, "find_gpu", lambda _=0: None)
     monkeypatch.setattr(cuda_memory, "cudart_libraries", lambda: iter([]))
     with pytest.raises(MissingDependencyError, match="builds on the GPU that will run the engine") as caught:
         build_engine(graph(), tmp_path / "g.engine", workspace_mb=512, version_compatible=True)

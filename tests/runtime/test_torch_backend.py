@@ -35,6 +35,19 @@ def test_a_checkpoint_runs(checkpoint, photo):
         runtime.segment(photo)
 
 
+def test_convolutions_are_not_rounded_to_tf32_and_the_setting_is_put_back(checkpoint, photo):
+    runtime, seen = Runtime(checkpoint, device="cpu"), []
+    hook = runtime.backend._model.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        runtime.segment(photo)
+        assert seen == [False] and torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+        hook.remove()
+
+
 @pytest.mark.parametrize(
     "name, changes, outputs",
     [

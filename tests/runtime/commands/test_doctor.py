@@ -6,10 +6,14 @@ import builtins
 import json
 import subprocess
 import sys
+import types
 
 import pytest
 
+from cast_sdk.errors import MissingDependencyError
 from cast_sdk.runtime.commands import installation as doctor
+from cast_sdk.runtime.engine import cuda as cuda_memory
+from cast_sdk.runtime.engine.cuda import Gpu
 
 
 def test_the_command():
@@ -90,3 +94,30 @@ def test_tensorrt_outside_the_environment(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "tegra_release", lambda: "# R36")
     (finding,) = doctor.check_tensorrt()
     assert finding.status == "info" and "apt install tensorrt" in finding.remedy
+
+
+@pytest.mark.parametrize(("version", "tensorrt", "names"), [(13000, "11.4", 1), (12060, "11.4", 2), (12060, "10.3", 1)])
+def test_cuda_is_called_where_there_is_a_driver(tmp_path, monkeypatch, version, tensorrt, names):
+    class Stub:
+        def versions(self):
+            return version, 12060
+
+        def gpu(self):
+            return Gpu(0, "Stand-in RTX", (8, 6))
+
+    monkeypatch.setattr(cuda_memory, "open_cuda", Stub)
+    monkeypatch.setattr(doctor, "find_tensorrt", lambda: types.SimpleNamespace(__version__=tensorrt))
+    first, *rest = doctor.check_cuda(tmp_path)
+    driver = f"{version // 1000}.{version % 1000 // 10}"
+    assert first.status == "ok" and first.found == f"Stand-in RTX (sm86), driver for {driver} and runtime 12.6"
+    assert len(rest) == names - 1 and all("tensorrt-cu12<11" in finding.remedy for finding in rest)
+    assert list(doctor.check_cuda(tmp_path / "none")) == []
+
+
+def test_cuda_that_does_not_answer_is_a_warning_with_its_words(tmp_path, monkeypatch):
+    def fails():
+        raise MissingDependencyError("There is no usable NVIDIA GPU.", found="cudaError (35)", remedy="upgrade")
+
+    monkeypatch.setattr(cuda_memory, "open_cuda", fails)
+    (finding,) = doctor.check_cuda(tmp_path)
+    assert finding.status == "warning" and "cudaError (35)" in finding.found

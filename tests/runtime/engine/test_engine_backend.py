@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import types
 import warnings
 
 import numpy as np
@@ -133,6 +135,46 @@ def test_compiled_kernels_are_kept_and_a_foreign_cache_is_replaced(engine, cache
     kernels.write_bytes(b"of another driver")
     TensorRTBackend(path).close()
     assert kernels.read_bytes() == b"kernels"
+
+
+@pytest.mark.parametrize(
+    ("call", "result", "message"),
+    [("serialize", None, "gives none to keep"), ("set_runtime_cache", False, "refuses the cache")],
+)
+def test_kernels_that_cannot_be_kept_are_a_warning(engine, cache, monkeypatch, call, result, message):
+    path, *_ = engine("rtx 1.7")
+    module = sys.modules["tensorrt_rtx"]
+    owner = module.IRuntimeCache if call == "serialize" else module.IRuntimeConfig
+    monkeypatch.setattr(owner, call, lambda *_: result)
+    with pytest.warns(RuntimeWarning, match=message):
+        backend = TensorRTBackend(path)
+    assert backend.uses_graph and not (cache / "kernels").exists()
+    backend.close()
+
+
+def test_an_engine_is_built_on_the_card_that_will_run_it(tiny_onnx, monkeypatch):
+    class TwoCards(FakeCudart):
+        def cudaGetDeviceCount(self):
+            return 0, 2
+
+        def cudaGetDeviceProperties(self, index):
+            return 0, types.SimpleNamespace(name=f"Card {index}".encode())
+
+    cudart = TwoCards()
+    install(monkeypatch, "tensorrt 10.3", cudart=cudart)
+    builder, current = sys.modules["tensorrt"].Builder, []
+
+    class Watched(builder):
+        def __init__(self, logger):
+            current.append(cudart.devices_set[-1])
+            super().__init__(logger)
+
+    monkeypatch.setattr(sys.modules["tensorrt"], "Builder", Watched)
+    backend = TensorRTBackend(tiny_onnx, device_id=1, progress=False)
+    assert current == [1] and backend.record.gpu == "Card 1"
+    backend.close()
+    TensorRTBackend(tiny_onnx, device_id=1, progress=False).close()
+    assert current == [1]  # from the cache
 
 
 def test_a_version_compatible_plan_needs_consent_and_runs_on_the_lean_runtime(engine, monkeypatch, tiny_onnx):

@@ -46,6 +46,20 @@ def test_the_form_of_tensorrt_10_has_folded_constants_and_convolution_weights():
     check_precision("fp16", found)
 
 
+def test_a_few_listed_weights_do_not_speak_for_an_engine():
+    found = read_layers(TRT_10.replace("__mye595_dconst", "folded"))
+    found.expected = 1_000_000
+    assert found.weights["fp16"] == 23232 and not found.conclusive
+    assert dict(found.counts) == dict(found.products) and found.share("fp16") == 1
+    found.expected = 40_000
+    assert found.conclusive and found.counts is found.weights
+
+
+def test_tensors_whose_place_is_printed_are_read():
+    line = RTX_14.replace("{ Name: x, Dimensions", "{ Name: x, Location: Device, Dimensions")
+    assert read_layers(line).products == read_layers(RTX_14).products
+
+
 @pytest.mark.parametrize(
     "asked, weights, found",
     [
