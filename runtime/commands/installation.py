@@ -262,16 +262,13 @@ def check_cuda(driver: Path = Path("/proc/driver/nvidia")) -> Iterable[Finding]:
     except (MissingDependencyError, CudaError) as error:
         yield Finding("CUDA", "warning", f"{error.problem} {error.found}", str(error.remedy))
         return
-    versions = " and ".join(
-        f"{what} {version // 1000}.{version % 1000 // 10}"
-        for what, version in (("driver for", newest), ("runtime", used))
-    )
-    yield Finding("CUDA", "ok", f"{gpu.name} ({gpu.target}), {versions}")
+    driver_version, runtime_version = (f"{number // 1000}.{number % 1000 // 10}" for number in (newest, used))
+    yield Finding("CUDA", "ok", f"{gpu.name} ({gpu.target}), driver for {driver_version} and runtime {runtime_version}")
     if newest < 13000 and getattr(find_tensorrt(), "__version__", "").startswith("11."):
         yield Finding(
             "TensorRT and CUDA",
             "warning",
-            f"TensorRT 11 needs a driver for CUDA 13, and this one is for {newest // 1000}.{newest % 1000 // 10}",
+            f"TensorRT 11 needs a driver for CUDA 13, and this one is for {driver_version}",
             "upgrade the driver, or: pip install 'tensorrt-cu12<11'",
         )
 
