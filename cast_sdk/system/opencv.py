@@ -19,7 +19,9 @@ _LIBRARIES = {
     "libGL.so": "libgl1",
     "libgthread-2.0.so": "libglib2.0-0",
     "libglib-2.0.so": "libglib2.0-0",
+    "libxcb.so": "libxcb1",
     "libSM.so": "libsm6",
+    "libICE.so": "libice6",
     "libXext.so": "libxext6",
     "libX11.so": "libx11-6",
 }

@@ -57,6 +57,7 @@ def break_import(monkeypatch, name, message):
     "message, remedy",
     [
         ("libGL.so.1: cannot open shared object file", "sudo apt install libgl1"),
+        ("libxcb.so.1: cannot open shared object file", "sudo apt install libxcb1"),
         ("No module named 'cv2'", "pip install opencv-python"),
     ],
 )
