@@ -25,7 +25,8 @@ from cast_sdk.errors import (
 
 if TYPE_CHECKING:
     from cast_sdk.export import build_engine, export_onnx
-    from cast_sdk.models import CastOutput, create_model, list_models, load_model, save_official
+    from cast_sdk.models import CastOutput, Model, create_model, load_model, save_official
+    from cast_sdk.registry import list_models
     from cast_sdk.runtime import Runtime, Segmentation
     from cast_sdk.spec import ModelSpec
 
@@ -34,8 +35,9 @@ _WHERE = {
     "Segmentation": "cast_sdk.runtime",
     "ModelSpec": "cast_sdk.spec",
     "CastOutput": "cast_sdk.models",
+    "Model": "cast_sdk.models",
     "create_model": "cast_sdk.models",
-    "list_models": "cast_sdk.models",
+    "list_models": "cast_sdk.registry",
     "load_model": "cast_sdk.models",
     "save_official": "cast_sdk.models",
     "export_onnx": "cast_sdk.export",
@@ -53,6 +55,7 @@ __all__ = [
     "ExportError",
     "InputError",
     "MissingDependencyError",
+    "Model",
     "ModelSpec",
     "RecipeError",
     "Runtime",

@@ -39,7 +39,11 @@ def threshold_options(command: F) -> F:
 
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--ckpt", metavar="FILE", help="Checkpoint: official (.pth, .pth.tar) or own (.safetensors).")
+@click.option(
+    "--ckpt",
+    metavar="FILE",
+    help="Checkpoint: official (.pth, .pth.tar) or own (.safetensors); a published name or hf:// address.",
+)
 @click.option(
     "--model", "name", metavar="NAME", help="Instead: a registered model with random weights, to measure speed."
 )
@@ -295,10 +299,13 @@ def _open(checkpoint: str | None, name: str | None, stage: Any) -> tuple[Any, st
         torch.manual_seed(0)
         assert name is not None
         return create_model(name, **({"stage": stage} if stage else {})).eval(), ""
+    from cast_sdk.hub import names
     from cast_sdk.models import load_model
     from cast_sdk.system.files import sha256
 
-    return load_model(checkpoint, stage=stage), "" if checkpoint.startswith("hf://") else sha256(checkpoint)
+    source = names.find(checkpoint)
+    path = names.get(source) if source else checkpoint
+    return load_model(checkpoint, stage=stage), sha256(path)
 
 
 if __name__ == "__main__":

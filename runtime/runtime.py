@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.hierarchy import Hierarchy
 from cast_sdk.runtime import preprocess
 from cast_sdk.runtime.backends.base import Backend, run_padded
+from cast_sdk.runtime.backends.named import named_file
 from cast_sdk.runtime.backends.opening import open_backend
 from cast_sdk.runtime.preprocess import FITS, Fit, Frame, Prepared
 from cast_sdk.runtime.result import Segmentation
@@ -36,18 +37,22 @@ class Runtime:
     returns, so that the first frame takes no longer than the others.
 
     Args:
-        model: an `.onnx`, `.engine`, `.pth`, `.pth.tar` or `.safetensors` file, or an open backend; None: the bundled
-            model.
+        model: an `.onnx`, `.engine`, `.pth`, `.pth.tar` or `.safetensors` file; a published name such as
+            "cast_small.deit_in1k" or an hf:// address, which is downloaded, exported once with torch and run from the
+            cache from then on; or an open backend. None: the bundled model.
         backend: "auto" chooses by the suffix; or "onnxruntime", "openvino", "tensorrt", "torch".
         device: "auto", "cpu" or "cuda".
         fit: "stretch" resizes the whole frame to the model's size; "crop" is the reference's evaluation (short side
             256, centre 224): pixels outside the crop get label -1.
         threads: CPU threads of the network; None: the cores of this process, at most 8.
         spinning: let idle threads spin (ONNX Runtime).
+        export: options of the export of a name: batch, image_size, precision ("fp32", "fp16"), soft_assignments,
+            stage, superpixels, tokens, as `export_onnx` has them.
         options: further options of one backend, see `open_backend`.
 
     Raises:
         ArtifactError, InputError, MissingDependencyError: see `open_backend`.
+        CheckpointError, ExportError: a name that cannot be downloaded or exported, see `backends.named`.
 
     Examples:
         >>> rt = Runtime("cast_s.onnx")  # doctest: +SKIP
@@ -64,11 +69,19 @@ class Runtime:
         fit: Fit = "stretch",
         threads: int | None = None,
         spinning: bool = False,
+        export: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         if fit not in FITS:
             raise InputError(f"There is no fit {fit!r}.", remedy=f"choose one of {', '.join(FITS)}")
         self.fit: Fit = fit
+        start = perf_counter()
+        if model is None:
+            model = bundled.path(bundled.MODEL)
+        if isinstance(model, (str, os.PathLike)):
+            model = named_file(model, backend, export) or model
+        elif export:
+            raise InputError("export= was given for an open backend.", remedy="it is for names; leave it out")
         self._arguments: dict[str, Any] = {
             "model": model,
             "backend": backend,
@@ -78,9 +91,6 @@ class Runtime:
             "spinning": spinning,
             **options,
         }
-        start = perf_counter()
-        if model is None:
-            model = bundled.path(bundled.MODEL)
         if isinstance(model, (str, os.PathLike)):
             self.path: str | None = os.fspath(model)
             self.backend: Backend = open_backend(model, backend, device, threads=threads, spinning=spinning, **options)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from cast_sdk.models.base import Model
+from cast_sdk.models.building import build
 from cast_sdk.models.cast import Cast, CastOutput, Level
-from cast_sdk.models.checkpoints import load_model, load_native, save_native, save_official
+from cast_sdk.models.checkpoints import load_model, load_native, save_official
+from cast_sdk.models.creation import create_model
 from cast_sdk.models.moco import MoCo
-from cast_sdk.models.registry import build, create_model, list_models, model_spec
+from cast_sdk.models.saving import save_native
+from cast_sdk.registry import list_models, model_spec
 
 __all__ = [
     "Cast",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cast_sdk.models.base import Model
-from cast_sdk.models.cast import CastOutput, initialise_moco, make_head, size_error, token_count
+from cast_sdk.models.cast import CastOutput, initialise_moco, make_head, size_error, token_count, with_logits
 from cast_sdk.models.layers import Attention, Block, ConvStem, PatchEmbed, attend, sincos_positions
 from cast_sdk.models.superpixel_ops import nearest_labels, segment_mean
 from cast_sdk.spec import ModelSpec
@@ -42,8 +42,13 @@ class Vit(Model):
 
     def forward(self, image: Tensor, superpixels: Tensor | None = None, num_superpixels: object = None) -> CastOutput:
         """image: normalised float [N,3,H,W]; superpixels are accepted for a common signature and not used."""
-        embedding = self.norm(self.patch_tokens(image)[:, 0])
-        return CastOutput(embedding, None if isinstance(self.head, nn.Identity) else self.head(embedding))
+        return self.forward_head(self.forward_features(image))
+
+    def forward_features(self, image: Tensor, superpixels: object = None, num_superpixels: object = None) -> CastOutput:
+        return CastOutput(self.norm(self.patch_tokens(image)[:, 0]))
+
+    def forward_head(self, features: CastOutput) -> CastOutput:
+        return with_logits(features, self.head)
 
     def initialise(self) -> Vit:
         initialise_moco(self)
@@ -124,6 +129,11 @@ class Tome(Model):
         self, image: Tensor, superpixels: Tensor, num_superpixels: int | Literal["batch"] | None = None
     ) -> CastOutput:
         """image: normalised float [N,3,H,W]; superpixels: integer [N,H,W]; see `Cast.forward`."""
+        return self.forward_head(self.forward_features(image, superpixels, num_superpixels))
+
+    def forward_features(
+        self, image: Tensor, superpixels: Tensor, num_superpixels: int | Literal["batch"] | None = None
+    ) -> CastOutput:
         check_size(self.spec, image)
         features = self.patch_embed(image)
         n, h, w, c = features.shape
@@ -137,8 +147,10 @@ class Tome(Model):
         for block in self.blocks:
             assert isinstance(block, MergingBlock)
             x, size = block.run(x, size)
-        embedding = self.norm(x)[:, 0]
-        return CastOutput(embedding, None if isinstance(self.head, nn.Identity) else self.head(embedding))
+        return CastOutput(self.norm(x)[:, 0])
+
+    def forward_head(self, features: CastOutput) -> CastOutput:
+        return with_logits(features, self.head)
 
     def initialise(self) -> Tome:
         initialise_moco(self)

@@ -19,7 +19,7 @@ one the class token of an earlier stage as its blocks leave it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import torch
@@ -62,6 +62,7 @@ class CastOutput:
     levels: list[Level] = field(default_factory=list)
     empty: Tensor | None = None  # bool [N,S], True for superpixels without pixels
     taxonomy: tuple[Tensor, ...] = ()  # logits of every level, [N,classes], fine to coarse; the first is `logits`
+    stage_tokens: tuple[Tensor, ...] = ()  # [N,C] each: the class token as the blocks of each stage leave it
 
     @property
     def scores(self) -> dict[str, Tensor]:
@@ -87,6 +88,11 @@ def make_head(spec: ModelSpec) -> nn.Module:
     if spec.head == "projector":
         return projector(spec.embed_dim, *spec.head_dims, layers=3)
     return nn.Linear(spec.embed_dim, spec.num_classes) if spec.num_classes else nn.Identity()
+
+
+def with_logits(features: CastOutput, head: nn.Module) -> CastOutput:
+    """The output with the class scores of its embedding; as it is without a head."""
+    return features if isinstance(head, nn.Identity) else replace(features, logits=head(features.embedding))
 
 
 def check_heads(spec: ModelSpec) -> None:
@@ -237,6 +243,11 @@ class Cast(Model):
             superpixels: integer labels [N,H,W]; the segmentation variants take any resolution.
             num_superpixels: S. Default: what SEEDS gives for the input size; "batch": largest label of the batch + 1.
         """
+        return self.forward_head(self.forward_features(image, superpixels, num_superpixels))
+
+    def forward_features(
+        self, image: Tensor, superpixels: Tensor, num_superpixels: int | Literal["batch"] | None = None
+    ) -> CastOutput:
         t, x, empty = self.tokens(image, superpixels, num_superpixels)
         mask: Tensor | None = empty
         levels: list[Level] = []
@@ -250,36 +261,35 @@ class Cast(Model):
                 Level(z[:, 1:], pooled.logits, pooled.sampled, labels, pooled.class_token[:, 0], pooled.centroids)
             )
             t, x, mask = pooled.class_token, pooled.centroids, None
-        return self.read_out(class_tokens, levels, empty)
-
-    def read_out(self, class_tokens: list[Tensor], levels: list[Level], empty: Tensor) -> CastOutput:
-        """class_tokens [N,C]: those that left the blocks of each stage, before its pooling."""
+        stage_tokens = tuple(class_tokens)
         if not self.spec.fused:
             embedding = self.norm(class_tokens[3])
-            if self.spec.taxonomy:
-                read = [*class_tokens[:3], embedding]
-                logits = tuple(
-                    self.get_submodule(name)(read[level.stage - 1])
-                    for name, level in zip(self.head_names, self.spec.taxonomy, strict=True)
-                )
-                return CastOutput(embedding, logits[0], None, levels, empty, logits)
-            has_head = not isinstance(self.head, nn.Identity)
-            return CastOutput(embedding, self.head(embedding) if has_head else None, None, levels, empty)
-
+            return CastOutput(embedding, None, None, levels, empty, stage_tokens=stage_tokens)
         fused = self.block_fusion(
             [level.tokens for level in levels],
             [level.class_token[:, None] for level in levels],
             [level.labels for level in levels[:3]],
         )
-        if self.spec.family == "cast_seg_deit":
-            return CastOutput(fused[:, 0], None, fused[:, 1:], levels, empty)
         tokens = fused[:, 1:]
-        embedding = tokens.mean(1)
-        if self.spec.stage == "pretrain":
-            has_head = not isinstance(self.head, nn.Identity)
-            return CastOutput(embedding, self.head(embedding) if has_head else None, tokens, levels, empty)
-        dense = self.head(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2])
-        return CastOutput(embedding, None, dense, levels, empty)
+        embedding = fused[:, 0] if self.spec.family == "cast_seg_deit" else tokens.mean(1)
+        return CastOutput(embedding, None, tokens, levels, empty, stage_tokens=stage_tokens)
+
+    def forward_head(self, features: CastOutput) -> CastOutput:
+        spec = self.spec
+        if spec.family == "cast_seg_deit":  # its head is stored and never read
+            return features
+        if spec.taxonomy:
+            read = [*features.stage_tokens[:3], features.embedding]
+            logits = tuple(
+                self.get_submodule(name)(read[level.stage - 1])
+                for name, level in zip(self.head_names, spec.taxonomy, strict=True)
+            )
+            return replace(features, logits=logits[0], taxonomy=logits)
+        if spec.fused and spec.stage != "pretrain":
+            assert features.dense is not None
+            tokens = features.dense
+            return replace(features, dense=self.head(tokens.flatten(0, 1)).unflatten(0, tokens.shape[:2]))
+        return with_logits(features, self.head)
 
     def initialise(self) -> Cast:
         """Random weights as the reference draws them (MoCo: Xavier; DeiT: truncated normal, poolings as torch does)."""

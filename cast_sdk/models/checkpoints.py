@@ -23,11 +23,12 @@ from torch import Tensor, nn
 
 from cast_sdk.artifact import SPEC_KEY
 from cast_sdk.errors import ArtifactError, CheckpointError, InputError
-from cast_sdk.models.base import Model
+from cast_sdk.hub import names as weights
+from cast_sdk.models.base import Model, draw_classifier, with_classes
+from cast_sdk.models.building import build
 from cast_sdk.models.infer import infer_spec
 from cast_sdk.models.layers import resize_positions
 from cast_sdk.models.moco import MoCo
-from cast_sdk.models.registry import build
 from cast_sdk.models.sampling import Sampler
 from cast_sdk.spec import ModelSpec, Stage
 from cast_sdk.system.files import atomic_write
@@ -274,7 +275,9 @@ def load_model(
     """Open a checkpoint of CAST or a baseline, official or our own, as a model in evaluation mode.
 
     Args:
-        path: .pth, .pth.tar or .safetensors file, or "hf://owner/repository/file" (extra `hub`).
+        path: .pth, .pth.tar or .safetensors file; a folder that `save_pretrained` wrote; a published name such as
+            "cast_small.deit_in1k" (`list_models(pretrained=True)`); or an address, "hf://owner/repository" with what
+            `push_to_hub` wrote there, "hf://owner/repository/file" (extra `hub`).
         stage: "pretrain" or "segmentation" for `cast_seg_*`, whose keys do not tell. Default: "pretrain" for MoCo
             files. "segmentation" brings the 320/160/80/40 clusters and resizes the positions to 64 x 64.
         num_classes: replace the classifier by a fresh one of this width; 0 removes it. The heads of a taxonomy go too.
@@ -285,12 +288,14 @@ def load_model(
         sampler: farthest-point sampler of the model.
 
     Raises:
-        CheckpointError: see `read_file`, `unwrap`, `infer_spec` and `fill`.
+        InputError: for a name that is like a published one and is none.
+        CheckpointError: see `read_file`, `unwrap`, `infer_spec` and `fill`; `cast_sdk.hub.download.fetch` for names.
     """
-    if str(path).startswith("hf://"):
-        from cast_sdk.models.hub import fetch
-
-        path = fetch(str(path))
+    source = weights.find(path)
+    if source is not None:
+        path = weights.get(source)
+    elif Path(path).is_dir():
+        path = weights.local_weights(Path(path))
     raw = read_file(path)
     state, kind = unwrap(raw, path)
     if spec is None:
@@ -308,15 +313,19 @@ def load_model(
     if stage is not None and spec.family == "cast_seg" and spec.stage != stage:
         spec = dataclasses.replace(infer_spec(state, stage, path), name=spec.name, head=spec.head)
     if num_classes is not None and num_classes != spec.num_classes:
-        spec, state = _replace_classifier(spec, state, num_classes)
+        spec, state = with_classes(spec, num_classes), _without_classifier(state)
     model = build(spec, sampler)
     head = getattr(model, "head", None)
     if num_classes and isinstance(head, nn.Linear) and "head.weight" not in state:
-        nn.init.normal_(head.weight, std=0.01)
-        nn.init.zeros_(head.bias)
+        draw_classifier(head)
         state = {**state, "head.weight": head.weight.detach(), "head.bias": head.bias.detach()}
     fill(model, _fit_positions(model, state), path)
+    if source is not None and not model.spec.source:
+        model.spec = dataclasses.replace(model.spec, source=source.name)
     return model.eval()
+
+
+Model.opener = staticmethod(load_model)
 
 
 def _assumption(spec: ModelSpec, path: str | os.PathLike[str]) -> str:
@@ -365,17 +374,8 @@ def _own_spec(raw: Mapping[str, Any], path: str | os.PathLike[str]) -> ModelSpec
         ) from error
 
 
-def _replace_classifier(spec: ModelSpec, state: State, num_classes: int) -> tuple[ModelSpec, State]:
-    if spec.family in ("segmenter", "spml"):
-        raise InputError(
-            f"num_classes={num_classes} cannot be given for a {spec.family} checkpoint, which keeps its own classes.",
-            found=f"{spec.num_classes} classes in the file",
-            remedy="load its encoder's checkpoint and fine-tune it for your classes",
-        )
-    state = {key: value for key, value in state.items() if key.split(".")[0] not in HEAD_NAMES}
-    calibration: dict[str, Any] = {"temperature": 1.0, "unsure_below": 0.0}  # of the classes that are gone
-    names: dict[str, Any] = {"class_names": (), "taxonomy": ()}
-    return dataclasses.replace(spec, num_classes=num_classes, head="linear", **names, **calibration), state
+def _without_classifier(state: State) -> State:
+    return {key: value for key, value in state.items() if key.split(".")[0] not in HEAD_NAMES}
 
 
 def _fit_positions(model: Model, state: State) -> State:
@@ -431,27 +431,6 @@ def save_official(model: Model, path: str | os.PathLike[str], kind: Kind, **oute
     checkpoint = official_checkpoint(model, kind, **outer)
     with atomic_write(path) as temporary:
         torch.save(checkpoint, temporary)
-
-
-def save_native(model: Model, path: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
-    """Write our own format: safetensors with the ModelSpec as metadata, each tensor once.
-
-    Args:
-        dtype: store floating tensors in this type, e.g. torch.float16; they are loaded as float32.
-    """
-    from safetensors.torch import save_file
-
-    spec = model.spec
-    state: State = {}
-    seen: set[int] = set()
-    for key, value in model.state_dict().items():
-        if value.numel() and value.data_ptr() in seen:
-            continue
-        seen.add(value.data_ptr())
-        value = value.detach().to("cpu")
-        state[key] = (value.to(dtype) if dtype and value.is_floating_point() else value).contiguous()
-    with atomic_write(path) as temporary:
-        save_file(state, temporary, metadata={SPEC_KEY: spec.to_json(), "format": "pt"})
 
 
 def load_native(path: str | os.PathLike[str], sampler: Sampler = "float64") -> Model:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -62,12 +63,19 @@ class Segmenter(Model):
         self, image: Tensor, superpixels: Tensor, num_superpixels: int | Literal["batch"] | None = None
     ) -> CastOutput:
         """image: normalised float [N,3,H,W], zero-padded here to multiples of 8; superpixels: integer [N,h,w]."""
+        return self.forward_head(self.forward_features(image, superpixels, num_superpixels))
+
+    def forward_features(
+        self, image: Tensor, superpixels: Tensor, num_superpixels: int | Literal["batch"] | None = None
+    ) -> CastOutput:
         count = token_count(self.spec, superpixels, num_superpixels)
         height, width = image.shape[-2:]
         image = F.pad(image, (0, -width % 8, 0, -height % 8))
         out: CastOutput = self.encoder(image, superpixels, count)
-        out.dense = self.decoder(out.dense)
         return out
+
+    def forward_head(self, features: CastOutput) -> CastOutput:
+        return replace(features, dense=self.decoder(features.dense))
 
     def masks(
         self, image: Tensor, superpixels: Tensor, num_superpixels: int | Literal["batch"] | None = None
@@ -112,11 +120,20 @@ class Spml(Model):
         self, image: Tensor, superpixels: Tensor, num_superpixels: int | Literal["batch"] | None = None
     ) -> CastOutput:
         """`dense`: class logits per superpixel with a classifier, else token embeddings."""
+        return self.forward_head(self.forward_features(image, superpixels, num_superpixels))
+
+    def forward_features(
+        self, image: Tensor, superpixels: Tensor, num_superpixels: int | Literal["batch"] | None = None
+    ) -> CastOutput:
         out: CastOutput = self.vit_backbone(image, superpixels, num_superpixels)
-        if self.semantic_classifier is not None:
-            assert out.dense is not None
-            out.dense = self.semantic_classifier(out.dense.transpose(1, 2)[..., None])[..., 0].transpose(1, 2)
         return out
+
+    def forward_head(self, features: CastOutput) -> CastOutput:
+        if self.semantic_classifier is None:
+            return features
+        assert features.dense is not None
+        classes = self.semantic_classifier(features.dense.transpose(1, 2)[..., None])[..., 0].transpose(1, 2)
+        return replace(features, dense=classes)
 
     def initialise(self) -> Spml:
         self.vit_backbone.initialise()

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from cast_sdk.errors import CheckpointError
-from cast_sdk.models.registry import list_models, model_spec, with_finest
 from cast_sdk.published_taxonomies import PUBLISHED, by_class_counts, published_taxonomy
+from cast_sdk.registry import list_models, model_spec, with_finest
 from cast_sdk.spec import Family, ModelSpec, Stage
 from cast_sdk.taxonomy import HEAD_NAMES, STAGES, TaxonomyLevel
 

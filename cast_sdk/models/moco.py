@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cast_sdk.models.base import Model
+from cast_sdk.models.building import build
 from cast_sdk.models.cast import projector
-from cast_sdk.models.registry import build
 from cast_sdk.models.sampling import Sampler
 from cast_sdk.spec import ModelSpec
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cast_sdk.errors import ExportError, MissingDependencyError
-from cast_sdk.runtime.engine.cache import cache_folder
+from cast_sdk.system.caches import cache_folder
 from cast_sdk.system.files import sha256, writing
 
 VERSION = "1.30.0"

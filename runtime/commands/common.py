@@ -82,7 +82,11 @@ def model_options(command: F) -> F:
     for option in reversed(
         (
             click.option(
-                "--model", "-m", metavar="FILE", help=".onnx, .engine or checkpoint (default: the bundled model)."
+                "--model",
+                "-m",
+                metavar="FILE",
+                help=".onnx, .engine or checkpoint; or a published name (cast-doctor models) or hf:// address. "
+                "Default: the bundled model.",
             ),
             click.option(
                 "--backend",

@@ -45,23 +45,37 @@ def main(context: click.Context, as_json: bool) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 def models(as_json: bool) -> None:
-    """List the published weights with their numbers, by the names that commands and load_model take."""
+    """List the published weights with their numbers, by the names that commands, Runtime and load_model take."""
     import dataclasses
     import json
 
+    from cast_sdk.hub.names import BUNDLED, describe_digest, known_digest, source_of
     from cast_sdk.published import PUBLISHED
     from cast_sdk.system.installing import pip_install
 
     if as_json:
-        rows = [{**dataclasses.asdict(row), "results": dict(row.results), "uri": row.uri} for row in PUBLISHED]
+        rows = [
+            {
+                **dataclasses.asdict(row),
+                "results": dict(row.results),
+                "uri": row.uri,
+                "sha256_kept": known_digest(source_of(row)),
+            }
+            for row in PUBLISHED
+        ]
         click.echo(json.dumps(rows, indent=2))
         return
     for row in PUBLISHED:
-        click.echo(f"{click.style(row.name, bold=True)}  ({row.model}; {row.trained_on})")
+        click.echo(f"{click.style(row.name, bold=True)}  {row.title}: {row.trained_on} (opens as {row.model})")
         for what, value in row.results:
             click.echo(f"    {value:>5}  {what}")
-        click.echo(f"    {row.uri}")
-    click.echo(f"\nUse: cast-export --ckpt hf://...   or   cast_sdk.load_model('hf://...')   ({pip_install('hub')})")
+        click.echo(f"    {row.uri}\n    {describe_digest(row)}")
+    click.echo(f"{click.style(BUNDLED, bold=True)}  in the package, for trying things without a network")
+    first = PUBLISHED[0].name
+    click.echo(
+        f"\nUse: cast-segment --model {first} PHOTO   cast-export --ckpt {first}   cast_sdk.Runtime({first!r})"
+        f"\nThe first time needs a network and {pip_install('hub')}; Runtime also torch, to export it once."
+    )
 
 
 if __name__ == "__main__":

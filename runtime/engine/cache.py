@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
-import sys
 from pathlib import Path
 
 from cast_sdk.errors import ArtifactError
@@ -14,18 +12,8 @@ from cast_sdk.runtime.engine.build import build, check_request, choose_flavor
 from cast_sdk.runtime.engine.cuda import Gpu, open_cuda
 from cast_sdk.runtime.engine.record import EngineInfo, read_record
 from cast_sdk.runtime.engine.request import BuildRequest
+from cast_sdk.system.caches import cache_folder, cache_room
 from cast_sdk.system.files import sha256
-
-
-def cache_folder() -> Path:
-    """`$CAST_SDK_CACHE`, else the system's folder for caches: ~/.cache/cast_sdk on Linux."""
-    if chosen := os.environ.get("CAST_SDK_CACHE"):
-        return Path(chosen)
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "cast_sdk" / "Cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "cast_sdk"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cast_sdk"
 
 
 def cached_engine(
@@ -40,18 +28,10 @@ def cached_engine(
         MissingDependencyError: without TensorRT or without a GPU: an engine that cannot run here is not built.
         Others: see `cast_sdk.runtime.engine.build.build`.
     """
-    folder = cache_folder() / "engines"
+    folder = cache_room("engines")
     request = BuildRequest(
         onnx, folder / "name.engine", flavor=flavor, batch=batch, progress=progress, device_id=device_id
     )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArtifactError(
-            f"The cache folder {folder} cannot be made.",
-            found=error.strerror,
-            remedy="set CAST_SDK_CACHE to a folder that can, or build the engine yourself with cast-export",
-        ) from error
     _, info = check_request(request)
     gpu = open_cuda().gpu(device_id)
     chosen = choose_flavor(request, gpu)

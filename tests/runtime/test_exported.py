@@ -10,7 +10,7 @@ import torch
 
 from cast_sdk.export import export_onnx
 from cast_sdk.models import create_model
-from cast_sdk.models.checkpoints import save_native
+from cast_sdk.models.saving import save_native
 from cast_sdk.runtime import Runtime
 
 

@@ -8,7 +8,7 @@ import torch
 
 from cast_sdk.errors import CheckpointError, InputError, MissingDependencyError
 from cast_sdk.models import create_model
-from cast_sdk.models.checkpoints import save_native
+from cast_sdk.models.saving import save_native
 from cast_sdk.runtime import Runtime
 
 SMALL = {"embed_dim": 48, "depths": (1, 1, 1, 1), "clusters": (16, 8, 4, 2), "image_size": 96, "num_classes": 5}

@@ -32,18 +32,18 @@ def cases(generator: torch.Generator) -> list[tuple[torch.Tensor, int]]:
 
 
 def compare(device: str) -> None:
-    from cast_sdk.models import sampling_triton
+    from cast_sdk.models.sampling import kernels
 
     for points, count in cases(torch.Generator().manual_seed(4)):
         points = points.to(device)
         plain = sampling._by_differences(points.double(), count)
-        assert torch.equal(sampling_triton.by_differences(points, count), plain)
+        assert torch.equal(kernels.by_differences(points, count), plain)
         distances = sampling.squared_distances(points)
-        assert torch.equal(sampling_triton.by_matrix(distances, count), sampling._by_matrix(distances, count))
+        assert torch.equal(kernels.by_matrix(distances, count), sampling._by_matrix(distances, count))
 
 
 def test_equal_to_the_plain_loops_in_the_interpreter():
-    code = "import test_sampling_triton as t; t.compare('cpu'); print('equal')"
+    code = "import test_sampling_kernels as t; t.compare('cpu'); print('equal')"
     paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": paths}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
@@ -56,7 +56,7 @@ def test_compiles_for_gpus_without_one(capability, from_matrix):
     import triton
     from triton.backends.compiler import GPUTarget
 
-    from cast_sdk.models import sampling_triton
+    from cast_sdk.models.sampling import kernels
 
     types = {
         "source": "*fp32",
@@ -68,7 +68,7 @@ def test_compiles_for_gpus_without_one(capability, from_matrix):
     }
     constants = {"BLOCK_POINTS": 256, "BLOCK_CHANNELS": 32, "FROM_MATRIX": from_matrix}
     signature = {**types, **dict.fromkeys(constants, "constexpr")}
-    source = triton.compiler.ASTSource(sampling_triton._farthest, signature, constants)
+    source = triton.compiler.ASTSource(kernels._farthest, signature, constants)
     compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 8})
     assert f".target sm_{capability}" in compiled.asm["ptx"]
 
@@ -91,8 +91,8 @@ def test_published_sizes_on_a_gpu(points, channels, count, sampler):
 
 
 def test_without_triton_gpus_use_the_plain_loops_and_say_so(monkeypatch, caplog):
-    monkeypatch.setitem(sys.modules, "cast_sdk.models.sampling_triton", None)
-    monkeypatch.delattr("cast_sdk.models.sampling_triton", raising=False)
+    monkeypatch.setitem(sys.modules, "cast_sdk.models.sampling.triton", None)
+    monkeypatch.delattr("cast_sdk.models.sampling.triton", raising=False)
     sampling._fused.cache_clear()
     try:
         assert sampling._fused() is None

@@ -1,124 +1,25 @@
-"""Weights by hf:// names, against a local server that speaks the hub's protocol and serves the official layouts."""
+"""Files by hf:// address, against a local server that speaks the hub's protocol and serves the official layouts."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
+import pty
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
+from hub_server import REPOSITORY
 
 from cast_sdk.errors import CheckpointError, InputError, MissingDependencyError
-from cast_sdk.models import MoCo, create_model, load_model, model_spec, save_official
-from cast_sdk.models.hub import digest, fetch, parse
+from cast_sdk.hub.download import digest, fetch, parse
+from cast_sdk.models import MoCo, load_model, model_spec
 from cast_sdk.published import PUBLISHED
 
 hub = pytest.importorskip("huggingface_hub", reason="the extra `hub` is not installed")
 pytest.importorskip("huggingface_hub.file_download")
-
-REPOSITORY = "twke/CAST"
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-SMALL = {"embed_dim": 48, "depths": (1, 1, 1, 1)}
-
-
-class Hub(ThreadingHTTPServer):
-    """Serves `files`; `log` holds (method, file, Range header); `wrong` replaces the content of a file on the wire."""
-
-    daemon_threads = True
-
-    def __init__(self, files):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.log, self.wrong = files, [], {}
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def answer(self, status, body=b"", **headers):
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), str(value))
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def do_GET(self):
-        path = self.path.partition("?")[0]
-        if path.startswith("/api/models/"):
-            names = [{"type": "file", "path": name, "size": 1, "oid": "0"} for name in self.server.files]
-            body = {"id": REPOSITORY, "sha": COMMIT, "siblings": [{"rfilename": entry["path"]} for entry in names]}
-            return self.answer(200, json.dumps(names if "/tree/" in path else body).encode())
-        prefix = f"/{REPOSITORY}/resolve/main/"
-        if not path.startswith(prefix):
-            return self.answer(404, X_Error_Code="RepoNotFound")
-        name = path.removeprefix(prefix)
-        self.server.log.append((self.command, name, self.headers.get("Range")))
-        content = self.server.files.get(name)
-        if content is None:
-            return self.answer(404, X_Error_Code="EntryNotFound", X_Repo_Commit=COMMIT)
-        etag = hashlib.sha256(content).hexdigest()
-        headers = {"ETag": f'"{etag}"', "X_Repo_Commit": COMMIT, "Accept_Ranges": "bytes"}
-        if self.command == "HEAD":
-            self.send_response(200)
-            for key, value in {**headers, "Content_Length": len(content)}.items():
-                self.send_header(key.replace("_", "-"), str(value))
-            self.end_headers()
-            return None
-        content = self.server.wrong.get(name, content)
-        start = int((self.headers.get("Range") or "bytes=0-").removeprefix("bytes=").partition("-")[0])
-        if start:
-            headers["Content_Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        return self.answer(206 if start else 200, content[start:], **headers)
-
-    do_HEAD = do_GET
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """One small model per published layout, under the published file names."""
-    folder = tmp_path_factory.mktemp("official")
-    spec = model_spec("cast_small", **SMALL, num_classes=0, head="projector", head_dims=(32, 16))
-    moco, seg = MoCo(spec), MoCo(model_spec("cast_seg_small", **SMALL, head="projector", head_dims=(32, 16)))
-    deit = create_model("cast_deit_small", **SMALL, num_classes=7)
-    probe = create_model("cast_small", **SMALL, num_classes=7)
-    kinds = {
-        "snapshots/moco/imagenet1k/cast_small/checkpoint_0099.pth.tar": (moco, "moco"),
-        "snapshots/moco/imagenet1k/cast_small/lincls/model_best.pth.tar": (probe, "lincls"),
-        "snapshots/moco/coco/cast_small/checkpoint_0399.pth.tar": (seg, "moco"),
-        "snapshots/deit/imagenet1k/cast_small/best_checkpoint.pth": (deit, "deit"),
-    }
-    files = {}
-    for name, (model, kind) in kinds.items():
-        save_official(model, folder / "file", kind, epoch=1)
-        files[name] = (folder / "file").read_bytes()
-    return {name: model for name, (model, _) in kinds.items()}, files
-
-
-@pytest.fixture
-def server(models, tmp_path, monkeypatch):
-    server = Hub(dict(models[1]))
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    yield server
-    server.shutdown()
-    server.server_close()
-
 
 MOCO = f"hf://{REPOSITORY}/snapshots/moco/imagenet1k/cast_small/checkpoint_0099.pth.tar"
 
@@ -234,3 +135,26 @@ def test_the_published_table_is_listed_without_loading_torch():
     for row in rows:
         assert parse(row["uri"])[0] == REPOSITORY and row["results"]
         model_spec(row["model"])  # registered
+
+
+def test_a_connection_that_is_cut_is_taken_up_again(server):
+    name = MOCO.removeprefix(f"hf://{REPOSITORY}/")
+    server.cut[name] = 1000
+    assert fetch(MOCO).read_bytes() == server.files[name]
+    assert [method for method, _, _ in server.log].count("GET") == 2
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_a_terminal_sees_the_progress_unless_it_asked_for_quiet(server, quiet):
+    code = "import logging, sys; from cast_sdk.hub.download import fetch\n"
+    code += "logging.getLogger('cast_sdk').setLevel(logging.WARNING)\n" if quiet else ""
+    terminal, end = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}fetch({MOCO!r})"], stderr=end, stdout=subprocess.PIPE, timeout=120
+    )
+    os.write(end, b"\n")
+    said = os.read(terminal, 1 << 16).decode()
+    os.close(end)
+    os.close(terminal)
+    assert done.returncode == 0 and not done.stdout, said
+    assert ("checkpoint_0099" in said and "100%" in said) is not quiet, said

@@ -1,4 +1,4 @@
-"""Weights by name: `hf://owner/repository/file`, through huggingface_hub (extra `hub`).
+"""Files of the hub by address: `hf://owner/repository/file`, through huggingface_hub (extra `hub`).
 
     path = fetch("hf://twke/CAST/snapshots/moco/imagenet1k/cast_small/checkpoint_0099.pth.tar")
 
@@ -12,11 +12,13 @@ from __future__ import annotations
 import contextlib
 import difflib
 import json
+import logging
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from cast_sdk.errors import CheckpointError, InputError, MissingDependencyError
 from cast_sdk.system.files import atomic_write, sha256
@@ -55,13 +57,12 @@ def fetch(uri: str) -> Path:
         CheckpointError: when the repository or file does not exist or needs a login, without a connection, on a full
             disk, or when the file is not what the hub has.
     """
-    hub = _import_hub()
+    hub = import_hub()
     repository, file, revision = parse(uri)
     with _explained(hub, uri, repository, file):
         where = {"repo_id": repository, "filename": file, "revision": revision}
-        if not _offline(hub):
-            _complete_blob(hub, repository, file, revision)
-        path = Path(hub.hf_hub_download(**where, endpoint=_endpoint(), local_files_only=_offline(hub)))
+        reached = not _offline(hub) and _complete_blob(hub, repository, file, revision)
+        path = Path(hub.hf_hub_download(**where, endpoint=endpoint(), local_files_only=not reached))
     _check_digest(path, uri)
     return path
 
@@ -74,7 +75,12 @@ def digest(path: str | os.PathLike[str]) -> str:
     return str(kept[key][0])
 
 
-def _import_hub() -> Any:
+def import_hub() -> Any:
+    """huggingface_hub, its telemetry off.
+
+    Raises:
+        MissingDependencyError: when it cannot be imported.
+    """
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
         import huggingface_hub
@@ -84,14 +90,15 @@ def _import_hub() -> Any:
         import huggingface_hub.utils
     except ImportError as error:
         raise MissingDependencyError(
-            "huggingface_hub, which names that start with hf:// need, cannot be imported.",
+            "huggingface_hub, which names and hf:// addresses of weights need, cannot be imported.",
             found=str(error),
             remedy=pip_install("hub"),
         ) from error
     return huggingface_hub
 
 
-def _endpoint() -> str | None:
+def endpoint() -> str | None:
+    """Address of the hub where HF_ENDPOINT names another."""
     return os.environ.get("HF_ENDPOINT") or None
 
 
@@ -99,38 +106,41 @@ def _offline(hub: Any) -> bool:
     return bool(hub.constants.HF_HUB_OFFLINE) or os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "TRUE", "YES")
 
 
-def _complete_blob(hub: Any, repository: str, file: str, revision: str | None) -> None:
+def _complete_blob(hub: Any, repository: str, file: str, revision: str | None) -> bool:
     """Put the file's content into the cache's `blobs/`, continuing a partial download of the same content.
 
-    huggingface_hub then finds it there and only adds its links. Without a connection nothing happens here: the call
-    that follows uses the cached copy, or fails with the reason.
+    huggingface_hub then finds it there and only adds its links.
+
+    Returns:
+        False when the hub does not answer.
     """
-    url = hub.hf_hub_url(repository, file, revision=revision, endpoint=_endpoint())
+    url = hub.hf_hub_url(repository, file, revision=revision, endpoint=endpoint())
     try:
         metadata = hub.get_hf_file_metadata(url)
     except Exception as error:
         if _is_connection_error(hub, error):
-            return
+            return False
         raise
     folder = Path(hub.constants.HF_HUB_CACHE) / hub.file_download.repo_folder_name(
         repo_id=repository, repo_type="model"
     )
     blob = folder / "blobs" / str(metadata.etag)
     if blob.exists() or not metadata.etag or not metadata.size:
-        return
+        return True
     blob.parent.mkdir(parents=True, exist_ok=True)
     partial = blob.with_name(f"{blob.name}.cast_sdk.partial")
     with hub.utils.WeakFileLock(f"{partial}.lock"):
         if blob.exists():
-            return
+            return True
         with partial.open("ab") as target:
             have = target.tell()
             if have > metadata.size:
                 target.truncate(have := 0)
             headers = hub.utils.build_hf_headers()
-            hub.file_download.http_get(
-                metadata.location, target, resume_size=have, headers=headers, expected_size=metadata.size
-            )
+            with _progress(hub, target, file.rpartition("/")[2], have, metadata.size) as counted:
+                hub.file_download.http_get(
+                    metadata.location, counted, resume_size=have, headers=headers, expected_size=metadata.size
+                )
         if _SHA256.fullmatch(metadata.etag) and sha256(partial) != metadata.etag:
             partial.unlink()
             raise CheckpointError(
@@ -139,6 +149,40 @@ def _complete_blob(hub: Any, repository: str, file: str, revision: str | None) -
             )
         partial.replace(blob)
     Path(f"{partial}.lock").unlink(missing_ok=True)
+    return True
+
+
+class _Counted:
+    """A file that tells how much was written to it."""
+
+    def __init__(self, file: BinaryIO, count: Callable[[int], None]) -> None:
+        self._file, self._count = file, count
+
+    def write(self, data: bytes) -> int:
+        self._count(len(data))
+        return self._file.write(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+@contextlib.contextmanager
+def _progress(hub: Any, file: BinaryIO, label: str, have: int, size: int) -> Iterator[Any]:
+    """The file with a bar on stderr, in a terminal and unless the log was told to be quiet (cast-segment -q)."""
+    import click
+
+    hidden = not sys.stderr.isatty() or logging.getLogger("cast_sdk").level > logging.INFO
+    own = not hub.utils.are_progress_bars_disabled()
+    if own:
+        hub.utils.disable_progress_bars()
+    try:
+        title = f"{label} ({size / 1e6:.0f} MB)"
+        with click.progressbar(length=size, label=title, file=sys.stderr, hidden=hidden) as bar:
+            bar.update(have)
+            yield _Counted(file, bar.update)
+    finally:
+        if own:
+            hub.utils.enable_progress_bars()
 
 
 def _is_connection_error(hub: Any, error: BaseException) -> bool:
@@ -234,7 +278,7 @@ def _explained(hub: Any, uri: str, repository: str, file: str) -> Iterator[None]
 def _nearest(hub: Any, repository: str, file: str) -> str:
     """The repository's files whose names are nearest."""
     try:
-        files = hub.HfApi(endpoint=_endpoint()).list_repo_files(repository)
+        files = hub.HfApi(endpoint=endpoint()).list_repo_files(repository)
     except Exception:  # the message must not fail where the listing does
         return "cast-doctor models lists the published files"
     folder = [name for name in files if name.startswith(file.rpartition("/")[0] + "/")]

@@ -56,11 +56,11 @@ def squared_distances(points: Tensor) -> Tensor:
 def _fused() -> ModuleType | None:
     """Kernels that pick all points in one launch; None without Triton, where the loops below give the same indices."""
     try:
-        from cast_sdk.models import sampling_triton
+        from cast_sdk.models.sampling import kernels
     except ImportError as error:
         log.warning("farthest-point sampling launches hundreds of small GPU kernels (%s): pip install triton", error)
         return None
-    return sampling_triton
+    return kernels
 
 
 def _by_differences(points: Tensor, count: int) -> Tensor:

@@ -1,17 +1,14 @@
-"""Model names and what they stand for."""
+"""Architectures by name, and what they stand for. No torch: `cast_sdk.models` builds them."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-from typing import Any
+import fnmatch
+from typing import Any, Literal, overload
 
 from cast_sdk.errors import InputError
-from cast_sdk.models.base import Model
-from cast_sdk.models.baselines import Tome, Vit
-from cast_sdk.models.cast import Cast
-from cast_sdk.models.dense import Segmenter, Spml
-from cast_sdk.models.sampling import Sampler
+from cast_sdk.published import PUBLISHED, Published
 from cast_sdk.spec import Family, ModelSpec, SuperpixelSettings
 
 CLUSTERS = (64, 32, 16, 8)
@@ -92,10 +89,28 @@ def _registry() -> dict[str, ModelSpec]:
 _SPECS = _registry()
 
 
-def list_models(pattern: str = "*") -> list[str]:
-    """Registered names, filtered by a shell pattern such as "cast_seg_*"."""
-    import fnmatch
+@overload
+def list_models(pattern: str = "*", pretrained: Literal[False] = False) -> list[str]: ...
 
+
+@overload
+def list_models(pattern: str = "*", *, pretrained: Literal[True]) -> list[Published]: ...
+
+
+@overload
+def list_models(pattern: str, pretrained: Literal[True]) -> list[Published]: ...
+
+
+def list_models(pattern: str = "*", pretrained: bool = False) -> list[str] | list[Published]:
+    """Names of architectures, or the published weights with their numbers. Needs no torch.
+
+    Args:
+        pattern: shell pattern of the names, such as "cast_seg_*" or "*.moco_in1k".
+        pretrained: the published weights in place of the architectures: entries with `name`, `model`, `trained_on`,
+            `results` and `uri`, which every function that takes a name takes too.
+    """
+    if pretrained:
+        return [entry for entry in PUBLISHED if fnmatch.fnmatchcase(entry.name, pattern)]
     return sorted(fnmatch.filter(_SPECS, pattern))
 
 
@@ -148,33 +163,3 @@ def with_finest(fields: dict[str, Any]) -> dict[str, Any]:
     named = {"class_names": finest.class_names} if finest.class_names else {}
     levels = (dataclasses.replace(finest, class_names=()), *fields["taxonomy"][1:])
     return {"num_classes": finest.num_classes, **named, **fields, "taxonomy": levels}
-
-
-def build(spec: ModelSpec, sampler: Sampler = "float64") -> Model:
-    """The torch module of a spec, with torch's default weights."""
-    if spec.family in ("vit", "vit_conv"):
-        return Vit(spec)
-    if spec.family == "tome":
-        return Tome(spec)
-    if spec.family == "segmenter":
-        encoder = dataclasses.replace(spec, family="cast_seg_deit", num_classes=1000, decoder_layers=0, decoder_heads=0)
-        return Segmenter(spec, encoder, sampler)
-    if spec.family == "spml":
-        backbone = dataclasses.replace(spec, family="cast_seg", num_classes=0, classifier="none")
-        return Spml(spec, backbone, sampler)
-    return Cast(spec, sampler)
-
-
-def create_model(name: str, *, sampler: Sampler = "float64", **overrides: Any) -> Model:
-    """A model with random weights, in training mode.
-
-    Args:
-        name: a registered name (`list_models()`).
-        sampler: farthest-point sampler, see `cast_sdk.models.sampling`.
-        overrides: fields of ModelSpec, such as `embed_dim, depths, num_heads, clusters, num_classes, image_size,
-            drop_path`.
-
-    Returns:
-        A module `model(image, superpixels, num_superpixels=None) -> CastOutput` with `model.spec`.
-    """
-    return build(model_spec(name, **overrides), sampler).initialise()
