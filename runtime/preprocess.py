@@ -44,6 +44,24 @@ class Geometry:
         """True when every pixel of the frame is seen."""
         return self.resized == self.size
 
+    def to_image(self, x: float, y: float) -> tuple[int, int] | None:
+        """(row, column) in the model's image of a point of the frame, by the rule of `to_frame`; None outside the crop.
+
+        Raises:
+            InputError: for a point outside the frame.
+        """
+        height, width = self.frame
+        if not (0 <= x < width and 0 <= y < height):
+            raise InputError(
+                f"The point ({x}, {y}) is outside the frame.",
+                found=f"{width} x {height} pixels",
+                remedy=f"give x from 0 to {width - 1} and y from 0 to {height - 1}",
+            )
+        row = (2 * int(y) + 1) * self.resized[0] // (2 * height) - self.top
+        column = (2 * int(x) + 1) * self.resized[1] // (2 * width) - self.left
+        inside = 0 <= row < self.size[0] and 0 <= column < self.size[1]
+        return (row, column) if inside else None
+
     def to_frame(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Nearest-neighbour map at the frame's size from one at the model's size; -1 outside the crop."""
         rows = _source_index(self.frame[0], self.resized[0]) - self.top

@@ -21,6 +21,10 @@ from cast_sdk.spec import ModelSpec
 from cast_sdk.system.files import atomic_write
 
 if TYPE_CHECKING:
+    import pandas
+
+    from cast_sdk.runtime.output.interchange.files import Format
+    from cast_sdk.runtime.output.interchange.polygons import Polygon
     from cast_sdk.runtime.tracking.tracker import Tracks
 
 
@@ -33,7 +37,8 @@ class Segmentation:
     Attributes:
         spec: the model that made it.
         geometry: where the model's image lies in the frame.
-        hierarchy: the segments at the model's size; None for models without superpixels.
+        hierarchy: the segments at the model's size, a `cast_sdk.hierarchy.Hierarchy` with members, ancestors, children
+            and areas; None for models without superpixels.
         outputs: the model's raw outputs for this frame (no batch axis), by name.
         frame: uint8 [h, w, 3] BGR, the frame itself: needed for drawing only, may be set to None to free it.
         timing: milliseconds per stage: preprocess, superpixels, model, postprocess, total; decode for files; streams
@@ -231,6 +236,80 @@ class Segmentation:
         from cast_sdk.runtime.output.serialise import to_dict
 
         return to_dict(self, masks=masks)
+
+    def at(self, x: float, y: float) -> tuple[int, ...]:
+        """The chain of segments at a point: one of each level, 0 (superpixel) to the coarsest; -1 outside the crop.
+
+        Args:
+            x: column in the frame, in pixels from the left; the pixel's own column number means that pixel.
+            y: row, from the top.
+
+        Raises:
+            InputError: for a point outside the frame.
+        """
+        segments = self._segments
+        place = self.geometry.to_image(x, y)
+        if place is None:
+            return (-1,) * (segments.num_levels + 1)
+        superpixel = segments.superpixels[place]
+        return tuple(int(member[superpixel]) for member in segments.members)
+
+    def features(self, level: int) -> dict[str, npt.NDArray[Any]]:
+        """One row per segment, as columns: id, parent, track, area, box, centroid, colour, token, class scores.
+
+        See `cast_sdk.runtime.output.interchange.tables.features` for shapes, and for which are there when.
+        """
+        from cast_sdk.runtime.output.interchange.tables import features
+
+        return features(self, level)
+
+    def to_dataframe(self, level: int) -> pandas.DataFrame:
+        """`features` as a pandas DataFrame, one number per cell (`token` and `scores`: one array)."""
+        from cast_sdk.runtime.output.interchange.tables import to_dataframe
+
+        return to_dataframe(self, level)
+
+    def polygons(self, level: int) -> list[list[Polygon]]:
+        """Outlines of each segment: its connected parts, each with an `exterior` and `holes`, exact to the pixel.
+
+        See `cast_sdk.runtime.output.interchange.polygons`.
+        """
+        from cast_sdk.runtime.output.interchange.polygons import polygons
+
+        return polygons(self.labels(level), self.num_segments(level))
+
+    def to_supervision(self, level: int, *, masks: bool = True) -> Any:
+        """The segments as `supervision.Detections`; see `cast_sdk.runtime.output.interchange.supervision`."""
+        from cast_sdk.runtime.output.interchange.supervision import to_supervision
+
+        return to_supervision(self, level, masks=masks)
+
+    def to_coco(self, level: int | Sequence[int] | None = None) -> dict[str, Any]:
+        """A COCO data set of this image: the segments of one level, of several, or of all (None).
+
+        Several images: `cast_sdk.runtime.output.interchange.coco.to_coco`.
+        """
+        from cast_sdk.runtime.output.interchange.coco import to_coco
+
+        every = range(self.num_levels + 1) if level is None else (level,) if isinstance(level, int) else level
+        return to_coco([self], list(every))
+
+    def to_geojson(self, level: int) -> dict[str, Any]:
+        """A GeoJSON FeatureCollection of the segments, in pixels; see `cast_sdk.runtime.output.interchange.geojson`."""
+        from cast_sdk.runtime.output.interchange.geojson import to_geojson
+
+        return to_geojson(self, level)
+
+    def save_as(self, path: str | os.PathLike[str], kind: Format, level: int) -> None:
+        """Write the segments of a level for another program: kind "coco", "cvat", "geojson" or "labelme".
+
+        Raises:
+            InputError: for an unknown kind or level.
+            ExportError: for a folder that is missing or cannot be written.
+        """
+        from cast_sdk.runtime.output.interchange.files import write
+
+        write(self, path, kind, level)
 
     def to_json(self, *, masks: bool = True) -> str:
         """`to_dict` as JSON text on one line."""

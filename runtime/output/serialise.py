@@ -74,7 +74,7 @@ def _level(result: Segmentation, level: int, masks: bool) -> dict[str, Any]:
     parents = result.parents(level).tolist() if level < result.num_levels else [None] * count
     segments = [
         {"id": index, "parent": parents[index], "area": area, "box": box}
-        for index, (area, box) in enumerate(zip(_areas(labels, count), _boxes(labels, count), strict=True))
+        for index, (area, box) in enumerate(zip(_areas(labels, count), boxes(labels, count), strict=True))
     ]
     if result.tracking is not None:
         for segment, track in zip(segments, result.tracks(level).tolist(), strict=True):
@@ -102,7 +102,7 @@ def _areas(labels: npt.NDArray[np.int32], count: int) -> list[int]:
     return [int(area) for area in np.bincount(labels.ravel() + 1, minlength=count + 1)[1:]]
 
 
-def _boxes(labels: npt.NDArray[np.int32], count: int) -> list[list[int]]:
+def boxes(labels: npt.NDArray[np.int32], count: int) -> list[list[int]]:
     """Bounding box [x, y, width, height] per segment; zeros for one without a pixel (a frame smaller than the map)."""
     height, width = labels.shape
     boxes = np.zeros((2, count, 2), np.int64)

@@ -29,7 +29,8 @@ import cast_sdk
 from cast_sdk import bundled
 with cast_sdk.Runtime(sys.argv[1]) as rt:
     seg = rt.segment(bundled.photos()[0])
-print(json.dumps([rt.path, seg.embedding.tolist(), [seg.num_segments(n) for n in range(5)], sys.modules.get("torch") is not None]))
+counts = [seg.num_segments(n) for n in range(5)]
+print(json.dumps([rt.path, seg.embedding.tolist(), counts, sys.modules.get("torch") is not None]))
 """
 
 

@@ -1,0 +1,149 @@
+"""Files of other programs, opened by those programs' own readers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from cast_sdk.errors import InputError, MissingDependencyError
+from cast_sdk.runtime.output.interchange.coco import to_coco
+from cast_sdk.runtime.output.interchange.cvat import to_cvat
+from cast_sdk.runtime.output.interchange.labelme import to_labelme
+
+
+def test_pycocotools_opens_coco_and_agrees(seg, dense, tmp_path, capsys):
+    coco = pytest.importorskip("pycocotools.coco")
+    seg.save_as(tmp_path / "one.json", "coco", 2)
+    (tmp_path / "two.json").write_text(json.dumps(to_coco([seg, dense], range(5))))
+    one, two = coco.COCO(tmp_path / "one.json"), coco.COCO(tmp_path / "two.json")
+    assert [image["file_name"] for image in two.imgs.values()] == ["cat.png", "cat.png"]
+    assert {category["name"] for category in one.cats.values()} == {"level 2"}
+    assert {"sky", "cat", "level 0", "level 4"} <= {category["name"] for category in two.cats.values()}
+    labels, table = seg.labels(2), seg.features(2)
+    for annotation in one.loadAnns(one.getAnnIds()):
+        mask = one.annToMask(annotation).astype(bool)
+        segment = annotation["segment"]
+        assert np.array_equal(mask, labels == segment) and annotation["area"] == mask.sum()
+        assert annotation["bbox"] == table["box"][segment].tolist() and annotation["parent"] == table["parent"][segment]
+    assert len(two.getAnnIds(imgIds=1)) == sum(seg.num_segments(level) for level in range(5))
+    assert {a["parent"] for a in two.loadAnns(two.getAnnIds()) if a["level"] == 4} == {None}
+
+
+def test_coco_of_nothing():
+    assert to_coco([], [1])["images"] == []
+
+
+def test_geojson_is_valid_and_its_shapes_are_the_segments(seg, dense, tmp_path):
+    geojson = pytest.importorskip("geojson")
+    shapely = pytest.importorskip("shapely")
+    from shapely.geometry import shape
+
+    seg.save_as(tmp_path / "x.geojson", "geojson", 2)
+    collection = geojson.loads((tmp_path / "x.geojson").read_text())
+    assert collection.is_valid, collection.errors()
+    table = seg.features(2)
+    shapes = [shape(feature["geometry"]) for feature in collection["features"]]
+    for feature, one in zip(collection["features"], shapes, strict=True):
+        assert one.is_valid and one.area == feature["properties"]["area"] == table["area"][feature["id"]]
+        assert feature["properties"]["parent"] == table["parent"][feature["id"]]
+    whole = shapely.union_all(shapes)
+    assert whole.area == seg.size[0] * seg.size[1]
+    assert all(feature["properties"]["parent"] is None for feature in seg.to_geojson(4)["features"])
+    assert {feature["properties"]["label"] for feature in dense.to_geojson(1)["features"]} <= {*dense.spec.class_names}
+
+
+def test_labelme_opens_its_file(seg, photograph, tmp_path, monkeypatch):
+    monkeypatch.setenv("QT_QPA_PLATFORM", "offscreen")
+    label_file = pytest.importorskip("labelme._label_file")
+    shutil.copy(photograph, tmp_path)
+    seg.save_as(tmp_path / "cat.json", "labelme", 2)
+    embedded = dataclasses.replace(seg, source=None)
+    embedded.save_as(tmp_path / "elsewhere.json", "labelme", 2)
+    labels = seg.labels(2)
+    for name in ("cat.json", "elsewhere.json"):
+        read = label_file.read_label_file(str(tmp_path / name))
+        assert len(read.shapes) == seg.num_segments(2)
+        for one in read.shapes:
+            (left, top), (right, bottom) = ([int(value) for value in point] for point in one["points"])
+            mask = np.zeros(labels.shape, bool)
+            mask[top : bottom + 1, left : right + 1] = one["mask"]
+            assert one["label"] == "level 2" and np.array_equal(mask, labels == one["group_id"])
+
+
+def test_labelme_without_the_frame(seg):
+    gone = dataclasses.replace(seg, frame=None)
+    assert to_labelme(gone, 1)["imageData"] is None
+    with pytest.raises(InputError, match="was let go"):
+        to_labelme(gone, 1, embed=True)
+
+
+def test_datumaro_opens_cvat(seg, dense, photograph, tmp_path):
+    datumaro = pytest.importorskip("datumaro")
+    (tmp_path / "images").mkdir()
+    shutil.copy(photograph, tmp_path / "images")
+    (tmp_path / "annotations.xml").write_text(to_cvat([dense], 2), encoding="utf-8")
+    data = datumaro.Dataset.import_from(str(tmp_path), "cvat")
+    (item,) = data
+    names = [label.name for label in data.categories()[datumaro.AnnotationType.label]]
+    labels, semantic = dense.labels(2), dense.features(2)["semantic"]
+    assert len(item.annotations) == dense.num_segments(2)
+    for annotation in item.annotations:
+        segment = annotation.group - 1
+        assert np.array_equal(np.asarray(annotation.image).astype(bool), labels == segment)
+        assert names[annotation.label] == dense.spec.class_names[semantic[segment]]
+
+
+def test_cvat_masks_are_the_segments(seg, tmp_path):
+    seg.save_as(tmp_path / "annotations.xml", "cvat", 3)
+    root = ElementTree.parse(tmp_path / "annotations.xml").getroot()
+    image = root.find("image")
+    labels = seg.labels(3)
+    assert root.findtext("version") == "1.1" and image.get("name") == "cat.png"
+    for mask in image.findall("mask"):
+        left, top, width, height = (int(mask.get(key)) for key in ("left", "top", "width", "height"))
+        runs = [int(run) for run in mask.get("rle").split(",")]
+        cells = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
+        whole = np.zeros(labels.shape, bool)
+        whole[top : top + height, left : left + width] = cells
+        assert np.array_equal(whole, labels == int(mask.get("group_id")) - 1)
+
+
+def test_supervision_and_back(seg, dense, monkeypatch):
+    sv = pytest.importorskip("supervision")
+    for level in range(5):
+        detections = seg.to_supervision(level)
+        back = np.full(seg.size, -1)
+        for mask, segment in zip(detections.mask, detections.data["segment"], strict=True):
+            back[mask] = segment
+        assert np.array_equal(back, seg.labels(level))
+        assert np.array_equal(detections.area, seg.features(level)["area"])
+        inclusive = sv.mask_to_xyxy(detections.mask)
+        assert np.array_equal(inclusive[:, 2:] + 1, detections.xyxy[:, 2:])
+    assert np.array_equal(dense.to_supervision(2).class_id, dense.features(2)["semantic"])
+    annotated = sv.MaskAnnotator().annotate(seg.frame.copy(), seg.to_supervision(2))
+    assert annotated.shape == seg.frame.shape and not np.array_equal(annotated, seg.frame)
+    assert seg.to_supervision(2, masks=False).mask is None
+    monkeypatch.setattr("cast_sdk.runtime.output.interchange.supervision.MOST_BYTES", 1000)
+    with pytest.raises(InputError, match="masks=False"):
+        seg.to_supervision(0)
+
+
+def test_without_supervision(seg, monkeypatch):
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    with pytest.raises(MissingDependencyError, match="pip install supervision"):
+        seg.to_supervision(1)
+
+
+def test_unknown_formats_and_levels(seg, tmp_path):
+    with pytest.raises(InputError, match="no format 'voc'"):
+        seg.save_as(tmp_path / "x", "voc", 2)
+    for kind in ("coco", "cvat", "geojson", "labelme"):
+        with pytest.raises(InputError, match="no level 9"):
+            seg.save_as(tmp_path / "x", kind, 9)
+    assert not list(tmp_path.iterdir())
