@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.decoding.pixels import over_white, to_8_bits
-from cast_sdk.decoding.reader import read_image
 from cast_sdk.errors import InputError
+from cast_sdk.runtime.inputs.reading import Frame, read_frame
 from cast_sdk.system.opencv import import_cv2
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    pass
 
 Fit = Literal["stretch", "crop"]
 FITS = ("stretch", "crop")
-Frame: TypeAlias = "npt.NDArray[np.uint8] | str | os.PathLike[str] | Image"
-
-_BGR_REMEDY = "give H x W x 3 uint8 BGR as cv2.imread and cv2.VideoCapture do, a path, or a PIL image"
 
 
 @dataclass(frozen=True)
@@ -102,8 +97,7 @@ def prepare(frame: Frame, size: tuple[int, int], fit: Fit = "stretch", *, cubic:
     """Read, check, resize and convert one frame.
 
     Args:
-        frame: uint8 [h, w, 3] BGR; also [h, w], [h, w, 1] grey and [h, w, 4] BGRA (alpha is left out); a path of an
-            image file; or a PIL image.
+        frame: see `Runtime.segment`.
         size: (height, width) of the model's input.
         fit: "stretch" resizes the whole frame. "crop" is the reference's evaluation: the short side becomes 256/224 of
             the model's side, then the centre is cut out.
@@ -114,14 +108,10 @@ def prepare(frame: Frame, size: tuple[int, int], fit: Fit = "stretch", *, cubic:
     """
     start = perf_counter()
     timing: dict[str, float] = {}
-    source = None
-    if isinstance(frame, (str, os.PathLike)):
-        source = os.fspath(frame)
-        pixels = read_image(source)
+    pixels, source, decoded = read_frame(frame)
+    if decoded:
         timing["decode"] = (perf_counter() - start) * 1e3
         start = perf_counter()
-    else:
-        pixels = to_bgr(frame)
     geometry = fit_geometry((pixels.shape[0], pixels.shape[1]), size, fit)
     image = resize(pixels, geometry, cubic=cubic)
     timing["preprocess"] = (perf_counter() - start) * 1e3
@@ -167,39 +157,6 @@ def resize(bgr: npt.NDArray[np.uint8], geometry: Geometry, *, cubic: bool = Fals
     return cast("npt.NDArray[np.uint8]", cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
-def to_bgr(frame: object) -> npt.NDArray[np.uint8]:
-    """uint8 [h, w, 3] BGR from an array or a PIL image; the same array where it already is one."""
-    if not isinstance(frame, np.ndarray):
-        if type(frame).__module__.split(".")[0] == "PIL" and hasattr(frame, "convert"):
-            return _from_pil(cast("Image", frame))
-        raise InputError(
-            f"The frame is of the type {type(frame).__name__}, not an array, a path or a PIL image.", remedy=_BGR_REMEDY
-        )
-    frame = np.asarray(frame)  # np.matrix and other subclasses compute by rules of their own
-    shape = f"{frame.dtype} array of shape {frame.shape}"
-    if frame.ndim not in (2, 3) or (frame.ndim == 3 and frame.shape[2] not in (1, 3, 4)):
-        remedy = _BGR_REMEDY
-        if frame.ndim == 3 and frame.shape[0] in (1, 3, 4):
-            remedy = "channels come last: frame.transpose(1, 2, 0)"
-        elif frame.ndim == 4:
-            remedy = "give a list of frames to segment_batch"
-        raise InputError(f"The frame is not of the shape height x width x 3: {shape}.", remedy=remedy)
-    if frame.size == 0:
-        raise InputError(
-            f"The frame is empty ({frame.shape[0]} x {frame.shape[1]}).",
-            remedy="check the crop or the camera that made it (did the read succeed?)",
-        )
-    if frame.dtype != np.uint8:
-        raise InputError(
-            f"The frame holds {frame.dtype} values, not uint8.", found=_not_finite(frame), remedy=_to_uint8(frame)
-        )
-    if frame.ndim == 2:
-        frame = frame[..., None]
-    if frame.shape[2] == 1:
-        return np.repeat(frame, 3, axis=2)
-    return cast("npt.NDArray[np.uint8]", frame[..., :3])
-
-
 def check_text(name: str) -> None:
     """Refuse a name that OpenCV crashes on: one whose bytes are not UTF-8.
 
@@ -218,39 +175,3 @@ def check_text(name: str) -> None:
 def _source_index(length: int, resized: int) -> npt.NDArray[np.intp]:
     """For each of `length` pixels the one of `resized` pixels under its centre."""
     return ((2 * np.arange(length, dtype=np.int64) + 1) * resized // (2 * length)).astype(np.intp)
-
-
-def _from_pil(image: Image) -> npt.NDArray[np.uint8]:
-    if image.width == 0 or image.height == 0:
-        raise InputError(
-            f"The frame is empty ({image.height} x {image.width}).", remedy="check the crop that made the PIL image"
-        )
-    if image.mode.startswith("I;16"):
-        grey = to_8_bits(np.asarray(image).astype(np.uint16), 65535)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if image.mode in ("F", "I"):
-        raise InputError(
-            f"The PIL image has the mode {image.mode!r}, which is not 8 or 16 bits per channel.",
-            remedy="scale it to 0..255 and call image.convert('L')",
-        )
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        rgba = np.asarray(image.convert("RGBA"))
-        return over_white(rgba[..., 2::-1], rgba[..., 3])
-    return np.ascontiguousarray(np.asarray(image.convert("RGB"))[..., ::-1])
-
-
-def _not_finite(frame: npt.NDArray[Any]) -> str | None:
-    bad = int(frame.size - np.isfinite(frame).sum()) if frame.dtype.kind == "f" else 0
-    return f"{bad} values that are NaN or infinite" if bad else None
-
-
-def _to_uint8(frame: npt.NDArray[Any]) -> str:
-    if frame.dtype.kind == "f":
-        if not np.isfinite(frame).all():
-            return "find where the NaN values come from; then convert to uint8"
-        return "for values in 0..1: (frame * 255).round().astype(numpy.uint8)"
-    if frame.dtype == np.uint16:
-        return "for 16-bit data: (frame >> 8).astype(numpy.uint8); shift 10- or 12-bit cameras by 2 or 4"
-    if frame.dtype == np.bool_:
-        return "frame.astype(numpy.uint8) * 255"
-    return "frame.clip(0, 255).astype(numpy.uint8), if its values mean 0..255"

@@ -18,7 +18,8 @@ from cast_sdk.runtime import preprocess
 from cast_sdk.runtime.backends.base import Backend, run_padded
 from cast_sdk.runtime.backends.named import named_file
 from cast_sdk.runtime.backends.opening import open_backend
-from cast_sdk.runtime.preprocess import FITS, Fit, Frame, Prepared
+from cast_sdk.runtime.inputs.reading import Frame
+from cast_sdk.runtime.preprocess import FITS, Fit, Prepared
 from cast_sdk.runtime.result import Segmentation
 from cast_sdk.spec import ModelSpec
 
@@ -124,15 +125,28 @@ class Runtime:
         """Class, embedding and nested segments of one frame.
 
         Args:
-            frame: uint8 [h, w, 3] BGR as OpenCV gives it (also grey and BGRA), a path, or a PIL image.
+            frame: uint8 [h, w, 3] BGR as OpenCV gives it (also [h, w] and [h, w, 1] grey, and [h, w, 4] BGRA, whose
+                alpha is left out); a path; the bytes of an image file; a file object opened in binary mode, such as
+                BytesIO, read from where it stands; an http or https address (at most 64 MiB, 30 s and 5 redirects); a
+                PIL image; or a torch tensor, RGB or grey, uint8 or float in 0..1, [3, h, w] or [h, w, 3].
 
         Raises:
-            InputError: for anything else.
+            InputError: for anything else, and for what cannot be read or can be read in two ways.
         """
         return self.segment_batch([frame])[0]
 
     def segment_batch(self, frames: Sequence[Frame]) -> list[Segmentation]:
-        """Results of several frames, in order; each is what `segment` gives for it alone."""
+        """Results of several frames, in order; each is what `segment` gives for it alone.
+
+        Pays where the network takes several images at once: an export with `batch=None` (any number) or a fixed batch,
+        on a GPU above all. All frames are held in memory together; for many, use `stream` or call it in parts.
+
+        Args:
+            frames: each as `segment` takes it, of any sizes and kinds; an empty list gives an empty list.
+
+        Raises:
+            InputError: when one of them cannot be used; then none is segmented.
+        """
         prepared = [self.add_superpixels(self.prepare(frame)) for frame in frames]
         return [self.finish(item, row) for item, row in zip(prepared, self.infer(prepared), strict=True)]
 

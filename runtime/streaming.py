@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from cast_sdk.errors import CastError, InputError, MissingDependencyError
 from cast_sdk.runtime.backends.base import default_threads
+from cast_sdk.runtime.inputs.reading import Frame
 from cast_sdk.runtime.pipeline import LEFT_OUT, Item, Pipeline, Stage
-from cast_sdk.runtime.preprocess import Frame
 from cast_sdk.runtime.sources.base import Source, Status
 from cast_sdk.runtime.sources.opening import open_source
 

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import CastError, InputError
-from cast_sdk.runtime.preprocess import Frame, import_cv2
+from cast_sdk.runtime.inputs.reading import Frame
+from cast_sdk.runtime.preprocess import import_cv2
 from cast_sdk.system.secrets import mask
 
 FLIPS = ("none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-270")

@@ -10,7 +10,7 @@ import numpy as np
 
 from cast_sdk.decoding.reader import read_image
 from cast_sdk.errors import CastError, InputError
-from cast_sdk.runtime.preprocess import Frame
+from cast_sdk.runtime.inputs.reading import Frame
 from cast_sdk.runtime.sources.base import Source, SourceOptions, Status, adjusted
 
 _log = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from cast_sdk.errors import CastError, InputError
-from cast_sdk.runtime.preprocess import Frame, check_text, import_cv2
+from cast_sdk.runtime.inputs.reading import Frame
+from cast_sdk.runtime.preprocess import check_text, import_cv2
 from cast_sdk.runtime.sources.base import Source, SourceOptions, Status, adjusted
 
 _log = logging.getLogger(__name__)

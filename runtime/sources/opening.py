@@ -24,7 +24,7 @@ import numpy as np
 
 from cast_sdk.errors import InputError
 from cast_sdk.images import is_image
-from cast_sdk.runtime.preprocess import Frame
+from cast_sdk.runtime.inputs.reading import Frame
 from cast_sdk.runtime.sources.base import Source, SourceOptions
 from cast_sdk.runtime.sources.files import ImageSource, IterableSource
 from cast_sdk.runtime.sources.folders import search

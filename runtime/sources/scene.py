@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError
-from cast_sdk.runtime.preprocess import Frame, import_cv2
+from cast_sdk.runtime.inputs.reading import Frame
+from cast_sdk.runtime.preprocess import import_cv2
 from cast_sdk.runtime.sources.base import Source, SourceOptions, Status, adjusted
 
 _BALLOONS = (  # phase, height in the picture, size, speed, two BGR colours

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from cast_sdk.decoding.reader import decode, read_image
 from cast_sdk.errors import InputError, TooLargeError
-from cast_sdk.runtime.preprocess import to_bgr
+from cast_sdk.runtime.inputs.arrays import to_bgr
 from cast_sdk.runtime.service.photos import MAX_SIDE, read_photo
 from cast_sdk.training.data.dataset import decode as training_decode
 from cast_sdk.training.data.dense.base import read_rgb

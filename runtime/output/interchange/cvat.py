@@ -47,9 +47,9 @@ def _add_image(root: ElementTree.Element, result: Segmentation, level: int, numb
         if not w:
             continue
         runs = _runs(segments[y : y + h, x : x + w] == index)
-        place = {"left": str(x), "top": str(y), "width": str(w), "height": str(h)}
-        told = {"label": label, "source": "auto", "occluded": "0", "z_order": "0", "group_id": str(index + 1)}
-        ElementTree.SubElement(image, "mask", rle=", ".join(map(str, runs)), **told, **place)
+        told = {"label": label, "source": "auto", "occluded": "0", "rle": ", ".join(map(str, runs))}
+        place = {"left": str(x), "top": str(y), "width": str(w), "height": str(h), "z_order": "0"}
+        ElementTree.SubElement(image, "mask", told | place | {"group_id": str(index + 1)})
 
 
 def _runs(mask: npt.NDArray[np.bool_]) -> list[int]:

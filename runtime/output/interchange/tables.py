@@ -43,7 +43,8 @@ def features(result: Segmentation, level: int) -> Table:
     owner = owner[seen]
     area = np.bincount(owner, minlength=count)
     with np.errstate(invalid="ignore"):
-        rows, columns = np.indices(labels.shape, sparse=True)
+        height, width = labels.shape
+        rows, columns = np.arange(height)[:, None], np.arange(width)[None]
 
         def mean(values: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
             spread = np.broadcast_to(values, labels.shape).ravel()[seen]

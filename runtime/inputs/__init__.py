@@ -1,0 +1,1 @@
+"""What `Runtime.segment` takes, and how each kind becomes pixels."""
