@@ -12,6 +12,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONTRIB := build/opencv-contrib
+READERS := build/readers
 ZIG := build/zig
 KERNEL ?= export/web/seeds.wasm
 JOBS ?= 2
@@ -39,6 +40,11 @@ $(CONTRIB)/.done:
 	$(PYTHON) -m pip install --quiet --no-deps --target $(CONTRIB) "opencv-contrib-python>=5,<5.1"
 	touch $@
 
+# Programs whose readers open our files, apart for the same reason.
+$(READERS)/.done: tests/interchange/readers.txt
+	$(PYTHON) -m pip install --quiet --no-deps --upgrade --target $(READERS) -r $<
+	touch $@
+
 # A C++ compiler for WebAssembly, pinned: it comes as a wheel, for the one file that is built with it.
 $(ZIG)/.done:
 	$(PYTHON) -m pip install --quiet --no-deps --target $(ZIG) "ziglang==0.17.1"
@@ -56,8 +62,8 @@ demo: $(VENV)/.demo
 demo-export: $(VENV)/.export
 	$(BIN)/python examples/demo_export.py
 
-test: $(VENV)/.dev $(CONTRIB)/.done
-	CAST_SDK_OPENCV_CONTRIB=$(abspath $(CONTRIB)) $(BIN)/python -m pytest -m "not full and not exhaustive" $(PYTEST)
+test: $(VENV)/.dev $(CONTRIB)/.done $(READERS)/.done
+	CAST_SDK_OPENCV_CONTRIB=$(abspath $(CONTRIB)) CAST_SDK_READERS=$(abspath $(READERS)) $(BIN)/python -m pytest -m "not full and not exhaustive" $(PYTEST)
 
 # Full-size models and the longer comparisons: minutes.
 test-full: $(VENV)/.dev $(CONTRIB)/.done $(ZIG)/.done
