@@ -150,8 +150,8 @@ def _export(weights: Path, graph: Path, arguments: list[str]) -> None:
         try:
             for line in process.stdout:
                 said.append(line.rstrip())
-                if not line.startswith("error: "):
-                    _log.debug("%s", line.rstrip())
+                level = logging.INFO if line.startswith("[") else logging.DEBUG  # a step; the table of the verification
+                _log.log(level, "%s", line.rstrip())
         except BaseException:
             process.terminate()
             raise

@@ -230,3 +230,14 @@ def test_a_damaged_record_is_no_record(kept, tmp_path, monkeypatch):
     assert records.read("hf://a/b/c") == "0" * 64
     file.write_text(kept)
     assert records.read("hf://a/b/c") is None
+
+
+def test_models_without_torch_say_what_to_install():
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import cast_sdk\n"
+        "try: cast_sdk.load_model('cast_small.deit_in1k')\n"
+        "except cast_sdk.MissingDependencyError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "needs torch" in done.stdout and "pip install" in done.stdout, done.stderr
