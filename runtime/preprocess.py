@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Real
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -46,7 +47,7 @@ class Geometry:
             InputError: for a point outside the frame.
         """
         height, width = self.frame
-        if not (0 <= x < width and 0 <= y < height):
+        if not (isinstance(x, Real) and isinstance(y, Real) and 0 <= x < width and 0 <= y < height):
             raise InputError(
                 f"The point ({x}, {y}) is outside the frame.",
                 found=f"{width} x {height} pixels",

@@ -26,6 +26,7 @@ from cast_sdk.system.installing import pip_install
 
 SCHEME = "hf://"
 DIGESTS = "cast_sdk.json"  # in the repository's cache folder: file -> [sha256, size, mtime in ns]
+_NAME = re.compile(r"[A-Za-z0-9_]([\w.-]{0,94}[A-Za-z0-9_])?", re.ASCII)  # of an owner and of a repository
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -38,7 +39,8 @@ def parse(uri: str) -> tuple[str, str, str | None]:
     owner, _, rest = uri.removeprefix(SCHEME).partition("/")
     repository, _, file = rest.partition("/")
     repository, _, revision = repository.partition("@")
-    if not uri.startswith(SCHEME) or not (owner and repository and file) or file.endswith("/"):
+    named = _NAME.fullmatch(owner) and _NAME.fullmatch(repository)
+    if not uri.startswith(SCHEME) or not named or not file or file.endswith("/") or ".." in file.split("/"):
         raise InputError(
             f"{uri!r} does not name weights on the hub.",
             remedy="write hf://owner/repository/path/to/file; cast-doctor models lists the published ones",

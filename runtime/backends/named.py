@@ -38,6 +38,7 @@ OPTIONS = {
     "superpixels": "--superpixels",
     "tokens": "--tokens",
 }
+FLAGS = ("soft_assignments", "tokens")
 PRECISIONS = ("fp32", "fp16")  # int8 needs images to calibrate with
 
 
@@ -98,8 +99,10 @@ def export_arguments(options: Mapping[str, Any]) -> list[str]:
         value = options.get(name)
         if name == "batch" and name in options:
             arguments += [option, str(value or 0)]
-        elif value is True:
-            arguments.append(option)
+        elif name in FLAGS:
+            if not isinstance(value, (bool, type(None))):
+                raise InputError(f"The option {name} of the export is {value!r}, not True or False.")
+            arguments += [option] if value else []
         elif value not in (None, False):
             arguments += [option, str(value)]
     return arguments

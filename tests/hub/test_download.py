@@ -105,7 +105,18 @@ def test_a_missing_repository(server):
         fetch("hf://nobody/nothing/file.pth")
 
 
-@pytest.mark.parametrize("uri", ["hf://twke", "hf://twke/CAST", "hf://twke/CAST/", "hf://twke/CAST/folder/", "x.pth"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "hf://twke",
+        "hf://twke/CAST",
+        "hf://twke/CAST/",
+        "hf://twke/CAST/folder/",
+        "x.pth",
+        "hf://../../x",
+        "hf://a/b/../x",
+    ],
+)
 def test_malformed_names(uri):
     with pytest.raises(InputError, match="cast-doctor models"):
         parse(uri)

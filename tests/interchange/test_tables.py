@@ -69,7 +69,7 @@ def test_the_chain_at_a_point_is_that_of_the_maps(which, request):
     height, width = result.size
     for x, y in [(0, 0), (width - 1, height - 1), (width // 2, height // 2), (17, 90), (width - 0.25, 3.9)]:
         assert result.at(x, y) == tuple(maps[:, int(y), int(x)].tolist())
-    for x, y in ((-1, 0), (width, 0), (0, height), (float("nan"), 0)):
+    for x, y in ((-1, 0), (width, 0), (0, height), (float("nan"), 0), ("1", 0)):
         with pytest.raises(InputError, match="outside the frame"):
             result.at(x, y)
 
