@@ -166,7 +166,7 @@ def local_weights(folder: Path) -> Path:
     file = folder / WEIGHTS
     if not file.is_file():
         raise CheckpointError(
-            f"The folder {folder} holds no {WEIGHTS}.",
-            remedy="give a folder that save_pretrained wrote, or the path of a checkpoint",
+            f"The checkpoint {folder} is a folder without {WEIGHTS}.",
+            remedy="give the path of a .pth, .pth.tar or .safetensors file, or a folder that save_pretrained wrote",
         )
     return file

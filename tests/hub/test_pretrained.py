@@ -110,7 +110,7 @@ def test_a_folder_is_written_and_opened(tmp_path):
     readme.write_text("my own words")
     model.save_pretrained(tmp_path / "mine")
     assert readme.read_text() == "my own words"
-    with pytest.raises(CheckpointError, match=r"holds no model.safetensors"):
+    with pytest.raises(CheckpointError, match=r"folder without model.safetensors"):
         load_model(tmp_path)
 
 
