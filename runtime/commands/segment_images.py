@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cast_sdk.errors import CastError, ExportError, InputError
+from cast_sdk.runtime.bulk.pool import Pool, Task, Work
 from cast_sdk.runtime.commands.results import Identity, Results
 from cast_sdk.runtime.preprocess import Prepared
 from cast_sdk.runtime.result import Segmentation
@@ -38,16 +41,16 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Job:
-    """One image and the files that it becomes. `data` is None where no JSON is asked for."""
+    """One image and the files that it becomes. `picture` or `data` is None where it is not asked for."""
 
     source: Path
     stem: Path
-    picture: Path
+    picture: Path | None
     data: Path | None
 
     @property
     def outputs(self) -> list[Path]:
-        return [self.picture] + ([self.data] if self.data else [])
+        return [path for path in (self.picture, self.data) if path]
 
 
 def gather(paths: Iterable[str | os.PathLike[str]], own: set[Path]) -> Inputs:
@@ -151,7 +154,7 @@ def one_picture(inputs: Inputs, picture: Path, *, data: bool, overwrite: bool) -
     return job
 
 
-def plan(inputs: Inputs, results: Results, *, data: bool = False) -> list[Job]:
+def plan(inputs: Inputs, results: Results, *, pictures: bool = True, data: bool = False) -> list[Job]:
     """One job per image, each with a name of its own.
 
     Raises:
@@ -161,8 +164,8 @@ def plan(inputs: Inputs, results: Results, *, data: bool = False) -> list[Job]:
     for source, wanted in inputs.images:
         stem = results.stem(source, wanted, SUFFIXES)
         target = results.folder / stem
-        picture = target.with_name(target.name + ".png")
-        jobs.append(Job(source, stem, picture, target.with_name(target.name + ".json") if data else None))
+        picture, text = (target.with_name(target.name + suffix) for suffix in (".png", ".json"))
+        jobs.append(Job(source, stem, picture if pictures else None, text if data else None))
     given = {path.resolve() for path, _ in (*inputs.images, *inputs.videos)}
     for job in jobs:
         for path in job.outputs:
@@ -198,7 +201,9 @@ def run(
         for (job, identity, prepared), row in zip(waiting, rows, strict=True):
             result = runtime.finish(prepared, row)
             try:
-                write(job, result, level, results, identity)
+                results.begin(job.outputs)
+                write(job, result, level)
+                results.add(job.source, identity, job.stem, job.outputs)
             except ExportError:
                 raise
             except CastError as error:
@@ -221,14 +226,74 @@ def run(
         flush()
 
 
-def write(
-    job: Job, result: Segmentation, level: int | Sequence[int] | None, results: Results, identity: Identity
+def write(job: Job, result: Segmentation, level: int | Sequence[int] | None) -> None:
+    """The outputs of one job."""
+    for path in job.outputs:
+        with writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        result.save(path, level)
+
+
+def run_in_processes(
+    options: dict[str, Any],
+    workers: int,
+    jobs: Sequence[Job],
+    results: Results,
+    *,
+    level: int | Sequence[int] | None = None,
+    step: Callable[[Job, Segmentation | None, CastError | None], None],
 ) -> None:
-    """The outputs of one job, and its line in the record."""
-    with writing(job.picture.parent):
-        job.picture.parent.mkdir(parents=True, exist_ok=True)
-    results.begin(job.outputs)
-    result.save(job.picture, level)
-    if job.data:
-        result.save(job.data)
-    results.add(job.source, identity, job.stem, job.outputs)
+    """As `run`, in several processes that open a model each; `step` gets no results, for they stay there.
+
+    An image that ends its process costs only itself.
+
+    Args:
+        options: of `Runtime`.
+        workers: how many processes.
+        jobs, results, level, step: see `run`.
+
+    Raises:
+        ExportError: when a result cannot be written; what is finished is recorded.
+    """
+
+    def tasks() -> Iterator[Task[Job]]:
+        for number, job in enumerate(jobs):
+            results.begin(job.outputs)
+            yield Task(number, [job])
+
+    with Pool(Writer(options, level), workers) as pool:
+        for task, (identity, error) in pool.run(tasks()):
+            job = task.items[0]
+            if identity is not None:
+                results.add(job.source, identity, job.stem, job.outputs)
+            step(job, None, error)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """What a process of `run_in_processes` does, once it has opened the model."""
+
+    options: dict[str, Any]
+    level: int | Sequence[int] | None
+
+    def __call__(self) -> Work:
+        return partial(self._write, Runtime(**self.options))
+
+    def _write(
+        self, runtime: Runtime, task: Task[Job], started: Callable[[int], None]
+    ) -> tuple[Identity | None, CastError | None]:
+        job = task.items[0]
+        if 0 in task.failed:
+            return None, InputError(task.failed[0])
+        started(0)
+        try:
+            identity = Identity.of(job.source)
+            write(job, runtime.segment(job.source), self.level)
+        except ExportError:
+            raise
+        except CastError as error:
+            return None, error
+        except OSError as error:
+            return None, InputError(f"{job.source} cannot be read.", found=error.strerror)
+        started(-1)
+        return identity, None

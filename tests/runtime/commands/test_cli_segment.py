@@ -181,3 +181,23 @@ def test_files_of_the_user_are_never_replaced(run, folder, tmp_path):
         assert before == {path: path.read_bytes() for path in before}
     again = run("--out", ".", "images")
     assert again.returncode == 0 and "are finished already" in again.stdout and "wrote" not in again.stdout
+
+
+def test_processes_write_what_one_writes_and_pictures_can_be_left_out(run, folder, tmp_path):
+    (folder / "broken.jpg").write_bytes((folder / "a.jpg").read_bytes()[:500])
+    for name, words in (("one", ()), ("two", ("--workers", 2))):
+        done = run(folder, "--json", "--out", name, *words)
+        assert done.returncode == 1 and "broken.jpg" in done.stderr and "3 of 4 segmented" in done.stdout
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert outputs(one) == outputs(two)
+    for name in outputs(one):
+        if name.endswith(".png"):
+            assert (one / name).read_bytes() == (two / name).read_bytes()
+        if name.endswith(".json"):
+            texts = [json.loads((place / name).read_text()) | {"timing_ms": None} for place in (one, two)]
+            assert texts[0] == texts[1]
+    assert "3 of 4 are finished already" in run(folder, "--json", "--out", "two", "--workers", 2).stdout
+    done = run(folder, "--no-pictures", "--out", "data", "--workers", 2)
+    assert outputs(tmp_path / "data") == ["a.json", "a_png.json", "cast-segment.jsonl", "deep/b.json"]
+    done = run(folder, "--no-pictures", "--out", "x.png")
+    assert done.returncode == 1 and "--no-pictures writes none" in done.stderr
