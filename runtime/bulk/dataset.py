@@ -190,7 +190,7 @@ class Dataset:
             manifest = json.loads(path.read_bytes())
             before = manifest["settings"]
         except FileNotFoundError:
-            others = sorted(one.name for one in self.folder.iterdir() if one.name not in (ENDED, INPUTS))
+            others = sorted(one.name for one in self.folder.iterdir() if not _begun(one.name))
             if others:
                 raise InputError(
                     f"{self.folder} holds other files and no data set of cast-bulk.",
@@ -227,6 +227,12 @@ class Parts:
         """Index and place of each image of a part."""
         for index, row in enumerate(self._file.read_row_group(number).to_pylist(), self._firsts[number]):
             yield index, Item(**{**row, "source": os.fsdecode(row["source"])})
+
+
+def _begun(name: str) -> bool:
+    """Whether a file is one that a data set begins with, also where a killed process left it half-written."""
+    half = name.startswith((f".{INPUTS}.", f".{MANIFEST}.")) and name.endswith(".tmp")
+    return half or name in (ENDED, INPUTS)
 
 
 def chunks(values: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -235,6 +235,26 @@ def test_hostile_bodies(running, name):
         assert set(json.loads(data)) == {"error", "found"} and b"Traceback" not in data
 
 
+def test_a_hundred_hostile_requests_are_refused_and_the_next_good_one_is_answered(running):
+    whole = {suffix: photo(5, suffix) for suffix in (".jpg", ".png", ".webp")}
+    rng = np.random.default_rng(11)
+    for number in range(100):
+        data = whole[(".jpg", ".png", ".webp")[number % 3]]
+        body, headers = data[: int(rng.integers(1, len(data) - 8))], {}  # cut off somewhere
+        if number % 4 == 1:
+            body = rng.bytes(int(rng.integers(1, 2000)))
+        if number % 4 == 2:
+            body, headers = form(body, *[body] * (number % 20))
+        if number % 4 == 3:
+            headers = ({"host": "evil.example"}, {"origin": "http://evil.example"})[number % 8 == 3]
+        status, answer, _ = running.request("POST", "/v1/segment", body, headers)
+        assert status in (400, 403, 413, 415, 421), (number, status, answer)
+        assert set(json.loads(answer)) <= {"error", "found"}
+    status, answer = running.post("/v1/segment", whole[".png"])
+    assert status == 200 and same(answer, expected(whole[".png"]))
+    assert running.service.queue.taken == 0
+
+
 def test_the_command_says_what_it_cannot_do():
     words = [sys.executable, "-m", "cast_sdk.runtime.commands.serve", "--serve", "nowhere"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
