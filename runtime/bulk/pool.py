@@ -20,6 +20,7 @@ from cast_sdk.errors import CastError, EngineError
 
 TRIES = 2  # times that an item may end its process
 _STARTS = 5  # processes in a row that may end before they finish anything and before they touch an item
+_KILLED = 20  # the same, where they were killed: somebody else did that, or the system, for want of memory
 _AHEAD = 2  # tasks that a process holds: the one it works on and the next
 _IDLE = -1
 
@@ -143,7 +144,7 @@ class Pool:
         worker.end()
         if position == _IDLE or not tasks:
             self._failed_starts += 1
-            if self._failed_starts >= _STARTS:
+            if self._failed_starts >= (_KILLED if worker.process.exitcode == -signal.SIGKILL else _STARTS):
                 raise EngineError(
                     "The processes end before they touch an image.",
                     found=reason,

@@ -31,7 +31,6 @@ MAX_IMAGES = 16  # of one request
 MAX_BATCH_BYTES = 4 * MAX_BYTES
 PROBES = ("/healthz", "/readyz")
 
-Level = Annotated[int | None, Query(ge=0, le=16, description="Segments of this level alone; without: of all.")]
 Masks = Annotated[bool, Query(description="Include the run-length mask of each segment.")]
 Top = Annotated[int, Query(ge=0, le=100, description="How many classes.")]
 
@@ -96,6 +95,7 @@ def build(queue: Queue, metrics: Metrics, state: State) -> FastAPI:
         telemetry={"auto_configure": False},  # of newer FastAPI: nothing is sent because a variable says so
     )
     spec = queue.runtime.spec
+    one_level = Query(None, ge=0, le=len(spec.clusters), description="Segments of this level alone; without: of all.")
 
     @app.post(
         "/v1/segment",
@@ -103,9 +103,9 @@ def build(queue: Queue, metrics: Metrics, state: State) -> FastAPI:
         openapi_extra=_ONE,
         summary="Class, embedding and segments",
     )
-    async def segment(request: Request, level: Level = None, masks: Masks = True, top: Top = 5) -> Response:
+    async def segment(request: Request, level: int | None = one_level, masks: Masks = True, top: Top = 5) -> Response:
         """The photograph is the body, or the field `image` of a form. The answer is that of `Segmentation.to_json`."""
-        return await one(request, partial(_described, levels=_levels(spec, level), masks=masks, top=top))
+        return await one(request, partial(_described, levels=None if level is None else [level], masks=masks, top=top))
 
     @app.post(
         "/v1/embedding",
@@ -118,10 +118,14 @@ def build(queue: Queue, metrics: Metrics, state: State) -> FastAPI:
         return await one(request, _embedded)
 
     @app.post("/v1/segment-batch", responses=_fields("results"), openapi_extra=_SEVERAL, summary="Several photographs")
-    async def segment_batch(request: Request, level: Level = None, masks: Masks = True, top: Top = 5) -> Response:
+    async def segment_batch(
+        request: Request, level: int | None = one_level, masks: Masks = True, top: Top = 5
+    ) -> Response:
         """Fields `image` of a form. `results` has, in order, for each what `/v1/segment` answers, or `error` and
         `found`."""
-        answer = partial(_described, levels=_levels(spec, level), masks=masks, top=top)
+        answer = partial(_described, levels=None if level is None else [level], masks=masks, top=top)
+        if not _is_form(request):
+            raise HTTPException(415, "The body is not a form (multipart/form-data).")
         queue.reserve()
         places = 1
         try:
@@ -196,10 +200,14 @@ def _answer_errors(app: FastAPI, metrics: Metrics) -> None:
         return _problem(408, f"An upload takes at most {UPLOAD_SECONDS:g} s.", headers={"connection": "close"})
 
 
+def _is_form(request: Request) -> bool:
+    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
 async def _upload(request: Request, limit: int) -> list[bytes]:
     """The photographs of a request: its body, or the fields `image` of its form."""
     data = await asyncio.wait_for(read_body(request, limit), UPLOAD_SECONDS)
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+    if not _is_form(request):
         return [data]
 
     async def stream() -> Any:
@@ -226,12 +234,6 @@ def _described(result: Segmentation, *, levels: Sequence[int] | None, masks: boo
 def _embedded(result: Segmentation) -> bytes:
     vector = [float(f"{value:.6g}") for value in result.embedding]
     return _json({"model": result.spec.name, "size": list(result.size), "embedding": vector})
-
-
-def _levels(spec: Any, level: int | None) -> list[int] | None:
-    if level is not None and level > len(spec.clusters):
-        raise HTTPException(422, f"{spec.name} has the levels 0 to {len(spec.clusters)}.")
-    return None if level is None else [level]
 
 
 def _or_problem(value: bytes | BaseException) -> bytes:

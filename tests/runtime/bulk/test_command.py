@@ -176,7 +176,8 @@ def test_a_folder_of_others_is_left_alone(tmp_path):
     assert (tmp_path / "mine" / "_inputs").read_text() == "words"
     (tmp_path / "killed").mkdir()
     (tmp_path / "killed" / "._inputs.parquet.0abcde-99999.x.tmp").touch()  # killed while it listed the images
-    Dataset(tmp_path / "killed", LAYOUT, {})
+    with Dataset(tmp_path / "killed", LAYOUT, {}) as dataset:
+        assert not dataset.listed
     with Dataset(tmp_path / "x", LAYOUT, {}), pytest.raises(InputError, match="Another process"):
         Dataset(tmp_path / "x", LAYOUT, {})
 

@@ -123,6 +123,7 @@ def test_several_photographs_in_order_one_of_them_broken(running):
     for place in (0, 2, 3):
         assert same(answer["results"][place], expected(data[place], masks=False))
     assert running.post("/v1/segment-batch", *form(*data * 5))[0] == 400  # more than 16
+    assert running.post("/v1/segment-batch", data[0])[0] == 415  # no form
     assert running.post("/v1/segment", *form(*data[:2]))[0] == 400
     assert running.post("/v1/segment", *form(data[0], field="picture"))[0] == 400
 
