@@ -27,6 +27,8 @@ import numpy as np
 
 from cast_sdk.images import images_in
 
+received = collections.Counter()  # answers of all phases by status, as the clients saw them
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -54,6 +56,8 @@ def main() -> None:
             process.wait()
         log.seek(0)
         text = log.read().decode()
+    sent = len(re.findall(r'"path": "/v1/segment", "status": 200,', text))
+    print(f"accepted and answered by the service: {sent}, received by clients: {received[200]}")
     print(f"log: {len(text.splitlines())} lines, tracebacks: {text.count('Traceback')}")
     print(f"exit code after SIGTERM: {process.returncode}")
 
@@ -95,6 +99,7 @@ async def capacity(client: httpx.AsyncClient, url: str, photos: list[bytes], cli
         nonlocal done
         while time.monotonic() < begun + seconds:
             answer = await client.post(url, content=photos[number % len(photos)])
+            received[answer.status_code] += 1
             number += clients
             done += answer.status_code == 200 and time.monotonic() >= begun
 
@@ -117,6 +122,7 @@ async def flood(
             codes[type(error).__name__] += 1
             return
         codes[answer.status_code] += 1
+        received[answer.status_code] += 1
         if answer.status_code == 200:
             times.append((time.monotonic() - start) * 1e3)
         elif "retry-after" not in answer.headers:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     "Default: the image and all levels.",
 )
 @click.option("--json", "data", is_flag=True, help="Write the class, embedding, segments and run-length masks too.")
-@click.option("--no-pictures", is_flag=True, help="Write the JSON alone, three times as fast; for images.")
+@click.option("--no-pictures", is_flag=True, help="Write the JSON alone; for images.")
 @click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes, for images.")
 @click.option(
     "--track/--no-track",

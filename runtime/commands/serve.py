@@ -29,7 +29,7 @@ from cast_sdk.runtime.commands.common import clean_exit, common_options, is_quie
 @click.option(
     "--batch",
     type=click.IntRange(1, 16),
-    help="Photographs in one pass of the network, at most (default: 8 on a GPU, 1 on a CPU, where more gain nothing).",
+    help="Photographs in one pass of the network, at most (default: 8 on a GPU, 1 on a CPU).",
 )
 @click.option(
     "--linger",
