@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cast_sdk import bundled
+from cast_sdk.arguments import shown
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.hierarchy import Hierarchy
@@ -67,7 +68,7 @@ class Runtime:
         **options: Any,
     ) -> None:
         if fit not in FITS:
-            raise InputError(f"There is no fit {fit!r}.", remedy=f"choose one of {', '.join(FITS)}")
+            raise InputError(f"There is no fit {shown(fit)}.", remedy=f"choose one of {', '.join(FITS)}")
         self.fit: Fit = fit
         self._arguments: dict[str, Any] = {
             "model": model,
@@ -85,6 +86,11 @@ class Runtime:
             self.path: str | None = os.fspath(model)
             self.backend: Backend = open_backend(model, backend, device, threads=threads, spinning=spinning, **options)
         else:
+            if not isinstance(model, Backend):
+                raise InputError(
+                    f"The model is {shown(model)}, not a file or an open backend.",
+                    remedy='name a file: Runtime("cast_s.onnx")',
+                )
             if backend != "auto" or device != "auto" or threads is not None or spinning or options:
                 raise InputError(
                     "The backend is open already and takes no options.", remedy="give them where it is opened"
@@ -122,7 +128,23 @@ class Runtime:
         return self.segment_batch([frame])[0]
 
     def segment_batch(self, frames: Sequence[Frame]) -> list[Segmentation]:
-        """Results of several frames, in order; each is what `segment` gives for it alone."""
+        """Results of several frames, in order; each is what `segment` gives for it alone.
+
+        Args:
+            frames: a sequence of what `segment` takes, or one array uint8 [n, h, w, 3] BGR.
+
+        Raises:
+            InputError: for anything else, or a frame that cannot be used.
+        """
+        if isinstance(frames, np.ndarray) and frames.ndim != 4:
+            raise InputError(
+                f"The frames are one array of shape {frames.shape}.", remedy="call segment(frame), or give [frame]"
+            )
+        if isinstance(frames, (str, bytes, os.PathLike)) or not isinstance(frames, Iterable):
+            raise InputError(
+                f"The frames are {shown(frames)}, not a sequence of frames.",
+                remedy="call segment(frame), or give a list",
+            )
         prepared = [self.add_superpixels(self.prepare(frame)) for frame in frames]
         return [self.finish(item, row) for item, row in zip(prepared, self.infer(prepared), strict=True)]
 
@@ -196,11 +218,18 @@ class Runtime:
             ArtifactError: when the model's numbers are not finite or its levels do not nest.
         """
         start = perf_counter()
-        if not np.isfinite(outputs["embedding"]).all():
+        for name, value in outputs.items():
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise ArtifactError(
+                    f"The model's output {name!r} is NaN or infinite.",
+                    found=repr(self),
+                    remedy="export it again in fp32, with verification, and compare",
+                )
+        classes = outputs.get("semantic")
+        if classes is not None and not 0 <= classes.min() <= classes.max() < max(1, self.spec.num_classes):
             raise ArtifactError(
-                "The model's embedding is NaN or infinite.",
-                found=repr(self),
-                remedy="export it again in fp32, with verification, and compare",
+                f"The model gives classes {classes.min()}..{classes.max()} and describes {self.spec.num_classes}.",
+                remedy="export it again",
             )
         hierarchy = None
         if self.spec.uses_superpixels:

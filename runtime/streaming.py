@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from cast_sdk.arguments import real, whole
 from cast_sdk.errors import CastError, InputError, MissingDependencyError
 from cast_sdk.runtime.backends.base import default_threads
 from cast_sdk.runtime.pipeline import LEFT_OUT, Item, Pipeline, Stage
@@ -123,6 +124,12 @@ def stream(
             superpixels that cannot be continued here.
         StreamError: while iterating, when the source or a stage fails; the cause is the original exception.
     """
+    for name, count in (("workers", workers), ("network_workers", network_workers), ("in_flight", in_flight)):
+        if count is not None:
+            whole(count, name, 1, 1024)
+    for name, seconds in (("max_latency", max_latency), ("stall_timeout", stall_timeout)):
+        if seconds is not None:
+            real(seconds, name, 0, above=True)
     film, follower = _following(rt, track, memory, continue_superpixels)
     opened = open_source(source, width=width, height=height, rate=rate, flip=flip, loop=loop, wait=wait)
     if on_status is not None:

@@ -32,7 +32,13 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("--data", type=FOLDER, required=True, help="Folder with the split and classes.txt.")
 @click.option("--split", default="val", show_default=True, help="Images to fit the temperature to.")
 @click.option("--photographs", type=FOLDER, help="Photographs to choose the threshold on; without: no threshold.")
-@click.option("--precision", default=0.8, show_default=True, help="Share of right names that is wanted.")
+@click.option(
+    "--precision",
+    type=click.FloatRange(0, 1),
+    default=0.8,
+    show_default=True,
+    help="Share of right names that is wanted.",
+)
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help=".safetensors to write.")
 def main(path: Path, data: Path, split: str, photographs: Path | None, precision: float, out: Path) -> None:
     import torch

@@ -52,13 +52,25 @@ class Method:
 @click.option("--labels", type=click.Path(path_type=Path), help="... and one of label maps.")
 @click.option("--method", "methods", multiple=True, required=True, metavar="METHOD", help=f"Repeatable: {METHODS}.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
-@click.option("--size", type=int, help="Side for superpixels and merge [default: that of the first CAST, else 224].")
-@click.option("--superpixels", type=int, help="Superpixels of merge [default: likewise, else 196].")
+@click.option(
+    "--size",
+    type=click.IntRange(8, 16384),
+    help="Side for superpixels and merge [default: that of the first CAST, else 224].",
+)
+@click.option("--superpixels", type=click.IntRange(1), help="Superpixels of merge [default: likewise, else 196].")
 @click.option("--segments", help="Segments per level, e.g. 64,32,16,8 [default: the clusters of the first CAST].")
-@click.option("--tolerance", default=0.0075, show_default=True, help="Boundary distance over the image diagonal.")
-@click.option("--limit", type=int, help="Only the first N images.")
-@click.option("--pictures", default=4, show_default=True, help="How many images to draw.")
-@click.option("--seed", default=0, show_default=True, help="Of random weights and k-means.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1),
+    default=0.0075,
+    show_default=True,
+    help="Boundary distance over the image diagonal.",
+)
+@click.option("--limit", type=click.IntRange(1), help="Only the first N images.")
+@click.option("--pictures", type=click.IntRange(0), default=4, show_default=True, help="How many images to draw.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of random weights and k-means."
+)
 def main(
     data: Path | None,
     split: str,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _DATA = click.option("--data", required=True, type=click.Path(path_type=Path), help="PartImageNet folder.")
 _SPLIT = click.option("--split", default="val", show_default=True)
-_DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+_DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 
 
 @click.group(help=(__doc__ or "").partition("\n")[0])
@@ -41,7 +41,7 @@ def main() -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for level1..level4 or masks.")
 @_SPLIT
 @_DEVICE
-@click.option("--seed", default=0, show_default=True, help="Of k-means.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of k-means.")
 @click.option("--reference", is_flag=True, help="Number of tokens and padding as the published program has them.")
 def segments_command(
     model: Path, sam: str | None, data: Path, out: Path, split: str, device: str, seed: int, reference: bool

@@ -45,11 +45,11 @@ def train_command(run: options.Run) -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for scores and images.")
 @options.overrides
 @click.option("--split", default="val", show_default=True)
-@click.option("--stride", type=int, help="Window stride in pixels [default: the recipe's dense.stride].")
+@click.option("--stride", type=click.IntRange(1), help="Window stride in pixels [default: the recipe's dense.stride].")
 @click.option("--multi-scale", is_flag=True, help="Six scales, each with its mirror image.")
 @click.option("--save-images", is_flag=True, help="Write class maps (palette PNG) and overlays.")
 @options.device
-@click.option("--window-batch", default=4, show_default=True, help="Windows per forward pass.")
+@click.option("--window-batch", type=click.IntRange(1), default=4, show_default=True, help="Windows per forward pass.")
 @options.on_bad_image
 def evaluate_command(
     recipe: str,
@@ -99,7 +99,7 @@ def evaluate_command(
 @click.option("--recipe", required=True, help="Recipe whose data set and superpixels to use.")
 @options.data(_SPLIT_HELP)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for baselines.json.")
-@click.option("--every", default=1, show_default=True, help="Use every N-th training image.")
+@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Use every N-th training image.")
 def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
     import dataclasses
 
@@ -137,7 +137,9 @@ def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder for RECIPE_curve.png and RECIPE_examples.jpg."
 )
-@click.option("--images", default=3, show_default=True, help="Validation images, evenly spaced.")
+@click.option(
+    "--images", type=click.IntRange(1), default=3, show_default=True, help="Validation images, evenly spaced."
+)
 def pictures_command(recipe: str, data: Path, run: Path, baselines: Path | None, out: Path, images: int) -> None:
     from cast_sdk.models import load_model
     from cast_sdk.training.data.dense.opening import open_split

@@ -33,8 +33,10 @@ def main() -> None:
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder for results; resumes what it holds."
 )
-@click.option("--neighbours", default=20, show_default=True, help="Entries that vote.")
-@click.option("--block", default=65536, show_default=True, help="Memory entries compared at a time.")
+@click.option("--neighbours", type=click.IntRange(1), default=20, show_default=True, help="Entries that vote.")
+@click.option(
+    "--block", type=click.IntRange(1), default=65536, show_default=True, help="Memory entries compared at a time."
+)
 @options.device
 @options.on_bad_image
 def retrieve_command(

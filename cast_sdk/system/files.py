@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import platform
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,7 @@ _REMEDIES = _WHILE_WRITING | {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EISDIR: "name a file in it",
 }
+_written: set[str] = set()  # temporary files that this process writes now
 
 
 _LOCK_SECONDS = 1.0  # what a killed process started just before its end may hold its lock a moment longer
@@ -60,9 +62,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     with writing(target):
         remove_abandoned(target)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=_prefix(target), suffix=".tmp")
-    os.close(handle)
     temporary = Path(name)
+    _written.add(temporary.name)
     try:
+        os.close(handle)
         with writing(target, _WHILE_WRITING):
             yield temporary
         with writing(target):
@@ -71,6 +74,15 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        _written.discard(temporary.name)
+
+
+def is_file(path: str | os.PathLike[str]) -> bool:
+    """Whether an ordinary file can be found at a path; False, too, for names that no file can have."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def writable_target(path: str | os.PathLike[str]) -> Path:
@@ -173,12 +185,15 @@ def lock(file: IO[str], folder: str | os.PathLike[str]) -> None:
 
 def remove_abandoned(target: Path) -> None:
     """Remove temporary files of `target` whose process, on this machine, has ended without removing them."""
-    start = f".{_short(target.name)}.{_host()}-"
+    # A writer of films needs a suffix of its own behind the temporary name.
+    start = re.escape(f".{_short(target.name)}.{_host()}-")
+    ours = re.compile(rf"({start}(\d+)\.[^.]*\.tmp)(\.\w+)?", re.DOTALL)
     with contextlib.suppress(OSError), os.scandir(target.parent) as entries:
-        left = [entry.name for entry in entries if entry.name.startswith(start) and entry.name.endswith(".tmp")]
-        for name in left:
-            process = name.removeprefix(start).partition(".")[0]
-            if process.isdecimal() and not _running(int(process)):
+        left = [(entry.name, found) for entry in entries if (found := ours.fullmatch(entry.name))]
+        for name, found in left:
+            process = int(found[2])
+            # In a container every start has the same number, so a file of this number may be an earlier process's.
+            if found[1] not in _written if process == os.getpid() else not _running(process):
                 with contextlib.suppress(OSError):
                     (target.parent / name).unlink(missing_ok=True)
 

@@ -6,37 +6,44 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
-from cast_sdk.errors import CastError
+from cast_sdk.errors import CastError, MissingDependencyError
+from cast_sdk.system.signals import Interruption, interruptible
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @contextmanager
 def clean_exit() -> Iterator[None]:
-    """End a program with exit code 1 and the message of a CastError or of a missing package; 130 when interrupted.
+    """End a program with the message of a CastError or of a missing package (1), or when interrupted (130, 143).
 
     For a `with` block, or as a decorator: `@clean_exit()`.
     """
-    try:
-        yield
-    except CastError as error:
-        click.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
-        raise SystemExit(1) from error
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "cast_sdk":
-            raise
-        from cast_sdk.system.installing import explain
+    with interruptible(to_the_end=True) as interruption:
+        try:
+            yield
+        except (CastError, ImportError) as error:
+            # A signal during an import can come out of it as a package that cannot be imported.
+            if interruption.number is not None and isinstance(error, (MissingDependencyError, ImportError)):
+                _end_interrupted(interruption)
+            if isinstance(error, ImportError):
+                if not isinstance(error, ModuleNotFoundError) or (error.name or "").partition(".")[0] == "cast_sdk":
+                    raise
+                from cast_sdk.system.installing import explain
 
-        missing = explain(error, "export", "serve", "bulk", "ray", "hub", "train")
-        click.secho(f"error: {missing}", err=True, fg="red" if sys.stderr.isatty() else None)
-        raise SystemExit(1) from error
-    except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
-        raise SystemExit(130) from None
+                error = explain(error, "export", "serve", "bulk", "ray", "hub", "train")
+            click.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
+            raise SystemExit(1) from error
+        except KeyboardInterrupt:
+            _end_interrupted(interruption)
+
+
+def _end_interrupted(interruption: Interruption) -> NoReturn:
+    click.echo("interrupted", err=True)
+    raise SystemExit(interruption.exit_code) from None
 
 
 def common_options(command: F) -> F:

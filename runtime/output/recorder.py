@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 import numpy.typing as npt
 
+from cast_sdk.arguments import real
 from cast_sdk.errors import ExportError, InputError
 from cast_sdk.runtime.output.serialise import SCHEMA_VERSION, path_entries
 from cast_sdk.runtime.preprocess import Geometry, check_text, import_cv2
 from cast_sdk.system.files import atomic_write
+from cast_sdk.system.signals import uninterrupted
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.result import Segmentation
@@ -68,6 +70,7 @@ class Recorder:
             raise InputError(
                 f"The recording {path} does not end in {', '.join(CODECS)}.", remedy="for example --record out.mp4"
             )
+        real(rate, "rate", 0, 1000, above=True)
         self.records = self.path.with_suffix(".jsonl")
         self.rate, self.live, self.level, self.source, self.draw = rate, live, level, source, draw
         self.partial = partial
@@ -90,7 +93,11 @@ class Recorder:
             raise
 
     def write(self, result: Segmentation) -> None:
-        """Add one result."""
+        """Add one result. A signal takes effect when it is in both files."""
+        with uninterrupted():
+            self._write(result)
+
+    def _write(self, result: Segmentation) -> None:
         picture = result.plot(self.level, **self.draw)
         now = time.monotonic()
         if self._writer is None:
@@ -144,6 +151,10 @@ class Recorder:
         self._lines.write(json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n")
 
     def _end(self, *, keep: bool) -> None:
+        with uninterrupted():
+            self._finish(keep=keep)
+
+    def _finish(self, *, keep: bool) -> None:
         stack = self._stack.pop_all()  # empty the second time
         writer, self._writer = self._writer, None
         if writer is not None:

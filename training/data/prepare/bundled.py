@@ -62,9 +62,21 @@ def bundled_command(tiny: Path, imagenette: Path, out: Path, leave_out: tuple[st
 @click.command("soft-labels")
 @click.option("--data", type=FOLDER, required=True, help="Folder of the data set, with classes.txt and train shards.")
 @click.option("--teacher", type=FILE, required=True, help="Network file (.onnx, OpenVINO .xml): see docs/reproduce.md.")
-@click.option("--side", default=128, show_default=True, help="Pixels that thumbnails are enlarged to.")
-@click.option("--photo-side", default=192, show_default=True, help="Pixels that larger images are shown at.")
-@click.option("--threads", default=0, show_default=True, help="0: all cores.")
+@click.option(
+    "--side",
+    type=click.IntRange(8, 4096),
+    default=128,
+    show_default=True,
+    help="Pixels that thumbnails are enlarged to.",
+)
+@click.option(
+    "--photo-side",
+    type=click.IntRange(8, 4096),
+    default=192,
+    show_default=True,
+    help="Pixels that larger images are shown at.",
+)
+@click.option("--threads", type=click.IntRange(0, 1024), default=0, show_default=True, help="0: all cores.")
 def soft_labels_command(data: Path, teacher: Path, side: int, photo_side: int, threads: int) -> None:
     """A teacher's scores for the training images, for recipes with teacher.weight."""
     from timm.data import ImageNetInfo
@@ -84,7 +96,9 @@ def soft_labels_command(data: Path, teacher: Path, side: int, photo_side: int, t
 @click.command("regions")
 @click.option("--bsds", type=FOLDER, help="BSDS500: its train split, with what people drew.")
 @click.option("--images", "folders", type=FOLDER, multiple=True, help="Folder of photographs. Repeatable.")
-@click.option("--limit", default=600, show_default=True, help="Photographs taken of each folder.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=600, show_default=True, help="Photographs taken of each folder."
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the data set.")
 def regions_command(bsds: Path | None, folders: tuple[Path, ...], limit: int, out: Path) -> None:
     """Nested regions of photographs, for recipes with levels.weight: OUT/regions.npz."""
