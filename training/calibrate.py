@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cast_sdk.runtime.commands.common import OrdinaryPath
+
 if TYPE_CHECKING:
     from cast_sdk.models import Model
     from cast_sdk.training.data.sources import ImageSource
 
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+FILE = OrdinaryPath(path_type=Path, exists=True, dir_okay=False)
+FOLDER = OrdinaryPath(path_type=Path, exists=True, file_okay=False)
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
@@ -39,7 +41,7 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
     show_default=True,
     help="Share of right names that is wanted.",
 )
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help=".safetensors to write.")
+@click.option("--out", type=OrdinaryPath(path_type=Path, dir_okay=False), required=True, help=".safetensors to write.")
 def main(path: Path, data: Path, split: str, photographs: Path | None, precision: float, out: Path) -> None:
     import torch
 

@@ -16,12 +16,14 @@ from typing import Any
 
 import click
 
+from cast_sdk.runtime.commands.common import OrdinaryPath
+
 ARTIFACTS = (".onnx", ".engine")
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
 @click.option("--model", "path", required=True, help="Checkpoint, hf://owner/repository/file, .onnx or .engine.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder with the images.")
+@click.option("--data", required=True, type=OrdinaryPath(path_type=Path), help="Folder with the images.")
 @click.option("--split", default="val", show_default=True, help="Split of the data folder.")
 @click.option("--fit", type=click.Choice(["auto", "crop", "stretch"]), default="auto", show_default=True,
               help="Centre crop as published (auto: for 224 pixels), or the whole image.")  # fmt: skip

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cast_sdk.errors import InputError
+from cast_sdk.runtime.commands.common import OrdinaryPath
 
 if TYPE_CHECKING:
     from cast_sdk.training.data.dense.bsds import AnnotatedImage
@@ -46,12 +47,12 @@ class Method:
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
-@click.option("--data", type=click.Path(path_type=Path), help="BSDS500: folder with images/ and groundTruth/.")
+@click.option("--data", type=OrdinaryPath(path_type=Path), help="BSDS500: folder with images/ and groundTruth/.")
 @click.option("--split", default="val", show_default=True, help="Split of BSDS500.")
-@click.option("--images", type=click.Path(path_type=Path), help="Instead of --data: a folder of images ...")
-@click.option("--labels", type=click.Path(path_type=Path), help="... and one of label maps.")
+@click.option("--images", type=OrdinaryPath(path_type=Path), help="Instead of --data: a folder of images ...")
+@click.option("--labels", type=OrdinaryPath(path_type=Path), help="... and one of label maps.")
 @click.option("--method", "methods", multiple=True, required=True, metavar="METHOD", help=f"Repeatable: {METHODS}.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
+@click.option("--out", required=True, type=OrdinaryPath(path_type=Path), help="Folder for the results.")
 @click.option(
     "--size",
     type=click.IntRange(8, 16384),

@@ -17,8 +17,10 @@ from typing import Any
 
 import click
 
-FILE = click.Path(path_type=Path, dir_okay=False)
-FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+from cast_sdk.runtime.commands.common import OrdinaryPath
+
+FILE = OrdinaryPath(path_type=Path, dir_okay=False)
+FOLDER = OrdinaryPath(path_type=Path, exists=True, file_okay=False)
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])

@@ -30,7 +30,7 @@ from cast_sdk.models.moco import MoCo
 from cast_sdk.models.registry import build
 from cast_sdk.models.sampling import Sampler
 from cast_sdk.spec import ModelSpec, Stage
-from cast_sdk.system.files import atomic_write
+from cast_sdk.system.files import atomic_write, kind_at
 from cast_sdk.taxonomy import HEAD_NAMES
 
 _log = logging.getLogger(__name__)
@@ -51,10 +51,11 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
             than tensors, plain containers and an argparse namespace.
     """
     file = Path(path)
-    if file.is_dir() or not file.exists():
+    kind = kind_at(file)
+    if kind != "file":
+        is_what = {"folder": "is a folder", "nothing": "does not exist", "other": "is a pipe, socket or device"}[kind]
         raise CheckpointError(
-            f"The checkpoint {file} is a folder." if file.is_dir() else f"The checkpoint {file} does not exist.",
-            remedy="give the path of a .pth, .pth.tar or .safetensors file",
+            f"The checkpoint {file} {is_what}.", remedy="give the path of a .pth, .pth.tar or .safetensors file"
         )
     if file.stat().st_size == 0:
         raise CheckpointError(f"The checkpoint {file} is empty (0 bytes).", remedy="copy or download the file again")

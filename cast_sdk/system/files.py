@@ -8,12 +8,13 @@ import hashlib
 import os
 import platform
 import re
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Literal
 
 from cast_sdk.errors import CastError, ExportError, InputError
 
@@ -77,12 +78,13 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         _written.discard(temporary.name)
 
 
-def is_file(path: str | os.PathLike[str]) -> bool:
-    """Whether an ordinary file can be found at a path; False, too, for names that no file can have."""
+def kind_at(path: str | os.PathLike[str]) -> Literal["file", "folder", "other", "nothing"]:
+    """What stands at a path, links followed; "nothing", too, for names that no file can have."""
     try:
-        return Path(path).is_file()
+        mode = os.stat(path).st_mode  # noqa: PTH116 - Path.stat takes no lone surrogates on some systems
     except (OSError, ValueError):
-        return False
+        return "nothing"
+    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
 
 
 def writable_target(path: str | os.PathLike[str]) -> Path:

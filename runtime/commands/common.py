@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +12,21 @@ from typing import Any, NoReturn, TypeVar
 import click
 
 from cast_sdk.errors import CastError, MissingDependencyError
+from cast_sdk.system.files import kind_at
 from cast_sdk.system.signals import Interruption, interruptible
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class OrdinaryPath(click.Path):
+    """click.Path for files and folders: refuses an empty name, and pipes, sockets and devices, which may never end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not os.fspath(value):
+            self.fail("The name is empty.", param, ctx)
+        if kind_at(value) == "other":
+            self.fail(f"{os.fspath(value)!r} is a pipe, socket or device.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 @contextmanager
@@ -35,10 +48,27 @@ def clean_exit() -> Iterator[None]:
                 from cast_sdk.system.installing import explain
 
                 error = explain(error, "export", "serve", "bulk", "ray", "hub", "train")
-            click.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
-            raise SystemExit(1) from error
+            fail(error)
+        except BrokenPipeError:
+            raise  # nobody reads on; click ends in silence
+        except OSError as error:
+            if error.errno is None:
+                raise
+            name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+            what = f"{name} cannot be used." if name else "The output cannot be written."
+            fail(
+                CastError(
+                    what, found=error.strerror, remedy="check the path, its permissions and the space on the disk"
+                )
+            )
         except KeyboardInterrupt:
             _end_interrupted(interruption)
+
+
+def fail(error: CastError) -> NoReturn:
+    """Say what is wrong and end with exit code 1."""
+    click.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
+    raise SystemExit(1) from error
 
 
 def _end_interrupted(interruption: Interruption) -> NoReturn:

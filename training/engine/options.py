@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar
 
 import click
 
+from cast_sdk.runtime.commands.common import OrdinaryPath
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -55,7 +57,7 @@ on_bad_image = click.option(
 
 def data(text: str) -> Callable[[F], F]:
     """--data with its help text."""
-    return click.option("--data", required=True, type=click.Path(path_type=Path), help=text)
+    return click.option("--data", required=True, type=OrdinaryPath(path_type=Path), help=text)
 
 
 def run_options(
@@ -74,7 +76,7 @@ def run_options(
     options = [
         recipe,
         data(data_help),
-        click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder; resumes what it holds."),
+        click.option("--out", required=True, type=OrdinaryPath(path_type=Path), help="Folder; resumes what it holds."),
         overrides,
         device,
         click.option(

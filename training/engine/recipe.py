@@ -20,7 +20,7 @@ from typing import Any, Literal
 from cast_sdk.arguments import shown
 from cast_sdk.errors import RecipeError
 from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD, SuperpixelSettings
-from cast_sdk.system.files import is_file
+from cast_sdk.system.files import kind_at
 from cast_sdk.training.engine.recipe_values import check_numbers, parse_yaml, read_yaml
 
 FOLDER = Path(__file__).parent.parent / "recipes"
@@ -226,7 +226,7 @@ def load_recipe(name: str, overrides: Iterable[str] = (), program: str | None = 
         RecipeError: for an unknown recipe, key or program, or a value of the wrong type.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    if not is_file(path):
+    if kind_at(path) != "file":
         near = difflib.get_close_matches(name, list_recipes(), 3)
         raise RecipeError(
             f"There is no recipe {name!r}.",

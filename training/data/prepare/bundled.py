@@ -19,10 +19,11 @@ import numpy.typing as npt
 from cast_sdk.decoding.reader import read_image
 from cast_sdk.errors import MissingDependencyError, RecipeError
 from cast_sdk.images import is_image
+from cast_sdk.runtime.commands.common import OrdinaryPath
 from cast_sdk.system.files import atomic_write
 
-FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+FOLDER = OrdinaryPath(path_type=Path, exists=True, file_okay=False)
+FILE = OrdinaryPath(path_type=Path, exists=True, dir_okay=False)
 PHOTO_SIDE = 160  # pixels: photographs to train on are stored at this size
 HELD_OUT = 10  # training images per class that form the split "val"
 REGION_SIDE = 160
@@ -41,7 +42,7 @@ class Item:
 @click.command("bundled")
 @click.option("--tiny", type=FOLDER, required=True, help="tiny-imagenet-200: train/WNID/images, val/, words.txt.")
 @click.option("--imagenette", type=FOLDER, required=True, help="Imagenette: train/WNID and val/WNID.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the shards.")
+@click.option("--out", type=OrdinaryPath(path_type=Path), required=True, help="Folder for the shards.")
 @click.option("--leave-out", multiple=True, metavar="WNID", help="A class that is not used. Repeatable.")
 def bundled_command(tiny: Path, imagenette: Path, out: Path, leave_out: tuple[str, ...]) -> None:
     """Tiny-ImageNet and Imagenette as one data set of shards: train, val (held out), tiny and imagenette (to test)."""
@@ -99,7 +100,7 @@ def soft_labels_command(data: Path, teacher: Path, side: int, photo_side: int, t
 @click.option(
     "--limit", type=click.IntRange(1), default=600, show_default=True, help="Photographs taken of each folder."
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the data set.")
+@click.option("--out", type=OrdinaryPath(path_type=Path), required=True, help="Folder of the data set.")
 def regions_command(bsds: Path | None, folders: tuple[Path, ...], limit: int, out: Path) -> None:
     """Nested regions of photographs, for recipes with levels.weight: OUT/regions.npz."""
     from cast_sdk.training.data.dense.bsds import bsds500

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cast_sdk.errors import RecipeError
+from cast_sdk.runtime.commands.common import OrdinaryPath
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +29,7 @@ EXPECTED = {
     ("camvid", "train"): 367,
     ("camvid", "val"): 101,
 }
-_DATA = click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the data set.")
+_DATA = click.option("--data", required=True, type=OrdinaryPath(path_type=Path), help="Folder of the data set.")
 
 
 @click.command("ade20k")
@@ -49,7 +50,9 @@ def camvid_command(data: Path) -> None:
 
 @click.command("pcontext")
 @_DATA
-@click.option("--annotations", type=click.Path(path_type=Path), help="Folder with train.pth and val.pth, or with .mat.")
+@click.option(
+    "--annotations", type=OrdinaryPath(path_type=Path), help="Folder with train.pth and val.pth, or with .mat."
+)
 def pcontext_command(data: Path, annotations: Path | None) -> None:
     """Make Pascal Context's class maps and lists from its annotation files, then check."""
     with _errors():

@@ -15,6 +15,7 @@ import click
 
 from cast_sdk.errors import RecipeError
 from cast_sdk.images import images_in
+from cast_sdk.runtime.commands.common import OrdinaryPath
 
 SIZES = {"train": 1_281_167, "val": 50_000}
 # The usual 100 classes (Tian et al., "Contrastive Multiview Coding", 2019). The CAST release has a list beside its
@@ -34,8 +35,8 @@ n13040303
 
 
 @click.command("imagenet")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder with train/ and val/.")
-@click.option("--val-labels", type=click.Path(path_type=Path), help="Sort a flat val/ by LOC_val_solution.csv first.")
+@click.option("--data", required=True, type=OrdinaryPath(path_type=Path), help="Folder with train/ and val/.")
+@click.option("--val-labels", type=OrdinaryPath(path_type=Path), help="Sort a flat val/ by LOC_val_solution.csv first.")
 def imagenet_command(data: Path, val_labels: Path | None) -> None:
     """Check ImageNet-1K (train/<wnid>/ and val/<wnid>/); sort a flat val/ into class folders."""
     from timm.data import ImageNetInfo
@@ -51,9 +52,11 @@ def imagenet_command(data: Path, val_labels: Path | None) -> None:
 
 
 @click.command("imagenet100")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="ImageNet-1K, with train/ and val/.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the subset.")
-@click.option("--classes", type=click.Path(path_type=Path), help="File with one wnid a line (default: the usual 100).")
+@click.option("--data", required=True, type=OrdinaryPath(path_type=Path), help="ImageNet-1K, with train/ and val/.")
+@click.option("--out", required=True, type=OrdinaryPath(path_type=Path), help="Folder of the subset.")
+@click.option(
+    "--classes", type=OrdinaryPath(path_type=Path), help="File with one wnid a line (default: the usual 100)."
+)
 @click.option("--copy", is_flag=True, help="Copy the images instead of linking the class folders.")
 def imagenet100_command(data: Path, out: Path, classes: Path | None, copy: bool) -> None:
     """Make ImageNet-100 from ImageNet-1K."""

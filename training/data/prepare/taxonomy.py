@@ -17,6 +17,7 @@ import numpy as np
 
 from cast_sdk.errors import RecipeError
 from cast_sdk.published_taxonomies import PUBLISHED, published_taxonomy, source_classes
+from cast_sdk.runtime.commands.common import OrdinaryPath
 from cast_sdk.system.files import atomic_write
 from cast_sdk.taxonomy import path_table
 from cast_sdk.training.data.sources import IMAGE_SUFFIXES
@@ -30,8 +31,8 @@ def _options(layout: str) -> Callable[[F], F]:
     def add(command: F) -> F:
         for option in (
             click.option("--copy", is_flag=True, help="Copy the images instead of linking them."),
-            click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to arrange them in."),
-            click.option("--data", required=True, type=click.Path(path_type=Path), help=layout),
+            click.option("--out", required=True, type=OrdinaryPath(path_type=Path), help="Folder to arrange them in."),
+            click.option("--data", required=True, type=OrdinaryPath(path_type=Path), help=layout),
         ):
             command = option(command)
         return command
