@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Iterable
 from typing import Any
 
 from cast_sdk.errors import InputError
@@ -34,6 +35,18 @@ def real(value: Any, name: str, low: float = -math.inf, high: float = math.inf, 
             return number
     bounds = f"above {low:g}" if above and high == math.inf else _range(low, high)
     raise InputError(f"{name} is {shown(value)}, not a number {bounds}".rstrip() + ".")
+
+
+def one_of(value: Any, name: str, choices: Iterable[str]) -> str:
+    """One of some words.
+
+    Raises:
+        InputError: for anything else.
+    """
+    words = tuple(choices)
+    if isinstance(value, str) and value in words:
+        return value
+    raise InputError(f"There is no {name} {shown(value)}.", remedy=f"choose one of {', '.join(words)}")
 
 
 def shown(value: Any) -> str:

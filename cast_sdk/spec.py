@@ -173,6 +173,7 @@ class ModelSpec:
             )
         spec = build(cls, data, "the model description", RANGES, remedy=_AGAIN)
         _check_taxonomy(spec)
+        _check_sizes(spec)
         return spec
 
     @classmethod
@@ -193,6 +194,21 @@ class ModelSpec:
                 remedy=_AGAIN,
             )
         return cls.from_dict(data)
+
+
+def _check_sizes(spec: ModelSpec) -> None:
+    """Refuse sizes that no model of the family can have."""
+    if spec.embed_dim % spec.num_heads:
+        raise ArtifactError(
+            f"The model description has a width of {spec.embed_dim} and {spec.num_heads} heads.",
+            remedy="the heads divide the width",
+        )
+    stages = 4 if spec.family not in ("vit", "vit_conv", "tome") else 0
+    for name, sizes in (("depths", spec.depths), ("clusters", spec.clusters)):
+        if stages and len(sizes) != stages:
+            raise ArtifactError(
+                f"The model description has {name} {list(sizes)}.", remedy=f"{spec.family} has {stages} stages"
+            )
 
 
 def _check_taxonomy(spec: ModelSpec) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cast_sdk import bundled
-from cast_sdk.arguments import shown
+from cast_sdk.arguments import one_of, shown
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.hierarchy import Hierarchy
@@ -67,8 +67,7 @@ class Runtime:
         spinning: bool = False,
         **options: Any,
     ) -> None:
-        if fit not in FITS:
-            raise InputError(f"There is no fit {shown(fit)}.", remedy=f"choose one of {', '.join(FITS)}")
+        one_of(fit, "fit", FITS)
         self.fit: Fit = fit
         self._arguments: dict[str, Any] = {
             "model": model,
@@ -91,7 +90,7 @@ class Runtime:
                     f"The model is {shown(model)}, not a file or an open backend.",
                     remedy='name a file: Runtime("cast_s.onnx")',
                 )
-            if backend != "auto" or device != "auto" or threads is not None or spinning or options:
+            if (backend, device) != ("auto", "auto") or threads is not None or spinning or options:
                 raise InputError(
                     "The backend is open already and takes no options.", remedy="give them where it is opened"
                 )

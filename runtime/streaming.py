@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from cast_sdk.arguments import real, whole
+from cast_sdk.arguments import real, shown, whole
 from cast_sdk.errors import CastError, InputError, MissingDependencyError
 from cast_sdk.runtime.backends.base import default_threads
 from cast_sdk.runtime.pipeline import LEFT_OUT, Item, Pipeline, Stage
@@ -188,7 +188,7 @@ def _following(
 ) -> tuple[Film | None, Follower | None]:
     """What holds the state of one film: the ordered stage's part and the last one's."""
     if memory is not None and not track:
-        raise InputError(f"A memory of {memory:g} frames was given without track=True.", remedy="add track=True")
+        raise InputError("A memory was given without track=True.", found=shown(memory), remedy="add track=True")
     if not rt.spec.uses_superpixels or not (track or continue_superpixels):
         return None, None
     from cast_sdk.runtime.tracking.film import Film

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.system.files import read_text
 
 if TYPE_CHECKING:
     from cast_sdk.models import Model
@@ -128,7 +129,7 @@ def photograph_source(folder: Path, classes: Path) -> ImageSource:
 
     if not classes.is_file():
         raise InputError(f"{classes} does not exist.", remedy="one class a line: WNID, tab, name")
-    names = [line.split("\t")[0] for line in classes.read_text().splitlines() if line.strip()]
+    names = [line.split("\t")[0] for line in read_text(classes).splitlines() if line.strip()]
     label = {wnid: number for number, wnid in enumerate(names)}
     files = images_in(folder)
     labels = np.array([label.get(path.stem.rpartition("_")[2], -1) for path in files], np.int64)

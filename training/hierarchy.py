@@ -27,6 +27,7 @@ import click
 
 from cast_sdk.errors import InputError
 from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.system.files import read_json
 
 if TYPE_CHECKING:
     from cast_sdk.training.data.dense.bsds import AnnotatedImage
@@ -124,7 +125,7 @@ def stored_results(file: Path, where: dict[str, Any], methods: Sequence[Method])
 
     if not file.is_file():
         return {}
-    record = json.loads(file.read_text())
+    record = read_json(file)
     if any(record.get(name) != value for name, value in where.items()):
         return {}
     old = record["methods"]

@@ -16,11 +16,12 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from cast_sdk.arguments import one_of, shown, whole
 from cast_sdk.artifact import SPEC_KEY
 from cast_sdk.errors import ArtifactError, CheckpointError, InputError
 from cast_sdk.models.base import Model
@@ -288,6 +289,10 @@ def load_model(
     Raises:
         CheckpointError: see `read_file`, `unwrap`, `infer_spec` and `fill`.
     """
+    if stage is not None:
+        one_of(stage, "stage", get_args(Stage))
+    if num_classes is not None:
+        whole(num_classes, "num_classes", 0, 2**22)
     if str(path).startswith("hf://"):
         from cast_sdk.models.hub import fetch
 
@@ -332,14 +337,16 @@ def _assumption(spec: ModelSpec, path: str | os.PathLike[str]) -> str:
 def _with_given(spec: ModelSpec, num_heads: int | None, clusters: Sequence[int] | None) -> ModelSpec:
     changes: dict[str, Any] = {}
     if num_heads is not None:
-        if num_heads < 1 or spec.embed_dim % num_heads:
+        if spec.embed_dim % whole(num_heads, "num_heads", 1):
             raise InputError(f"A width of {spec.embed_dim} cannot be divided among {num_heads} heads.")
         changes["num_heads"] = num_heads
     if clusters is not None:
-        counts = tuple(clusters)
+        if not isinstance(clusters, Sequence) or isinstance(clusters, str):
+            raise InputError(f"clusters is {shown(clusters)}, not a sequence of numbers.")
+        counts = tuple(whole(count, "clusters", 1, 2**20) for count in clusters)
         if not spec.hierarchical:
             raise InputError(f"{spec.name} has no segments, so clusters={list(counts)} means nothing for it.")
-        if len(counts) != len(spec.clusters) or any(count < 1 for count in counts):
+        if len(counts) != len(spec.clusters):
             raise InputError(
                 f"clusters={list(counts)} is not {len(spec.clusters)} positive numbers.",
                 remedy=f"give them fine to coarse, for example {list(spec.clusters)}",

@@ -15,6 +15,7 @@ from cast_sdk.models.cast import Cast
 from cast_sdk.models.dense import Segmenter, Spml
 from cast_sdk.models.sampling import Sampler
 from cast_sdk.spec import Family, ModelSpec, SuperpixelSettings
+from cast_sdk.taxonomy import TaxonomyLevel
 
 CLUSTERS = (64, 32, 16, 8)
 DENSE_CLUSTERS = (320, 160, 80, 40)
@@ -140,7 +141,10 @@ def model_spec(name: str, **overrides: Any) -> ModelSpec:
     for key in ("depths", "clusters", "head_dims", "class_names", "taxonomy"):
         if isinstance(overrides.get(key), Sequence) and not isinstance(overrides[key], str):
             overrides[key] = tuple(overrides[key])
-    if overrides.get("taxonomy"):
+    taxonomy = overrides.get("taxonomy", ())
+    if not isinstance(taxonomy, tuple) or not all(isinstance(level, TaxonomyLevel) for level in taxonomy):
+        raise InputError(f"The taxonomy is {shown(taxonomy)}, not a sequence of TaxonomyLevel.")
+    if taxonomy:
         overrides = with_finest(overrides)
     return checked(dataclasses.replace(spec, **overrides))
 
@@ -154,17 +158,12 @@ def checked(spec: ModelSpec) -> ModelSpec:
     try:
         spec = ModelSpec.from_dict(spec.to_dict())
     except ArtifactError as error:
+        raise InputError("Such a model cannot be made.", found=error.problem, remedy=error.remedy) from error
+    if spec.image_size % spec.patch_size:
         raise InputError(
-            error.problem.replace("The model description cannot be used: ", "Such a model cannot be made: ")
-        ) from error
-    for field, value, other, number in (
-        ("embed_dim", spec.embed_dim, "num_heads", spec.num_heads),
-        ("image_size", spec.image_size, "patch_size", spec.patch_size),
-    ):
-        if value % number:
-            raise InputError(
-                f"{field} is {value}, which {other}={number} does not divide.", remedy=f"give a multiple of {number}"
-            )
+            f"An image of {spec.image_size} pixels cannot be divided into patches of {spec.patch_size}.",
+            remedy=f"give a multiple of {spec.patch_size} as image_size",
+        )
     return spec
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import hashlib
+import io
+import json
 import os
 import platform
 import re
@@ -48,6 +51,51 @@ def sha256(path: str | os.PathLike[str]) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a small file, such as a list of names.
+
+    Raises:
+        InputError: it is missing, no ordinary file, cannot be read, or is not UTF-8.
+    """
+    name = os.fspath(path)
+    kind = kind_at(path)
+    if kind == "nothing":
+        raise InputError(f"There is no file {name}.", remedy="check the path")
+    if kind != "file":
+        raise InputError(f"{name} is a folder, pipe, socket or device.", remedy="name an ordinary file")
+    try:
+        return Path(path).read_bytes().decode()
+    except OSError as error:
+        raise InputError(f"{name} cannot be read.", found=error.strerror, remedy="check its permissions") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is not text in UTF-8.", found=str(error)) from error
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """What a small JSON file holds.
+
+    Raises:
+        InputError: as `read_text`, or it is not JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{os.fspath(path)} is not JSON.", found=str(error)) from error
+
+
+def read_csv(path: str | os.PathLike[str]) -> list[list[str]]:
+    """The rows of a small CSV file, with or without a byte order mark.
+
+    Raises:
+        InputError: as `read_text`, or it is not CSV.
+    """
+    text = read_text(path).removeprefix("\ufeff")
+    try:
+        return list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise InputError(f"{os.fspath(path)} is not CSV.", found=str(error)) from error
 
 
 @contextmanager

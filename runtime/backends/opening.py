@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cast_sdk.arguments import shown, whole
+from cast_sdk.arguments import one_of, shown, whole
 from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.runtime.backends.base import DEVICES, Backend, check_file, default_threads
 
@@ -61,8 +61,7 @@ def open_backend(
     """
     file = check_file(path)
     name = choose_backend(file, backend)
-    if device not in DEVICES:
-        raise InputError(f"There is no device {shown(device)}.", remedy=f"choose one of {', '.join(DEVICES)}")
+    one_of(device, "device", DEVICES)
     if threads is not None:
         threads = whole(threads, "threads", 1, 1024)
     if not isinstance(spinning, bool):
@@ -102,12 +101,8 @@ def choose_backend(path: Path, backend: str = "auto") -> str:
             remedy=f"name a file that ends in {', '.join(_BY_SUFFIX)}, or export one with: "
             "cast-export --ckpt CHECKPOINT --out MODEL.onnx",
         )
-    if backend == "auto":
+    if one_of(backend, "backend", ("auto", *BACKENDS)) == "auto":
         return readers[0]
-    if backend not in BACKENDS:
-        raise InputError(
-            f"There is no backend {shown(backend)}.", remedy=f"choose auto or one of {', '.join(BACKENDS)}"
-        )
     if backend not in readers:
         remedy = "build an engine with: cast-export --onnx MODEL.onnx --trt" if backend == "tensorrt" else None
         raise InputError(

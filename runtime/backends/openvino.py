@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -49,14 +50,7 @@ class OpenVINOBackend(StaysBehind):
             raise InputError(
                 f"OpenVINO has no precision {precision!r}.", remedy=f"choose one of {', '.join(PRECISIONS)}"
             )
-        try:
-            import openvino
-        except ImportError as error:
-            raise MissingDependencyError(
-                "OpenVINO, which backend='openvino' needs, cannot be imported.",
-                found=str(error),
-                remedy=pip_install("openvino"),
-            ) from error
+        openvino = import_openvino()
         core = openvino.Core()
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise MissingDependencyError(
@@ -117,6 +111,32 @@ class OpenVINOBackend(StaysBehind):
     def close(self) -> None:
         with self._lock:
             self.drop()
+
+
+def import_openvino() -> Any:
+    """The openvino module, without the telemetry that it sends when it is imported.
+
+    Its package `openvino_telemetry` sends an event to a host of Google unless somebody has declined that. Without that
+    package it is silent, so it is told that there is none. Whoever imports openvino first decides otherwise.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    absent = "openvino_telemetry" not in sys.modules
+    if absent:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingDependencyError(
+            "OpenVINO, which backend='openvino' needs, cannot be imported.",
+            found=str(error),
+            remedy=pip_install("openvino"),
+        ) from error
+    finally:
+        if absent:
+            del sys.modules["openvino_telemetry"]
+    return openvino
 
 
 def _name(port: Any, described: Sequence[str]) -> str:

@@ -53,13 +53,13 @@ def check_ports(
         ArtifactError: naming the first input or output that is missing, unknown, or of another type or shape.
     """
     for kind, found, wanted, known in (
-        ("input", inputs, expected_inputs(spec, info), ()),
+        ("input", inputs, expected_inputs(spec, info), tuple(expected_inputs(spec, info))),
         ("output", outputs, expected_outputs(spec, info), info.outputs),
     ):
         for name in dict.fromkeys((*wanted, *known, *found)):
             if name not in found:
                 problem = f"no {kind} {name!r}"
-            elif name not in wanted and name not in known:
+            elif name not in known:
                 problem = f"an {kind} {name!r} that is not described"
             elif name in wanted and not fits(found[name], wanted[name]):
                 problem = f"the {kind} {name!r} is {_text(found[name])}, described as {_text(wanted[name])}"

@@ -89,6 +89,8 @@ class Results:
         self._taken: dict[str, str] = {}  # stem, folded to lower case -> source
         self._entries: dict[str, Entry] = {}
         self._made: set[str] = set()  # every file below the folder that this record lists
+        if "\0" in str(folder):
+            raise InputError(f"{str(folder)!r} is no name of a folder.", remedy="choose another --out")
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         before = self._read(folder / NAME)

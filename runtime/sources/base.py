@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.arguments import real, shown, whole
+from cast_sdk.arguments import one_of, real, whole
 from cast_sdk.errors import CastError, InputError
 from cast_sdk.runtime.preprocess import Frame, import_cv2
 from cast_sdk.system.secrets import mask
@@ -54,8 +54,7 @@ class SourceOptions:
     loop: bool = False
 
     def __post_init__(self) -> None:
-        if self.flip not in FLIPS:
-            raise InputError(f"There is no flip {shown(self.flip)}.", remedy=f"choose one of {', '.join(FLIPS)}")
+        one_of(self.flip, "flip", FLIPS)
         for name, value, most in (
             ("width", self.width, MAX_SIDE),
             ("height", self.height, MAX_SIDE),

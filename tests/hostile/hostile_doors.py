@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import random
 import shutil
 import socket
@@ -354,7 +353,17 @@ class Doors:
         }  # fmt: skip
         for what, text in spoiled(json.dumps(line)):
             yield Case("record of results", what, lambda t=text: _results(t))
-        yield from self._files("record of results", ".jsonl", json.dumps(line).encode(), _results_file)
+        for kind in FILES:
+
+            def spoil(kind: str = kind) -> None:
+                Path("bad").mkdir()
+                write_file(kind, Path("bad", "cast-segment.jsonl"), json.dumps(line).encode(), self.seed)
+                with Results(Path("bad"), {"a": 1}):
+                    pass
+
+            yield Case("record of results", f"file, {kind}", spoil)
+        for kind in ("NUL", "too long", "below a file", "device"):
+            yield Case("record of results", kind, lambda n=NAMES[kind]: Results(Path(n), {"a": 1}), refused=True)
 
     def _recipes(self) -> Iterator[Case]:
         from cast_sdk.training.engine.recipe import Recipe, knobs, load_recipe
@@ -564,20 +573,6 @@ def _results(line: str) -> None:
             results.stem(Path("/a.png"), Path("a"), (".png",))
     finally:
         shutil.rmtree(folder)
-
-
-def _results_file(path: Path) -> None:
-    folder = Path("other")
-    folder.mkdir()
-    try:
-        if isinstance(path, Path) and os.path.lexists(path):
-            path.rename(folder / "cast-segment.jsonl")
-        else:
-            folder = Path(path) if path else Path("photo.png")
-        with Results(folder, {"a": 1}):
-            raise Refused("read")  # a record that is not one is passed over
-    finally:
-        shutil.rmtree("other")
 
 
 def _states() -> dict[str, Any]:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from cast_sdk.arguments import whole
 from cast_sdk.errors import InputError
 from cast_sdk.images import IMAGE_SUFFIXES, images_in
+from cast_sdk.system.files import read_text
 
 _MOST_CLASSES = 2**22
 
@@ -82,7 +83,7 @@ def read_classes(root: Path) -> list[str]:
     path = root / "classes.txt"
     if not path.is_file():
         return []
-    lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     return [line.partition("\t")[2].split(",")[0].strip() or line for line in lines]
 
 

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.decoding.reader import read_image
-from cast_sdk.errors import MissingDependencyError, RecipeError
+from cast_sdk.errors import RecipeError
 from cast_sdk.images import is_image
 from cast_sdk.runtime.commands.common import OrdinaryPath
-from cast_sdk.system.files import atomic_write
+from cast_sdk.system.files import atomic_write, read_text
 
 FOLDER = OrdinaryPath(path_type=Path, exists=True, file_okay=False)
 FILE = OrdinaryPath(path_type=Path, exists=True, dir_okay=False)
@@ -148,7 +148,7 @@ def collect(
         raise RecipeError(f"Tiny-ImageNet has no class {', '.join(unknown)}.", remedy="check --leave-out")
     small -= set(leave_out)
     large = {path.name for path in (imagenette / "train").iterdir() if path.is_dir()} - small
-    words = dict(line.split("\t", 1) for line in (tiny / "words.txt").read_text().splitlines() if "\t" in line)
+    words = dict(line.split("\t", 1) for line in read_text(tiny / "words.txt").splitlines() if "\t" in line)
     names = {wnid: words.get(wnid, wnid).strip() for wnid in sorted(small | large)}
 
     splits: dict[str, list[Item]] = {"train": [], "val": [], "tiny": [], "imagenette": []}
@@ -157,7 +157,7 @@ def collect(
         items = [Item(path, wnid) for path in _images(root)]
         splits["val"] += items[:HELD_OUT]
         splits["train"] += [Item(item.path, wnid, wnid in large) for item in items[HELD_OUT:]]
-    for line in (tiny / "val/val_annotations.txt").read_text().splitlines():
+    for line in read_text(tiny / "val/val_annotations.txt").splitlines():
         file, wnid = line.split("\t")[:2]
         if wnid in small:
             splits["tiny"].append(Item(tiny / "val/images" / file, wnid))
@@ -196,7 +196,7 @@ def imagenet_columns(classes: Path, wnids: Sequence[str]) -> list[int]:
     """
     if not classes.is_file():
         raise RecipeError(f"{classes} is missing, which tells the classes by name.", remedy="prepare_data.py bundled")
-    ours = [line.split("\t")[0] for line in classes.read_text().splitlines() if line.strip()]
+    ours = [line.split("\t")[0] for line in read_text(classes).splitlines() if line.strip()]
     position = {wnid: number for number, wnid in enumerate(wnids)}
     strangers = [wnid for wnid in ours if wnid not in position]
     if strangers:
@@ -217,15 +217,11 @@ def open_teacher(path: Path, columns: Sequence[int], sides: tuple[int, int], thr
         sides: pixels that images of at most 64 and of more pixels are resized to.
         threads: 0: all cores.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingDependencyError(
-            "OpenVINO is not installed, which asks the teacher.",
-            found=str(error),
-            remedy="pip install 'openvino>=2024.4'",
-        ) from error
     import cv2
+
+    from cast_sdk.runtime.backends.openvino import import_openvino
+
+    openvino = import_openvino()
 
     core = openvino.Core()
     compiled: dict[int, Any] = {}

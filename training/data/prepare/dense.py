@@ -13,6 +13,7 @@ import click
 
 from cast_sdk.errors import RecipeError
 from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.system.files import read_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -221,7 +222,7 @@ def _context_classes(source: Any, annotations: Path) -> np.ndarray:
         return np.asarray(source).astype(np.uint8)
     from cast_sdk.training.data.dense.base import read_mat
 
-    rows = [line.split(":") for line in (annotations / "labels.txt").read_text().splitlines() if ":" in line]
+    rows = [line.split(":") for line in read_text(annotations / "labels.txt").splitlines() if ":" in line]
     table = np.zeros(max(int(number) for number, _ in rows) + 1, np.uint8)
     for number, name in rows:
         if name.strip() in CLASSES:

@@ -5,7 +5,6 @@ The commands belong to `prepare_data.py`. Nothing is downloaded.
 
 from __future__ import annotations
 
-import csv
 import re
 import shutil
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import click
 from cast_sdk.errors import RecipeError
 from cast_sdk.images import images_in
 from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.system.files import read_csv, read_text
 
 SIZES = {"train": 1_281_167, "val": 50_000}
 # The usual 100 classes (Tian et al., "Contrastive Multiview Coding", 2019). The CAST release has a list beside its
@@ -148,7 +148,7 @@ def _images(folder: Path) -> int:
 
 def read_list(path: Path) -> list[str]:
     """The first word of every line."""
-    words = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    words = [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
     if not words or len(set(words)) != len(words):
         raise RecipeError(
             f"{path} is empty or names a class twice: {len(words)} lines, {len(set(words))} wnids.",
@@ -162,8 +162,7 @@ def read_solution(path: Path) -> dict[str, str]:
     Raises:
         RecipeError: for a file of another kind.
     """
-    with path.open(newline="") as file:
-        rows = [row for row in csv.reader(file) if len(row) == 2 and re.match(r"n\d{8}\b", row[1])]
+    rows = [row for row in read_csv(path) if len(row) == 2 and re.match(r"n\d{8}\b", row[1])]
     if not rows:
         raise RecipeError(
             f"{path} is not LOC_val_solution.csv: no lines such as ILSVRC2012_val_00000001,n01751748 ...",
