@@ -129,7 +129,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 def kind_at(path: str | os.PathLike[str]) -> Literal["file", "folder", "other", "nothing"]:
     """What stands at a path, links followed; "nothing", too, for names that no file can have."""
     try:
-        mode = os.stat(path).st_mode  # noqa: PTH116 - Path.stat takes no lone surrogates on some systems
+        mode = Path(path).stat().st_mode
     except (OSError, ValueError):
         return "nothing"
     return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"

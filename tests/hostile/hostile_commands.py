@@ -26,6 +26,9 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         (),
         ("{model}", "--frames", "1", "--warmup", "0", "--streams", "0", "--size", "64x48"),
     ),
+    # Without a model these two end before they start processes and ports.
+    "cast-bulk": ("runtime.commands.bulk", (), ("photo.png", "--out", "dataset", "--model", "nowhere.onnx")),
+    "cast-serve": ("runtime.commands.serve", (), ("--model", "nowhere.onnx")),
     "cast-doctor models": ("runtime.commands.doctor", ("models",), ()),
     "cast-export": ("export.cli", (), ("--ckpt", "{checkpoint}", "--out", "out.onnx", "--no-verify")),
     "cast-export inspect": ("export.cli", ("inspect",), ("{model}",)),
