@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cast_sdk.errors import CastError, RecipeError
+from cast_sdk.errors import CastError, NotFiniteError, RecipeError
 from cast_sdk.training.data.dataset import loader
 from cast_sdk.training.engine import checkpointing, schedules
 from cast_sdk.training.engine.optim import scale_lr
@@ -189,6 +189,8 @@ class Loop:
     def _loss(self, batch: Any) -> Tensor:
         try:
             return self.task.loss(batch, self.fraction())
+        except NotFiniteError as error:
+            raise self._diverged("Tokens are NaN or infinite") from error
         except (CastError, RuntimeError, ValueError) as error:
             # Weights that are NaN make a loss fail in ways that do not say so.
             if not all(bool(value.isfinite().all()) for value in self.task.model.parameters()):
