@@ -7,16 +7,21 @@ from collections.abc import Mapping
 
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError
+from cast_sdk.runtime.backends.feeding import ASSIGNMENT, POSITIONS
 from cast_sdk.spec import ModelSpec
 
 Port = tuple[str, tuple[int | None, ...]]  # NumPy's name of the dtype, and the shape; None: any length
 
 
 def expected_inputs(spec: ModelSpec, info: ExportInfo) -> dict[str, Port]:
-    """`image`, and `superpixels` of models that use them."""
+    """`image`, and of models that use superpixels these, or the matrices that graphs for CPUs take in their place."""
     pixels = (info.batch, info.height, info.width)
     ports: dict[str, Port] = {"image": ("uint8", (*pixels, 3))}
-    if spec.uses_superpixels:
+    if info.target == "cpu":
+        cells = -(-info.height // 8) * -(-info.width // 8)
+        ports[ASSIGNMENT] = ("float32", (info.batch, info.num_superpixels, cells))
+        ports[POSITIONS] = ("float32", (info.batch, info.num_superpixels, spec.position_grid**2))
+    elif spec.uses_superpixels:
         ports["superpixels"] = ("int32", pixels)
     return ports
 

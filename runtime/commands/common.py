@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -35,6 +36,9 @@ def clean_exit() -> Iterator[None]:
 
     For a `with` block, or as a decorator: `@clean_exit()`.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     with interruptible(to_the_end=True) as interruption:
         try:
             yield

@@ -251,7 +251,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     except OSError as error:
         raise InputError(f"The record {path} cannot be read.", found=error.strerror) from error
     for line in text.split(b"\n"):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             record = json.loads(line)
             if isinstance(record, dict):
                 yield record
