@@ -2,7 +2,7 @@
 #
 #   make demo           segment photographs with the bundled model (needs a C++ compiler, no torch)
 #   make demo-export    export the bundled model and run what came out (brings torch)
-#   make test           the tests; test-full and test-exhaustive add the long ones
+#   make test           the tests; test-full and test-exhaustive add the long ones, test-hostile all bad inputs
 #   make lint types     ruff and mypy
 #   make docs           the documentation site, in build/site
 #   make wheels         wheels for x86-64 and aarch64 and the source archive, in dist
@@ -17,7 +17,7 @@ ZIG := build/zig
 KERNEL ?= export/web/seeds.wasm
 JOBS ?= 2
 
-.PHONY: demo demo-export test test-full test-exhaustive lint types docs kernel wheels test-lowest test-newest test-aarch64 clean
+.PHONY: demo demo-export test test-full test-hostile test-exhaustive lint types docs kernel wheels test-lowest test-newest test-aarch64 clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -63,7 +63,7 @@ demo-export: $(VENV)/.export
 	$(BIN)/python examples/demo_export.py
 
 test: $(VENV)/.dev $(CONTRIB)/.done $(READERS)/.done
-	CAST_SDK_OPENCV_CONTRIB=$(abspath $(CONTRIB)) CAST_SDK_READERS=$(abspath $(READERS)) $(BIN)/python -m pytest -m "not full and not exhaustive" $(PYTEST)
+	CAST_SDK_OPENCV_CONTRIB=$(abspath $(CONTRIB)) CAST_SDK_READERS=$(abspath $(READERS)) $(BIN)/python -m pytest -m "not full and not exhaustive and not hostile" $(PYTEST)
 
 # Full-size models and the longer comparisons: minutes.
 test-full: $(VENV)/.dev $(CONTRIB)/.done $(ZIG)/.done
@@ -75,6 +75,10 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy -p cast_sdk
+
+# Thousands of bad inputs at every door; make test tries a sample of them.
+test-hostile: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hostile $(PYTEST)
 
 # What test-full leaves out for its time: every registered model in full size, on all bundled photographs.
 test-exhaustive: $(VENV)/.dev

@@ -39,6 +39,10 @@ class InputError(CastError):
     """An image, label map, source or argument that cannot be used."""
 
 
+class NotFiniteError(InputError):
+    """Numbers inside a model that are NaN, infinite or too large for their type."""
+
+
 class TooLargeError(InputError):
     """More bytes or pixels than a server takes."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cast_sdk.arguments import shown, whole
 from cast_sdk.errors import ArtifactError, InputError
 
 Labels = npt.NDArray[np.int32]
@@ -79,12 +80,13 @@ class Hierarchy:
 
     def check_level(self, level: int) -> int:
         """Return `level`; raises InputError for one that the hierarchy does not have."""
-        if not 0 <= level <= self.num_levels:
+        try:
+            return whole(level, "level", 0, self.num_levels)
+        except InputError as error:
             raise InputError(
-                f"There is no level {level}.",
+                f"There is no level {shown(level)}.",
                 remedy=f"choose 0..{self.num_levels}: the superpixels, then the model's levels, fine to coarse",
-            )
-        return level
+            ) from error
 
     def num_segments(self, level: int) -> int:
         return len(self.ids[self.check_level(level)])
@@ -120,6 +122,7 @@ class Hierarchy:
         """Segments of level l-1 inside segment `segment` of level l: int32, ascending."""
         if self.check_level(level) == 0:
             raise InputError("Level 0 holds the superpixels, which have no children.", remedy="ask for a level from 1")
+        whole(segment, "segment", 0, self.num_segments(level) - 1)
         return np.flatnonzero(self.parents(level - 1) == segment).astype(np.int32)
 
     def areas(self, level: int) -> npt.NDArray[np.int64]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import fnmatch
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
-from cast_sdk.errors import InputError
+from cast_sdk.arguments import shown, whole
+from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.published import PUBLISHED, Published
 from cast_sdk.spec import Family, ModelSpec, SuperpixelSettings
+from cast_sdk.taxonomy import TaxonomyLevel
 
 CLUSTERS = (64, 32, 16, 8)
 DENSE_CLUSTERS = (320, 160, 80, 40)
@@ -124,10 +127,10 @@ def model_spec(name: str, **overrides: Any) -> ModelSpec:
     Raises:
         InputError: for an unknown name or field.
     """
-    if name not in _SPECS:
-        near = difflib.get_close_matches(name, _SPECS, 3)
+    if not isinstance(name, str) or name not in _SPECS:
+        near = difflib.get_close_matches(str(name), _SPECS, 3)
         raise InputError(
-            f"Unknown model {name!r}.",
+            f"Unknown model {shown(name)}.",
             remedy="choose one of: " + ", ".join(near or sorted(_SPECS)),
         )
     spec = _SPECS[name]
@@ -146,15 +149,37 @@ def model_spec(name: str, **overrides: Any) -> ModelSpec:
         overrides = {"num_classes": 0, **overrides}
     stored_grid = spec.family in ("cast_seg_deit", "segmenter")
     if "image_size" in overrides and not stored_grid:
-        overrides.setdefault("position_grid", overrides["image_size"] // spec.patch_size)
+        side = whole(overrides["image_size"], "image_size", 1)
+        overrides.setdefault("position_grid", side // spec.patch_size)
     if "embed_dim" in overrides and spec.family == "segmenter":
-        overrides.setdefault("decoder_heads", max(1, overrides["embed_dim"] // 64))
+        overrides.setdefault("decoder_heads", max(1, whole(overrides["embed_dim"], "embed_dim", 1) // 64))
     for key in ("depths", "clusters", "head_dims", "class_names", "taxonomy"):
-        if key in overrides:
+        if isinstance(overrides.get(key), Sequence) and not isinstance(overrides[key], str):
             overrides[key] = tuple(overrides[key])
-    if overrides.get("taxonomy"):
+    taxonomy = overrides.get("taxonomy", ())
+    if not isinstance(taxonomy, tuple) or not all(isinstance(level, TaxonomyLevel) for level in taxonomy):
+        raise InputError(f"The taxonomy is {shown(taxonomy)}, not a sequence of TaxonomyLevel.")
+    if taxonomy:
         overrides = with_finest(overrides)
-    return dataclasses.replace(spec, **overrides)
+    return checked(dataclasses.replace(spec, **overrides))
+
+
+def checked(spec: ModelSpec) -> ModelSpec:
+    """The spec, if a model can be built from it.
+
+    Raises:
+        InputError: a field is of another type or out of range, or fields do not go together.
+    """
+    try:
+        spec = ModelSpec.from_dict(spec.to_dict())
+    except ArtifactError as error:
+        raise InputError("Such a model cannot be made.", found=error.problem, remedy=error.remedy) from error
+    if spec.image_size % spec.patch_size:
+        raise InputError(
+            f"An image of {spec.image_size} pixels cannot be divided into patches of {spec.patch_size}.",
+            remedy=f"give a multiple of {spec.patch_size} as image_size",
+        )
+    return spec
 
 
 def with_finest(fields: dict[str, Any]) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cast_sdk.arguments import real, whole
 from cast_sdk.descriptions import build
 from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.taxonomy import Taxonomy, check_taxonomy
@@ -31,7 +31,7 @@ RANGES = {
     "decoder_heads": (0, 1024),
     "drop_path": (0, 1),
     "count": (1, 2**20),
-    "bins": (2, 255),
+    "bins": (1, 16),
     "iterations": (0, 10_000),
     "mean": (-1e4, 1e4),
     "std": (1e-6, 1e4),
@@ -97,10 +97,11 @@ class ModelSpec:
     source: str = ""  # where the weights came from, for people
 
     def __post_init__(self) -> None:
-        if not (self.temperature > 0 and math.isfinite(self.temperature)):
-            raise ArtifactError(f"The temperature {self.temperature!r} is not a positive number.")
-        if not 0 <= self.unsure_below <= 1:
-            raise ArtifactError(f"unsure_below is {self.unsure_below!r}, not a probability from 0 to 1.")
+        try:
+            real(self.temperature, "temperature", 0, above=True)
+            real(self.unsure_below, "unsure_below", 0, 1)
+        except InputError as error:
+            raise ArtifactError(error.problem) from error
 
     @property
     def positions(self) -> Literal["fixed", "learned"]:
@@ -123,8 +124,15 @@ class ModelSpec:
         return ("logits", *(f"logits{number}" for number in range(2, len(self.taxonomy) + 1)))
 
     def class_name(self, index: int, level: int = 1) -> str:
-        """Name of a class of a level of the taxonomy (1: the finest, or the only one); "class N" where it has none."""
+        """Name of a class of a level of the taxonomy (1: the finest, or the only one); "class N" where it has none.
+
+        Raises:
+            InputError: for a class or level that the model does not have.
+        """
+        level = whole(level, "level", 1, max(1, len(self.taxonomy)))
         names = self.class_names if level == 1 else self.taxonomy[level - 1].class_names
+        classes = self.num_classes if level == 1 else self.taxonomy[level - 1].num_classes
+        index = whole(index, "class", 0, max(classes, len(names)) - 1 if classes or names else None)
         return names[index] if index < len(names) else f"class {index}"
 
     @property
@@ -165,6 +173,7 @@ class ModelSpec:
             )
         spec = build(cls, data, "the model description", RANGES, remedy=_AGAIN)
         _check_taxonomy(spec)
+        _check_sizes(spec)
         return spec
 
     @classmethod
@@ -185,6 +194,21 @@ class ModelSpec:
                 remedy=_AGAIN,
             )
         return cls.from_dict(data)
+
+
+def _check_sizes(spec: ModelSpec) -> None:
+    """Refuse sizes that no model of the family can have."""
+    if spec.embed_dim % spec.num_heads:
+        raise ArtifactError(
+            f"The model description has a width of {spec.embed_dim} and {spec.num_heads} heads.",
+            remedy="the heads divide the width",
+        )
+    stages = 4 if spec.family not in ("vit", "vit_conv", "tome") else 0
+    for name, sizes in (("depths", spec.depths), ("clusters", spec.clusters)):
+        if stages and len(sizes) != stages:
+            raise ArtifactError(
+                f"The model description has {name} {list(sizes)}.", remedy=f"{spec.family} has {stages} stages"
+            )
 
 
 def _check_taxonomy(spec: ModelSpec) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from cast_sdk.arguments import shown, whole
 from cast_sdk.errors import InputError
 from cast_sdk.hierarchy import Hierarchy
 from cast_sdk.runtime import taxonomy
@@ -103,8 +104,12 @@ class Segmentation:
     def mask(self, level: int, segment: int) -> npt.NDArray[np.bool_]:
         """Pixels of one segment: bool [h, w]."""
         count = self.num_segments(level)
-        if not 0 <= segment < count:
-            raise InputError(f"Level {level} of this frame has no segment {segment}.", remedy=f"choose 0..{count - 1}")
+        try:
+            whole(segment, "segment", 0, count - 1)
+        except InputError as error:
+            raise InputError(
+                f"Level {level} of this frame has no segment {shown(segment)}.", remedy=f"choose 0..{count - 1}"
+            ) from error
         return self.labels(level) == segment
 
     def parents(self, level: int) -> npt.NDArray[np.int32]:
@@ -159,6 +164,7 @@ class Segmentation:
             level: of the taxonomy, by number (1: the finest) or name.
         """
         number = taxonomy.level_number(self.spec, level)
+        count = whole(count, "count", 0)
         logits = self.outputs.get(self.spec.score_names[number - 1])
         if logits is None or self.spec.head == "projector":
             return []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cast_sdk import bundled
+from cast_sdk.arguments import one_of, shown
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.hierarchy import Hierarchy
@@ -73,8 +74,7 @@ class Runtime:
         export: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
-        if fit not in FITS:
-            raise InputError(f"There is no fit {fit!r}.", remedy=f"choose one of {', '.join(FITS)}")
+        one_of(fit, "fit", FITS)
         self.fit: Fit = fit
         start = perf_counter()
         if model is None:
@@ -96,7 +96,12 @@ class Runtime:
             self.path: str | None = os.fspath(model)
             self.backend: Backend = open_backend(model, backend, device, threads=threads, spinning=spinning, **options)
         else:
-            if backend != "auto" or device != "auto" or threads is not None or spinning or options:
+            if not isinstance(model, Backend):
+                raise InputError(
+                    f"The model is {shown(model)}, not a file or an open backend.",
+                    remedy='name a file: Runtime("cast_s.onnx")',
+                )
+            if (backend, device) != ("auto", "auto") or threads is not None or spinning or options:
                 raise InputError(
                     "The backend is open already and takes no options.", remedy="give them where it is opened"
                 )
@@ -142,11 +147,21 @@ class Runtime:
         on a GPU above all. All frames are held in memory together; for many, use `stream` or call it in parts.
 
         Args:
-            frames: each as `segment` takes it, of any sizes and kinds; an empty list gives an empty list.
+            frames: each as `segment` takes it, of any sizes and kinds; an empty list gives an empty list. One array
+                uint8 [n, h, w, 3] BGR is a batch too.
 
         Raises:
-            InputError: when one of them cannot be used; then none is segmented.
+            InputError: for anything else, and when one of them cannot be used; then none is segmented.
         """
+        if isinstance(frames, np.ndarray) and frames.ndim != 4:
+            raise InputError(
+                f"The frames are one array of shape {frames.shape}.", remedy="call segment(frame), or give [frame]"
+            )
+        if isinstance(frames, (str, bytes, os.PathLike)) or not isinstance(frames, Iterable):
+            raise InputError(
+                f"The frames are {shown(frames)}, not a sequence of frames.",
+                remedy="call segment(frame), or give a list",
+            )
         prepared = [self.add_superpixels(self.prepare(frame)) for frame in frames]
         return [self.finish(item, row) for item, row in zip(prepared, self.infer(prepared), strict=True)]
 
@@ -220,11 +235,18 @@ class Runtime:
             ArtifactError: when the model's numbers are not finite or its levels do not nest.
         """
         start = perf_counter()
-        if not np.isfinite(outputs["embedding"]).all():
+        for name, value in outputs.items():
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                raise ArtifactError(
+                    f"The model's output {name!r} is NaN or infinite.",
+                    found=repr(self),
+                    remedy="export it again in fp32, with verification, and compare",
+                )
+        classes = outputs.get("semantic")
+        if classes is not None and not 0 <= classes.min() <= classes.max() < max(1, self.spec.num_classes):
             raise ArtifactError(
-                "The model's embedding is NaN or infinite.",
-                found=repr(self),
-                remedy="export it again in fp32, with verification, and compare",
+                f"The model gives classes {classes.min()}..{classes.max()} and describes {self.spec.num_classes}.",
+                remedy="export it again",
             )
         hierarchy = None
         if self.spec.uses_superpixels:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from cast_sdk.arguments import real, shown, whole
 from cast_sdk.errors import CastError, InputError, MissingDependencyError
 from cast_sdk.runtime.backends.base import default_threads
 from cast_sdk.runtime.inputs.reading import Frame
@@ -123,6 +124,12 @@ def stream(
             superpixels that cannot be continued here.
         StreamError: while iterating, when the source or a stage fails; the cause is the original exception.
     """
+    for name, count in (("workers", workers), ("network_workers", network_workers), ("in_flight", in_flight)):
+        if count is not None:
+            whole(count, name, 1, 1024)
+    for name, seconds in (("max_latency", max_latency), ("stall_timeout", stall_timeout)):
+        if seconds is not None:
+            real(seconds, name, 0, above=True)
     film, follower = _following(rt, track, memory, continue_superpixels)
     opened = open_source(source, width=width, height=height, rate=rate, flip=flip, loop=loop, wait=wait)
     if on_status is not None:
@@ -181,7 +188,7 @@ def _following(
 ) -> tuple[Film | None, Follower | None]:
     """What holds the state of one film: the ordered stage's part and the last one's."""
     if memory is not None and not track:
-        raise InputError(f"A memory of {memory:g} frames was given without track=True.", remedy="add track=True")
+        raise InputError("A memory was given without track=True.", found=shown(memory), remedy="add track=True")
     if not rt.spec.uses_superpixels or not (track or continue_superpixels):
         return None, None
     from cast_sdk.runtime.tracking.film import Film

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from cast_sdk.arguments import shown
 from cast_sdk.errors import InputError
 from cast_sdk.spec import ModelSpec
 from cast_sdk.taxonomy import path_probabilities, path_table
@@ -42,10 +43,10 @@ def level_number(spec: ModelSpec, level: int | str) -> int:
     if isinstance(level, str) and level in names:
         return names.index(level) + 1
     count = max(1, len(names))
-    if not isinstance(level, str) and 1 <= level <= count:
+    if isinstance(level, (int, np.integer)) and not isinstance(level, bool) and 1 <= level <= count:
         return int(level)
     raise InputError(
-        f"{spec.name} has no level {level!r} of classes.",
+        f"{spec.name} has no level {shown(level)} of classes.",
         found=f"{count} level(s)" + (f", fine to coarse: {', '.join(names)}" if names else ""),
         remedy=f"level=1..{count}, or a name" if names else "use a model with a taxonomy",
     )

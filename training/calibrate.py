@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.system.files import read_text
+
 if TYPE_CHECKING:
     from cast_sdk.models import Model
     from cast_sdk.training.data.sources import ImageSource
 
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
-FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+FILE = OrdinaryPath(path_type=Path, exists=True, dir_okay=False)
+FOLDER = OrdinaryPath(path_type=Path, exists=True, file_okay=False)
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
@@ -32,8 +35,14 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("--data", type=FOLDER, required=True, help="Folder with the split and classes.txt.")
 @click.option("--split", default="val", show_default=True, help="Images to fit the temperature to.")
 @click.option("--photographs", type=FOLDER, help="Photographs to choose the threshold on; without: no threshold.")
-@click.option("--precision", default=0.8, show_default=True, help="Share of right names that is wanted.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help=".safetensors to write.")
+@click.option(
+    "--precision",
+    type=click.FloatRange(0, 1),
+    default=0.8,
+    show_default=True,
+    help="Share of right names that is wanted.",
+)
+@click.option("--out", type=OrdinaryPath(path_type=Path, dir_okay=False), required=True, help=".safetensors to write.")
 def main(path: Path, data: Path, split: str, photographs: Path | None, precision: float, out: Path) -> None:
     import torch
 
@@ -120,7 +129,7 @@ def photograph_source(folder: Path, classes: Path) -> ImageSource:
 
     if not classes.is_file():
         raise InputError(f"{classes} does not exist.", remedy="one class a line: WNID, tab, name")
-    names = [line.split("\t")[0] for line in classes.read_text().splitlines() if line.strip()]
+    names = [line.split("\t")[0] for line in read_text(classes).splitlines() if line.strip()]
     label = {wnid: number for number, wnid in enumerate(names)}
     files = images_in(folder)
     labels = np.array([label.get(path.stem.rpartition("_")[2], -1) for path in files], np.int64)

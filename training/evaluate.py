@@ -16,20 +16,24 @@ from typing import Any
 
 import click
 
+from cast_sdk.runtime.commands.common import OrdinaryPath
+
 ARTIFACTS = (".onnx", ".engine")
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
 @click.option("--model", "path", required=True, help="Checkpoint, hf://owner/repository/file, .onnx or .engine.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder with the images.")
+@click.option("--data", required=True, type=OrdinaryPath(path_type=Path), help="Folder with the images.")
 @click.option("--split", default="val", show_default=True, help="Split of the data folder.")
 @click.option("--fit", type=click.Choice(["auto", "crop", "stretch"]), default="auto", show_default=True,
               help="Centre crop as published (auto: for 224 pixels), or the whole image.")  # fmt: skip
 @click.option("--ema", is_flag=True, help="The averaged weights of a training checkpoint.")
-@click.option("--batch", default=64, show_default=True, help="Images per process and step.")
+@click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Images per process and step.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
-@click.option("--workers", default=0, show_default=True, help="Loader processes per process.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--workers", type=click.IntRange(0, 1024), default=0, show_default=True, help="Loader processes per process."
+)
 @click.option("--on-bad-image", type=click.Choice(["error", "skip"]), default="error", show_default=True)
 @click.option("--taxonomy", "tree", metavar="TREE", help="Judge a model with one head along a taxonomy too.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a line.")

@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cast_sdk.errors import InputError
+from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.system.files import read_json
 
 if TYPE_CHECKING:
     from cast_sdk.training.data.dense.bsds import AnnotatedImage
@@ -46,19 +48,31 @@ class Method:
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
-@click.option("--data", type=click.Path(path_type=Path), help="BSDS500: folder with images/ and groundTruth/.")
+@click.option("--data", type=OrdinaryPath(path_type=Path), help="BSDS500: folder with images/ and groundTruth/.")
 @click.option("--split", default="val", show_default=True, help="Split of BSDS500.")
-@click.option("--images", type=click.Path(path_type=Path), help="Instead of --data: a folder of images ...")
-@click.option("--labels", type=click.Path(path_type=Path), help="... and one of label maps.")
+@click.option("--images", type=OrdinaryPath(path_type=Path), help="Instead of --data: a folder of images ...")
+@click.option("--labels", type=OrdinaryPath(path_type=Path), help="... and one of label maps.")
 @click.option("--method", "methods", multiple=True, required=True, metavar="METHOD", help=f"Repeatable: {METHODS}.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the results.")
-@click.option("--size", type=int, help="Side for superpixels and merge [default: that of the first CAST, else 224].")
-@click.option("--superpixels", type=int, help="Superpixels of merge [default: likewise, else 196].")
+@click.option("--out", required=True, type=OrdinaryPath(path_type=Path), help="Folder for the results.")
+@click.option(
+    "--size",
+    type=click.IntRange(8, 16384),
+    help="Side for superpixels and merge [default: that of the first CAST, else 224].",
+)
+@click.option("--superpixels", type=click.IntRange(1), help="Superpixels of merge [default: likewise, else 196].")
 @click.option("--segments", help="Segments per level, e.g. 64,32,16,8 [default: the clusters of the first CAST].")
-@click.option("--tolerance", default=0.0075, show_default=True, help="Boundary distance over the image diagonal.")
-@click.option("--limit", type=int, help="Only the first N images.")
-@click.option("--pictures", default=4, show_default=True, help="How many images to draw.")
-@click.option("--seed", default=0, show_default=True, help="Of random weights and k-means.")
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1),
+    default=0.0075,
+    show_default=True,
+    help="Boundary distance over the image diagonal.",
+)
+@click.option("--limit", type=click.IntRange(1), help="Only the first N images.")
+@click.option("--pictures", type=click.IntRange(0), default=4, show_default=True, help="How many images to draw.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of random weights and k-means."
+)
 def main(
     data: Path | None,
     split: str,
@@ -111,7 +125,7 @@ def stored_results(file: Path, where: dict[str, Any], methods: Sequence[Method])
 
     if not file.is_file():
         return {}
-    record = json.loads(file.read_text())
+    record = read_json(file)
     if any(record.get(name) != value for name, value in where.items()):
         return {}
     old = record["methods"]

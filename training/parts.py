@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cast_sdk.runtime.commands.common import OrdinaryPath
+
 if TYPE_CHECKING:
     from cast_sdk.training.data.dense.partimagenet import PartImageNet
     from cast_sdk.training.tasks.open_vocabulary import TextImageEncoder
 
-_DATA = click.option("--data", required=True, type=click.Path(path_type=Path), help="PartImageNet folder.")
+_DATA = click.option("--data", required=True, type=OrdinaryPath(path_type=Path), help="PartImageNet folder.")
 _SPLIT = click.option("--split", default="val", show_default=True)
-_DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+_DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 
 
 @click.group(help=(__doc__ or "").partition("\n")[0])
@@ -35,13 +37,13 @@ def main() -> None:
 
 
 @main.command("segments", help="Write the segments of every image; continues where it stopped.")
-@click.option("--model", required=True, type=click.Path(path_type=Path), help="CAST or ViT checkpoint, or SAM's.")
+@click.option("--model", required=True, type=OrdinaryPath(path_type=Path), help="CAST or ViT checkpoint, or SAM's.")
 @click.option("--sam", type=click.Choice(["vit_h", "vit_l", "vit_b"]), help="The checkpoint is of this SAM.")
 @_DATA
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for level1..level4 or masks.")
+@click.option("--out", required=True, type=OrdinaryPath(path_type=Path), help="Folder for level1..level4 or masks.")
 @_SPLIT
 @_DEVICE
-@click.option("--seed", default=0, show_default=True, help="Of k-means.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Of k-means.")
 @click.option("--reference", is_flag=True, help="Number of tokens and padding as the published program has them.")
 def segments_command(
     model: Path, sam: str | None, data: Path, out: Path, split: str, device: str, seed: int, reference: bool
@@ -59,9 +61,9 @@ def segments_command(
 
 
 @main.command("evaluate", help="Name the segments with CLIP and score them.")
-@click.option("--segments", "folder", required=True, type=click.Path(path_type=Path), help="Output of `segments`.")
+@click.option("--segments", "folder", required=True, type=OrdinaryPath(path_type=Path), help="Output of `segments`.")
 @_DATA
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for scores.json.")
+@click.option("--out", required=True, type=OrdinaryPath(path_type=Path), help="Folder for scores.json.")
 @_SPLIT
 @_DEVICE
 @click.option("--clip", default="ViT-B-16", show_default=True, help="OpenCLIP architecture.")

@@ -19,7 +19,13 @@ from cast_sdk.training.engine.options import Run, run_options
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
 @run_options("Folder with train/<class>/ or shards.", eval_every=None)
-@click.option("--keep-every", default=50, show_default=True, help="Epochs between kept checkpoints (and the last).")
+@click.option(
+    "--keep-every",
+    type=click.IntRange(1),
+    default=50,
+    show_default=True,
+    help="Epochs between kept checkpoints (and the last).",
+)
 def main(run: Run, keep_every: int) -> None:
     from cast_sdk.training.engine.launch import run_program
     from cast_sdk.training.tasks.pretraining import Pretraining

@@ -17,8 +17,10 @@ from typing import Any
 
 import click
 
-FILE = click.Path(path_type=Path, dir_okay=False)
-FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
+from cast_sdk.runtime.commands.common import OrdinaryPath
+
+FILE = OrdinaryPath(path_type=Path, dir_okay=False)
+FOLDER = OrdinaryPath(path_type=Path, exists=True, file_okay=False)
 
 
 @click.command(help=(__doc__ or "").partition("\n")[0])
@@ -28,7 +30,7 @@ FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 @click.option("--weights", required=True, type=FILE, help=".safetensors file to write.")
 @click.option("--card", required=True, type=FILE, help="Model card to write (Markdown).")
 @click.option("--curve", required=True, type=FILE, help="Picture of the training curve to write (PNG).")
-@click.option("--batch", default=64, show_default=True, help="Images per validation step.")
+@click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Images per validation step.")
 def main(run: Path, checkpoint: Path | None, data: Path, weights: Path, card: Path, curve: Path, batch: int) -> None:
     from cast_sdk.training.engine.distributed import start
     from cast_sdk.training.engine.launch import errors_for_people, load_images

@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from cast_sdk.runtime.commands.common import OrdinaryPath
 from cast_sdk.training.engine import options
 
 _SPLIT_HELP = "The data set's folder in its official layout (prepare_data.py checks it)."
@@ -41,15 +42,15 @@ def train_command(run: options.Run) -> None:
 @main.command("evaluate", help="Mean IoU of a checkpoint over sliding windows.")
 @click.option("--recipe", required=True, help="Recipe that the checkpoint was trained by.")
 @options.data(_SPLIT_HELP)
-@click.option("--ckpt", required=True, type=click.Path(path_type=Path), help="Segmenter checkpoint.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for scores and images.")
+@click.option("--ckpt", required=True, type=OrdinaryPath(path_type=Path), help="Segmenter checkpoint.")
+@click.option("--out", required=True, type=OrdinaryPath(path_type=Path), help="Folder for scores and images.")
 @options.overrides
 @click.option("--split", default="val", show_default=True)
-@click.option("--stride", type=int, help="Window stride in pixels [default: the recipe's dense.stride].")
+@click.option("--stride", type=click.IntRange(1), help="Window stride in pixels [default: the recipe's dense.stride].")
 @click.option("--multi-scale", is_flag=True, help="Six scales, each with its mirror image.")
 @click.option("--save-images", is_flag=True, help="Write class maps (palette PNG) and overlays.")
 @options.device
-@click.option("--window-batch", default=4, show_default=True, help="Windows per forward pass.")
+@click.option("--window-batch", type=click.IntRange(1), default=4, show_default=True, help="Windows per forward pass.")
 @options.on_bad_image
 def evaluate_command(
     recipe: str,
@@ -98,8 +99,8 @@ def evaluate_command(
 @main.command("baselines", help="What a model must beat, and what superpixels allow at best.")
 @click.option("--recipe", required=True, help="Recipe whose data set and superpixels to use.")
 @options.data(_SPLIT_HELP)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for baselines.json.")
-@click.option("--every", default=1, show_default=True, help="Use every N-th training image.")
+@click.option("--out", required=True, type=OrdinaryPath(path_type=Path), help="Folder for baselines.json.")
+@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Use every N-th training image.")
 def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
     import dataclasses
 
@@ -132,12 +133,17 @@ def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
 @main.command("pictures", help="Draw a run's curve, and some images with truth and prediction.")
 @click.option("--recipe", required=True, help="Recipe of the run.")
 @options.data(_SPLIT_HELP)
-@click.option("--run", "run", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
-@click.option("--baselines", type=click.Path(path_type=Path), help="baselines.json to draw as lines.")
+@click.option("--run", "run", required=True, type=OrdinaryPath(path_type=Path), help="Folder of the run.")
+@click.option("--baselines", type=OrdinaryPath(path_type=Path), help="baselines.json to draw as lines.")
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder for RECIPE_curve.png and RECIPE_examples.jpg."
+    "--out",
+    required=True,
+    type=OrdinaryPath(path_type=Path),
+    help="Folder for RECIPE_curve.png and RECIPE_examples.jpg.",
 )
-@click.option("--images", default=3, show_default=True, help="Validation images, evenly spaced.")
+@click.option(
+    "--images", type=click.IntRange(1), default=3, show_default=True, help="Validation images, evenly spaced."
+)
 def pictures_command(recipe: str, data: Path, run: Path, baselines: Path | None, out: Path, images: int) -> None:
     from cast_sdk.models import load_model
     from cast_sdk.training.data.dense.opening import open_split

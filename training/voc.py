@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from cast_sdk.runtime.commands.common import OrdinaryPath
 from cast_sdk.training.engine import options
 
 _DATA_HELP = "VOCdevkit with VOC2012, sbd and lists (prepare_data.py voc)."
@@ -28,13 +29,15 @@ def main() -> None:
 
 
 @main.command("retrieve", help="Label segments of val by their 20 nearest segments of train+.")
-@click.option("--ckpt", required=True, type=click.Path(path_type=Path), help="MoCo checkpoint of cast_seg_*.")
+@click.option("--ckpt", required=True, type=OrdinaryPath(path_type=Path), help="MoCo checkpoint of cast_seg_*.")
 @options.data(_DATA_HELP)
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder for results; resumes what it holds."
+    "--out", required=True, type=OrdinaryPath(path_type=Path), help="Folder for results; resumes what it holds."
 )
-@click.option("--neighbours", default=20, show_default=True, help="Entries that vote.")
-@click.option("--block", default=65536, show_default=True, help="Memory entries compared at a time.")
+@click.option("--neighbours", type=click.IntRange(1), default=20, show_default=True, help="Entries that vote.")
+@click.option(
+    "--block", type=click.IntRange(1), default=65536, show_default=True, help="Memory entries compared at a time."
+)
 @options.device
 @options.on_bad_image
 def retrieve_command(
@@ -63,9 +66,9 @@ def finetune_command(run: options.Run) -> None:
 
 
 @main.command("evaluate", help="Predict val with a fine-tuned checkpoint and score it.")
-@click.option("--ckpt", required=True, type=click.Path(path_type=Path), help="Fine-tuned spml checkpoint.")
+@click.option("--ckpt", required=True, type=OrdinaryPath(path_type=Path), help="Fine-tuned spml checkpoint.")
 @options.data(_DATA_HELP)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for results.")
+@click.option("--out", required=True, type=OrdinaryPath(path_type=Path), help="Folder for results.")
 @options.device
 @options.on_bad_image
 def evaluate_command(ckpt: Path, data: Path, out: Path, device: str, on_bad_image: Any) -> None:

@@ -19,6 +19,7 @@ from cast_sdk.decoding.header import Header, Incomplete, Refused
 from cast_sdk.decoding.orientation import upright
 from cast_sdk.decoding.pixels import Pixels, over_white, to_8_bits
 from cast_sdk.errors import InputError, TooLargeError
+from cast_sdk.system.files import kind_at
 from cast_sdk.system.opencv import import_cv2
 
 MAX_PIXELS = 2**28  # 268 megapixels, 0.8 GB when decoded
@@ -34,8 +35,13 @@ def read_image(path: str | os.PathLike[str]) -> Pixels:
     """
     path = os.fspath(path)
     file = Path(path)
-    if file.is_dir():
+    kind = kind_at(path)
+    if kind == "folder":
         raise InputError(f"The image {path} is a folder.", remedy="name one file, or use stream(folder)")
+    if kind == "other":
+        raise InputError(f"The image {path} is a pipe, socket or device.", remedy="name an ordinary file")
+    if "\0" in str(path):
+        raise InputError(f"{path!r} is no name of an image.", remedy="check the path")
     try:
         data = file.read_bytes()
     except FileNotFoundError as error:

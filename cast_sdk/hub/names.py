@@ -20,7 +20,7 @@ from cast_sdk.errors import CheckpointError, InputError, MissingDependencyError
 from cast_sdk.hub import download, records
 from cast_sdk.published import PUBLISHED, Published
 from cast_sdk.registry import list_models
-from cast_sdk.system.files import sha256
+from cast_sdk.system.files import kind_at, sha256
 
 WEIGHTS = "model.safetensors"  # of a repository or folder that save_pretrained wrote
 BUNDLED = "cast_tiny.bundled"
@@ -51,6 +51,8 @@ def find(reference: str | os.PathLike[str]) -> Source | None:
     Raises:
         InputError: for what looks like a name and is none, with the nearest ones; for a malformed hf:// address.
     """
+    if not isinstance(reference, (str, os.PathLike)):
+        return None
     text = os.fspath(reference)
     if text.startswith(download.SCHEME):
         return Source(text, _with_file(text))
@@ -58,7 +60,7 @@ def find(reference: str | os.PathLike[str]) -> Source | None:
         return Source(text, "")
     if text in _NAMES:
         return source_of(_NAMES[text])
-    if not Path(text).exists():
+    if kind_at(text) == "nothing":
         _refuse_near_names(text)
     return None
 
@@ -164,7 +166,7 @@ def local_weights(folder: Path) -> Path:
         CheckpointError: when there are none.
     """
     file = folder / WEIGHTS
-    if not file.is_file():
+    if kind_at(file) != "file":
         raise CheckpointError(
             f"The checkpoint {folder} is a folder without {WEIGHTS}.",
             remedy="give the path of a .pth, .pth.tar or .safetensors file, or a folder that save_pretrained wrote",

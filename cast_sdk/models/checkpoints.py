@@ -16,11 +16,12 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from cast_sdk.arguments import one_of, shown, whole
 from cast_sdk.artifact import SPEC_KEY
 from cast_sdk.errors import ArtifactError, CheckpointError, InputError
 from cast_sdk.hub import names as weights
@@ -31,7 +32,7 @@ from cast_sdk.models.layers import resize_positions
 from cast_sdk.models.moco import MoCo
 from cast_sdk.models.sampling import Sampler
 from cast_sdk.spec import ModelSpec, Stage
-from cast_sdk.system.files import atomic_write
+from cast_sdk.system.files import atomic_write, kind_at
 from cast_sdk.taxonomy import HEAD_NAMES
 
 _log = logging.getLogger(__name__)
@@ -52,10 +53,11 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
             than tensors, plain containers and an argparse namespace.
     """
     file = Path(path)
-    if file.is_dir() or not file.exists():
+    kind = kind_at(file)
+    if kind != "file":
+        is_what = {"folder": "is a folder", "nothing": "does not exist", "other": "is a pipe, socket or device"}[kind]
         raise CheckpointError(
-            f"The checkpoint {file} is a folder." if file.is_dir() else f"The checkpoint {file} does not exist.",
-            remedy="give the path of a .pth, .pth.tar or .safetensors file",
+            f"The checkpoint {file} {is_what}.", remedy="give the path of a .pth, .pth.tar or .safetensors file"
         )
     if file.stat().st_size == 0:
         raise CheckpointError(f"The checkpoint {file} is empty (0 bytes).", remedy="copy or download the file again")
@@ -291,10 +293,14 @@ def load_model(
         InputError: for a name that is like a published one and is none.
         CheckpointError: see `read_file`, `unwrap`, `infer_spec` and `fill`; `cast_sdk.hub.download.fetch` for names.
     """
+    if stage is not None:
+        one_of(stage, "stage", get_args(Stage))
+    if num_classes is not None:
+        whole(num_classes, "num_classes", 0, 2**22)
     source = weights.find(path)
     if source is not None:
         path = weights.get(source)
-    elif Path(path).is_dir():
+    elif kind_at(path) == "folder":
         path = weights.local_weights(Path(path))
     raw = read_file(path)
     state, kind = unwrap(raw, path)
@@ -340,14 +346,16 @@ def _assumption(spec: ModelSpec, path: str | os.PathLike[str]) -> str:
 def _with_given(spec: ModelSpec, num_heads: int | None, clusters: Sequence[int] | None) -> ModelSpec:
     changes: dict[str, Any] = {}
     if num_heads is not None:
-        if num_heads < 1 or spec.embed_dim % num_heads:
+        if spec.embed_dim % whole(num_heads, "num_heads", 1):
             raise InputError(f"A width of {spec.embed_dim} cannot be divided among {num_heads} heads.")
         changes["num_heads"] = num_heads
     if clusters is not None:
-        counts = tuple(clusters)
+        if not isinstance(clusters, Sequence) or isinstance(clusters, str):
+            raise InputError(f"clusters is {shown(clusters)}, not a sequence of numbers.")
+        counts = tuple(whole(count, "clusters", 1, 2**20) for count in clusters)
         if not spec.hierarchical:
             raise InputError(f"{spec.name} has no segments, so clusters={list(counts)} means nothing for it.")
-        if len(counts) != len(spec.clusters) or any(count < 1 for count in counts):
+        if len(counts) != len(spec.clusters):
             raise InputError(
                 f"clusters={list(counts)} is not {len(spec.clusters)} positive numbers.",
                 remedy=f"give them fine to coarse, for example {list(spec.clusters)}",

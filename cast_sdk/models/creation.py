@@ -38,7 +38,7 @@ def create_model(
         InputError: for an unknown name or override.
         CheckpointError, MissingDependencyError: when published weights cannot be had, see `load_model`.
     """
-    name = os.fspath(name)
+    name = os.fspath(name) if isinstance(name, os.PathLike) else name
     if pretrained:
         return _with_weights(name, sampler, **overrides)
     if name not in list_models() and (source := names.find(name)) is not None:

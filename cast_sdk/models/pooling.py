@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cast_sdk.errors import InputError
+from cast_sdk.errors import InputError, NotFiniteError
 from cast_sdk.models.layers import Attention
 from cast_sdk.models.sampling import Sampler, farthest_points
 
@@ -65,6 +65,11 @@ class GraphPooling(nn.Module):
             x = torch.where(empty[..., None], mean, x)
         sampled = farthest_points(torch.cat([mean, x], 1), self.clusters + 1, self.sampler)[:, 1:] - 1
         if sampled.min() < 0:
+            if not bool(x.float().square().sum().isfinite()):  # no distance is greater than NaN
+                raise NotFiniteError(
+                    "The tokens of an image are NaN, infinite or too large.",
+                    remedy="check the weights: the training that made them has diverged",
+                )
             raise InputError(
                 f"An image has fewer distinct tokens than the {self.clusters} segments to pool them into.",
                 found="a flat colour, or too few superpixels",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from cast_sdk.arguments import shown, whole
 from cast_sdk.errors import InputError
 from cast_sdk.superpixels.grid import seeds_grid
 from cast_sdk.superpixels.kernels import borrow, continue_labels, kernel_class, native_library
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from cast_sdk.spec import SuperpixelSettings
 
 Labels = npt.NDArray[np.int32]
+MAX_ITERATIONS = 10_000
 
 
 def backend() -> Literal["native", "opencv"]:
@@ -38,7 +40,7 @@ def seeds(image_rgb: npt.NDArray[np.uint8], num_superpixels: int = 196, bins: in
         image_rgb: uint8 [H, W, 3], red first.
         num_superpixels: How many are asked for; `seeds_count` says how many result.
         bins: Histogram bins per LAB channel, 1 to 16.
-        iterations: Passes over the pixels.
+        iterations: Passes over the pixels, at most 10,000.
 
     Returns:
         int32 [H, W], labels 0..seeds_count(H, W, num_superpixels)-1.
@@ -83,6 +85,11 @@ def seeds_batch(
         InputError: as `seeds`, for unequal sizes, for an unusable `out`, or for fewer than one thread.
         MissingDependencyError: as `backend`.
     """
+    if not isinstance(images, (np.ndarray, Sequence)) or isinstance(images, (str, bytes)):
+        raise InputError(f"The images are {shown(images)}, not a sequence of arrays.")
+    if isinstance(images, np.ndarray) and images.ndim != 4:
+        _check_image(images)  # one image is no batch of rows
+        raise InputError("One image was given for a batch.", remedy="give [image], or call seeds()")
     batch = list(images)
     for image in batch:
         _check_image(image)
@@ -95,8 +102,8 @@ def seeds_batch(
         )
     height, width = batch[0].shape[:2]
     seeds_grid(height, width, num_superpixels)
-    if threads is not None and threads < 1:
-        raise InputError(f"`threads` is {threads}, less than 1.", remedy="leave it out to use all cores")
+    if threads is not None:
+        whole(threads, "threads", 1)
     labels = np.empty((len(batch), height, width), np.int32) if out is None else out
     _check_out(labels, (len(batch), height, width))
 
@@ -228,10 +235,8 @@ def _check_image(image: Any) -> None:
 
 
 def _check_settings(bins: int, iterations: int) -> None:
-    if not 1 <= bins <= 16:
-        raise InputError(f"SEEDS cannot use {bins} bins per channel.", remedy="choose 1 to 16 bins")
-    if iterations < 0:
-        raise InputError(f"SEEDS cannot run {iterations} iterations.", remedy="choose 0 or more")
+    whole(bins, "bins", 1, 16)
+    whole(iterations, "iterations", 0, MAX_ITERATIONS)
 
 
 def _check_out(out: Any, shape: tuple[int, ...]) -> None:

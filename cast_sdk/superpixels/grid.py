@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from cast_sdk.arguments import whole
 from cast_sdk.errors import InputError
 
 MAX_COUNT = 32767  # labels of 15 bits in the kernel
+MAX_SIDE = 65535  # pixels
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ def seeds_grid(height: int, width: int, num_superpixels: int) -> SeedsGrid:
             than two rows or columns of superpixels or just 4x4 blocks result (OpenCV crashes on some of these sizes),
             or for more than `MAX_COUNT`.
     """
+    height, width = whole(height, "height", 0, MAX_SIDE), whole(width, "width", 0, MAX_SIDE)
+    num_superpixels = whole(num_superpixels, "num_superpixels", -(2**31), 2**31 - 1)
     if min(height, width, num_superpixels) < 1:
         raise InputError(
             f"An image of {height} x {width} pixels cannot be divided into {num_superpixels} superpixels.",

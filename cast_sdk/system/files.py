@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
 import hashlib
+import io
+import json
 import os
 import platform
+import re
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Literal
 
 from cast_sdk.errors import CastError, ExportError, InputError
 
@@ -33,6 +38,7 @@ _REMEDIES = _WHILE_WRITING | {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EISDIR: "name a file in it",
 }
+_written: set[str] = set()  # temporary files that this process writes now
 
 
 _LOCK_SECONDS = 1.0  # what a killed process started just before its end may hold its lock a moment longer
@@ -45,6 +51,51 @@ def sha256(path: str | os.PathLike[str]) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a small file, such as a list of names.
+
+    Raises:
+        InputError: it is missing, no ordinary file, cannot be read, or is not UTF-8.
+    """
+    name = os.fspath(path)
+    kind = kind_at(path)
+    if kind == "nothing":
+        raise InputError(f"There is no file {name}.", remedy="check the path")
+    if kind != "file":
+        raise InputError(f"{name} is a folder, pipe, socket or device.", remedy="name an ordinary file")
+    try:
+        return Path(path).read_bytes().decode()
+    except OSError as error:
+        raise InputError(f"{name} cannot be read.", found=error.strerror, remedy="check its permissions") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is not text in UTF-8.", found=str(error)) from error
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """What a small JSON file holds.
+
+    Raises:
+        InputError: as `read_text`, or it is not JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{os.fspath(path)} is not JSON.", found=str(error)) from error
+
+
+def read_csv(path: str | os.PathLike[str]) -> list[list[str]]:
+    """The rows of a small CSV file, with or without a byte order mark.
+
+    Raises:
+        InputError: as `read_text`, or it is not CSV.
+    """
+    text = read_text(path).removeprefix("\ufeff")
+    try:
+        return list(csv.reader(io.StringIO(text, newline="")))
+    except csv.Error as error:
+        raise InputError(f"{os.fspath(path)} is not CSV.", found=str(error)) from error
 
 
 @contextmanager
@@ -60,9 +111,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     with writing(target):
         remove_abandoned(target)
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=_prefix(target), suffix=".tmp")
-    os.close(handle)
     temporary = Path(name)
+    _written.add(temporary.name)
     try:
+        os.close(handle)
         with writing(target, _WHILE_WRITING):
             yield temporary
         with writing(target):
@@ -71,6 +123,16 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        _written.discard(temporary.name)
+
+
+def kind_at(path: str | os.PathLike[str]) -> Literal["file", "folder", "other", "nothing"]:
+    """What stands at a path, links followed; "nothing", too, for names that no file can have."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return "nothing"
+    return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
 
 
 def writable_target(path: str | os.PathLike[str]) -> Path:
@@ -173,12 +235,15 @@ def lock(file: IO[str], folder: str | os.PathLike[str]) -> None:
 
 def remove_abandoned(target: Path) -> None:
     """Remove temporary files of `target` whose process, on this machine, has ended without removing them."""
-    start = f".{_short(target.name)}.{_host()}-"
+    # A writer of films needs a suffix of its own behind the temporary name.
+    start = re.escape(f".{_short(target.name)}.{_host()}-")
+    ours = re.compile(rf"({start}(\d+)\.[^.]*\.tmp)(\.\w+)?", re.DOTALL)
     with contextlib.suppress(OSError), os.scandir(target.parent) as entries:
-        left = [entry.name for entry in entries if entry.name.startswith(start) and entry.name.endswith(".tmp")]
-        for name in left:
-            process = name.removeprefix(start).partition(".")[0]
-            if process.isdecimal() and not _running(int(process)):
+        left = [(entry.name, found) for entry in entries if (found := ours.fullmatch(entry.name))]
+        for name, found in left:
+            process = int(found[2])
+            # In a container every start has the same number, so a file of this number may be an earlier process's.
+            if found[1] not in _written if process == os.getpid() else not _running(process):
                 with contextlib.suppress(OSError):
                     (target.parent / name).unlink(missing_ok=True)
 

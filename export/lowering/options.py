@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from cast_sdk._version import __version__
+from cast_sdk.arguments import shown, whole
 from cast_sdk.artifact import ExportInfo
-from cast_sdk.errors import ExportError
+from cast_sdk.errors import ExportError, InputError
 from cast_sdk.runtime.backends.feeding import ASSIGNMENT, POSITIONS, fill
 from cast_sdk.spec import ModelSpec
 from cast_sdk.superpixels import seeds_count
@@ -85,13 +86,20 @@ def graph_options(
     Raises:
         ExportError: for a size the model cannot take, fewer than one image, or options the model has no use for.
     """
-    size = image_size or spec.image_size
-    height, width = (size, size) if isinstance(size, int) else size
-    if batch is not None and batch < 1:
-        raise ExportError(
-            f"A graph cannot take {batch} images per call (batch={batch}).",
-            remedy="give batch=1 or more, or None for any number",
-        )
+    try:
+        if batch is not None:
+            whole(batch, "batch", 1, 65536)
+        if superpixels is not None:
+            whole(superpixels, "superpixels", 1, 2**20)
+        size = spec.image_size if image_size is None else image_size
+        sides = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+        for side in sides:
+            whole(side, "image_size", 1, 16384)
+    except InputError as error:
+        raise ExportError(error.problem, remedy=error.remedy) from error
+    if len(sides) != 2:
+        raise ExportError(f"image_size is {shown(size)}.", remedy="give a side, or (height, width)")
+    height, width = sides
     free = spec.fused and spec.stage != "pretrain"
     side = spec.patch_size * spec.position_grid
     if not free and (height, width) != (side, side):

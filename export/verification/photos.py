@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk import bundled
+from cast_sdk.arguments import shown
 from cast_sdk.errors import ExportError, InputError
 from cast_sdk.images import IMAGE_SUFFIXES, images_in
 from cast_sdk.runtime.preprocess import Fit, prepare
 from cast_sdk.spec import ModelSpec
 from cast_sdk.superpixels import superpixels_for
+from cast_sdk.system.files import kind_at
 
 Progress = Callable[[int, int], None]
 
@@ -42,11 +44,14 @@ def find_images(paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
         return bundled.photos()
     if isinstance(paths, (str, os.PathLike)):
         paths = [paths]
+    if not isinstance(paths, Sequence) or not all(isinstance(path, (str, os.PathLike)) for path in paths):
+        raise ExportError(f"The images are {shown(paths)}.", remedy="name image files or folders of them")
     found: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
+        kind = kind_at(path)
+        if kind == "folder":
             found += images_in(path, deep=True)
-        elif path.is_file():
+        elif kind == "file":
             found.append(path)
         else:
             raise ExportError(f"{path} does not exist.", remedy="name image files or folders of them")

@@ -12,6 +12,7 @@ import numpy as np
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.spec import ModelSpec
+from cast_sdk.system.files import kind_at
 from cast_sdk.system.processor import available_cores
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -57,10 +58,13 @@ def check_file(path: str | os.PathLike[str]) -> Path:
         ArtifactError: missing, a folder, empty or unreadable.
     """
     file = Path(path)
-    if not file.exists():
+    kind = kind_at(file)
+    if kind == "nothing":
         raise ArtifactError(f"There is no file {file}.", remedy="check the path")
-    if file.is_dir():
+    if kind == "folder":
         raise ArtifactError(f"The model {file} is a folder.", remedy="name a file in it")
+    if kind == "other":
+        raise ArtifactError(f"The model {file} is a pipe, socket or device.", remedy="name an ordinary file")
     if file.stat().st_size == 0:
         raise ArtifactError(f"The model file {file} is empty.", remedy="copy or export the file again")
     if not os.access(file, os.R_OK):

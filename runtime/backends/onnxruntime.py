@@ -14,6 +14,7 @@ from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
 from cast_sdk.runtime.backends.base import check_batch
 from cast_sdk.runtime.backends.feeding import feeding
 from cast_sdk.runtime.backends.forking import keep_alive, watch
+from cast_sdk.runtime.backends.ports import Port, check_ports
 from cast_sdk.system.processor import int8_saturates
 
 _CUDA = "CUDAExecutionProvider"
@@ -47,6 +48,9 @@ class OnnxRuntimeBackend:
             self._asked = "cpu"
             self._session = self._open()
         self.device = "cuda" if _CUDA in self._session.get_providers() else "cpu"
+        inputs = {item.name: _port(item) for item in self._session.get_inputs()}
+        outputs = {item.name: _port(item) for item in self._session.get_outputs()}
+        check_ports(path, self.spec, self.info, inputs, outputs)
         self._inputs = {item.name: tuple(item.shape) for item in self._session.get_inputs()}
         self._outputs = [item.name for item in self._session.get_outputs()]
         watch(self)
@@ -103,6 +107,13 @@ class OnnxRuntimeBackend:
         if self._session is not None:
             keep_alive(self._session)
             self._session, self._forgotten, self._lock = None, True, threading.Lock()
+
+
+def _port(item: Any) -> Port:
+    """Dtype and shape of an input or output, such as "tensor(float)" and [1, "batch"], as NumPy names them."""
+    name = item.type.removeprefix("tensor(").removesuffix(")")
+    dtype = {"float": "float32", "double": "float64"}.get(name, name)
+    return dtype, tuple(length if isinstance(length, int) else None for length in item.shape)
 
 
 def session_options(ort: Any, threads: int, spinning: bool = False) -> Any:

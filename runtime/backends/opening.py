@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from cast_sdk.arguments import one_of, shown, whole
 from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.runtime.backends.base import DEVICES, Backend, check_file, default_threads
 
@@ -60,12 +61,11 @@ def open_backend(
     """
     file = check_file(path)
     name = choose_backend(file, backend)
-    if device not in DEVICES:
-        raise InputError(f"There is no device {device!r}.", remedy=f"choose one of {', '.join(DEVICES)}")
-    if threads is not None and threads < 1:
-        raise InputError(
-            f"A backend cannot run with {threads} threads.", remedy="give at least 1, or None for this process's cores"
-        )
+    one_of(device, "device", DEVICES)
+    if threads is not None:
+        threads = whole(threads, "threads", 1, 1024)
+    if not isinstance(spinning, bool):
+        raise InputError(f"spinning is {shown(spinning)}, not True or False.")
     if name == "tensorrt" and device == "cpu":
         raise InputError("An engine cannot run on the CPU.", remedy="run the .onnx on the CPU instead")
     kind = _backend_class("torch program" if file.suffix.lower() == ".ep" else name)
@@ -101,10 +101,8 @@ def choose_backend(path: Path, backend: str = "auto") -> str:
             remedy=f"name a file that ends in {', '.join(_BY_SUFFIX)}, or export one with: "
             "cast-export --ckpt CHECKPOINT --out MODEL.onnx",
         )
-    if backend == "auto":
+    if one_of(backend, "backend", ("auto", *BACKENDS)) == "auto":
         return readers[0]
-    if backend not in BACKENDS:
-        raise InputError(f"There is no backend {backend!r}.", remedy=f"choose auto or one of {', '.join(BACKENDS)}")
     if backend not in readers:
         remedy = "build an engine with: cast-export --onnx MODEL.onnx --trt" if backend == "tensorrt" else None
         raise InputError(

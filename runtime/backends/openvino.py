@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
 from cast_sdk.runtime.backends.base import check_batch
 from cast_sdk.runtime.backends.feeding import feeding
 from cast_sdk.runtime.backends.forking import StaysBehind, watch
+from cast_sdk.runtime.backends.ports import Port, check_ports
 from cast_sdk.system.installing import pip_install
 from cast_sdk.system.processor import int8_saturates
 
@@ -47,14 +50,7 @@ class OpenVINOBackend(StaysBehind):
             raise InputError(
                 f"OpenVINO has no precision {precision!r}.", remedy=f"choose one of {', '.join(PRECISIONS)}"
             )
-        try:
-            import openvino
-        except ImportError as error:
-            raise MissingDependencyError(
-                "OpenVINO, which backend='openvino' needs, cannot be imported.",
-                found=str(error),
-                remedy=pip_install("openvino"),
-            ) from error
+        openvino = import_openvino()
         core = openvino.Core()
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise MissingDependencyError(
@@ -72,6 +68,11 @@ class OpenVINOBackend(StaysBehind):
             keys = [key for key in (SPEC_KEY, INFO_KEY) if model.has_rt_info(["framework", key])]
             metadata = {key: str(model.get_rt_info(["framework", key]).astype(str)) for key in keys}
             self.spec, self.info = from_metadata(metadata, path)
+            inputs, outputs = (
+                {_name(port, self.info.outputs): _port(port) for port in ports}
+                for ports in (model.inputs, model.outputs)
+            )
+            check_ports(path, self.spec, self.info, inputs, outputs)
             if self.info.precision == "int8" and int8_saturates():
                 raise InputError(
                     "OpenVINO would give wrong results for this INT8 graph: sums saturate on x86 without VNNI.",
@@ -92,8 +93,7 @@ class OpenVINOBackend(StaysBehind):
             )
             for port in compiled.inputs
         }
-        # A port also answers to the names of tensors that were fused into it.
-        self._outputs = [next(iter(port.names & set(self.info.outputs))) for port in compiled.outputs]
+        self._outputs = [_name(port, self.info.outputs) for port in compiled.outputs]
         self._request: Any = compiled.create_infer_request()
         self._lock = threading.Lock()  # one request holds one set of buffers
         watch(self)
@@ -111,3 +111,40 @@ class OpenVINOBackend(StaysBehind):
     def close(self) -> None:
         with self._lock:
             self.drop()
+
+
+def import_openvino() -> Any:
+    """The openvino module, without the telemetry that it sends when it is imported.
+
+    Its package `openvino_telemetry` sends an event to a host of Google unless somebody has declined that. Without that
+    package it is silent, so it is told that there is none. Whoever imports openvino first decides otherwise.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    absent = "openvino_telemetry" not in sys.modules
+    if absent:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingDependencyError(
+            "OpenVINO, which backend='openvino' needs, cannot be imported.",
+            found=str(error),
+            remedy=pip_install("openvino"),
+        ) from error
+    finally:
+        if absent:
+            del sys.modules["openvino_telemetry"]
+    return openvino
+
+
+def _name(port: Any, described: Sequence[str]) -> str:
+    """The described name of a port, which also answers to the names of tensors that were fused into it."""
+    names = sorted(port.names)
+    return next((name for name in names if name in described), names[0] if names else "")
+
+
+def _port(port: Any) -> Port:
+    lengths = port.partial_shape
+    return port.element_type.to_dtype().name, tuple(one.get_length() if one.is_static else None for one in lengths)

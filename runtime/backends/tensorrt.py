@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import threading
 import warnings
@@ -14,11 +15,13 @@ from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError, EngineError, InputError
 from cast_sdk.runtime.backends.base import check_batch
 from cast_sdk.runtime.backends.forking import StaysBehind, watch
+from cast_sdk.runtime.backends.ports import Port, expected_inputs, expected_outputs, fits
 from cast_sdk.runtime.engine.api import Log, TensorRT, load_tensorrt
 from cast_sdk.runtime.engine.cache import cached_engine, kernel_cache_file
 from cast_sdk.runtime.engine.cuda import Cuda, Gpu, open_cuda
 from cast_sdk.runtime.engine.execution import Execution
 from cast_sdk.runtime.engine.record import EngineInfo, check_device, check_package, read_record
+from cast_sdk.spec import ModelSpec
 
 
 class TensorRTBackend(StaysBehind):
@@ -93,7 +96,7 @@ class TensorRTBackend(StaysBehind):
         )
         watch(self)
         try:
-            check_tensors(self._execution, self.info)
+            check_tensors(self._execution, self.spec, self.info)
         except ArtifactError:
             self.close()
             raise
@@ -169,21 +172,18 @@ def _check_validity(trt: TensorRT, runtime: Any, plan: bytes, file: Path, record
         )
 
 
-def check_tensors(execution: Execution, info: ExportInfo) -> None:
+def check_tensors(execution: Execution, spec: ModelSpec, info: ExportInfo) -> None:
     """Check that the engine has the inputs and outputs that its record describes.
 
     Raises:
         ArtifactError: for other names, shapes or types.
     """
-    batch = info.batch or 1
-    inputs = {
-        "image": ("uint8", (batch, info.height, info.width, 3)),
-        "superpixels": ("int32", (batch, info.height, info.width)),
-    }
+    one = dataclasses.replace(info, batch=info.batch or 1)
+    expected = expected_inputs(spec, one) | expected_outputs(spec, one)
     for name, shape in execution.shapes.items():
-        expected = inputs.get(name, (execution.dtypes[name], shape))
-        known = name in inputs or name in info.outputs
-        if not known or (execution.dtypes[name], shape) != expected:
+        found: Port = (execution.dtypes[name], tuple(shape))
+        known = name in expected or name in info.outputs
+        if not known or not fits(found, expected.get(name, found)):
             raise ArtifactError(
                 "The engine does not have the inputs and outputs of its record.",
                 found=f"{name}: {execution.dtypes[name]} of shape {list(shape)}",

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from types import FrameType
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from cast_sdk.errors import MissingDependencyError
 from cast_sdk.runtime.camera.meter import Meter
 from cast_sdk.runtime.preprocess import import_cv2
 from cast_sdk.runtime.sources.base import Status
+from cast_sdk.system.signals import interruptible
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.output.recorder import Recorder
@@ -64,23 +62,6 @@ def run(stream: Stream, sinks: Sequence[Sink], *, frames: int = 0) -> int:
         except (Stop, KeyboardInterrupt):
             return count
     return count
-
-
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt as SIGINT does, so that both end a camera cleanly."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class Terminal:

@@ -13,9 +13,9 @@ from cast_sdk.runtime.commands.common import clean_exit, common_options
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model", required=False)
 @click.option("--compare", nargs=2, metavar="A B", help="Two models or backends in turn in one process, with ratios.")
-@click.option("--frames", "count", type=click.IntRange(1), default=100, show_default=True, help="Timed frames.")
-@click.option("--warmup", type=click.IntRange(0), default=5, show_default=True, help="Frames before them.")
-@click.option("--streams", type=click.IntRange(0), default=3, show_default=True, help="Passes in streaming use.")
+@click.option("--frames", "count", type=click.IntRange(1, 10**6), default=100, show_default=True, help="Timed frames.")
+@click.option("--warmup", type=click.IntRange(0, 10**6), default=5, show_default=True, help="Frames before them.")
+@click.option("--streams", type=click.IntRange(0, 1000), default=3, show_default=True, help="Passes in streaming use.")
 @click.option(
     "--images", metavar="PATH", help="An image, or a folder of them, decoded beforehand (default: a built-in scene)."
 )

@@ -105,7 +105,8 @@ def main(
     opened = open_source(source, **wanted)
     runtime = open_runtime(options)
     sinks: list[camera.Sink] = []
-    with camera.interruptible(), contextlib.ExitStack() as stack:
+    recorder = None
+    with contextlib.ExitStack() as stack:
         stack.callback(runtime.close)
 
         def add(sink: camera.Sink) -> None:
@@ -145,8 +146,11 @@ def main(
             track=track,
         )
         camera.run(stream, sinks, frames=frames or 0)
-    if record:
-        click.echo(f"wrote {record}", err=True)
+    if recorder is not None and not recorder.frames:
+        click.echo(f"no frame came before the end, so {record} was not written", err=True)
+        sys.exit(1)
+    if recorder is not None:
+        click.echo(f"wrote {record} and {recorder.records}", err=True)
 
 
 def check_record(record: str, source: str, *, overwrite: bool) -> None:

@@ -2,41 +2,82 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
-from cast_sdk.errors import CastError
+from cast_sdk.errors import CastError, MissingDependencyError
+from cast_sdk.system.files import kind_at
+from cast_sdk.system.signals import Interruption, interruptible
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class OrdinaryPath(click.Path):
+    """click.Path for files and folders: refuses an empty name, and pipes, sockets and devices, which may never end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not os.fspath(value):
+            self.fail("The name is empty.", param, ctx)
+        if kind_at(value) == "other":
+            self.fail(f"{os.fspath(value)!r} is a pipe, socket or device.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @contextmanager
 def clean_exit() -> Iterator[None]:
-    """End a program with exit code 1 and the message of a CastError or of a missing package; 130 when interrupted.
+    """End a program with the message of a CastError or of a missing package (1), or when interrupted (130, 143).
 
     For a `with` block, or as a decorator: `@clean_exit()`.
     """
-    try:
-        yield
-    except CastError as error:
-        click.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
-        raise SystemExit(1) from error
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "cast_sdk":
-            raise
-        from cast_sdk.system.installing import explain
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
+    with interruptible(to_the_end=True) as interruption:
+        try:
+            yield
+        except (CastError, ImportError) as error:
+            # A signal during an import can come out of it as a package that cannot be imported.
+            if interruption.number is not None and isinstance(error, (MissingDependencyError, ImportError)):
+                _end_interrupted(interruption)
+            if isinstance(error, ImportError):
+                if not isinstance(error, ModuleNotFoundError) or (error.name or "").partition(".")[0] == "cast_sdk":
+                    raise
+                from cast_sdk.system.installing import explain
 
-        missing = explain(error, "export", "serve", "bulk", "ray", "hub", "train")
-        click.secho(f"error: {missing}", err=True, fg="red" if sys.stderr.isatty() else None)
-        raise SystemExit(1) from error
-    except KeyboardInterrupt:
-        click.echo("interrupted", err=True)
-        raise SystemExit(130) from None
+                error = explain(error, "export", "serve", "bulk", "ray", "hub", "train")
+            fail(error)
+        except BrokenPipeError:
+            raise  # nobody reads on; click ends in silence
+        except OSError as error:
+            if error.errno is None:
+                raise
+            name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+            what = f"{name} cannot be used." if name else "The output cannot be written."
+            fail(
+                CastError(
+                    what, found=error.strerror, remedy="check the path, its permissions and the space on the disk"
+                )
+            )
+        except KeyboardInterrupt:
+            _end_interrupted(interruption)
+
+
+def fail(error: CastError) -> NoReturn:
+    """Say what is wrong and end with exit code 1."""
+    click.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
+    raise SystemExit(1) from error
+
+
+def _end_interrupted(interruption: Interruption) -> NoReturn:
+    click.echo("interrupted", err=True)
+    raise SystemExit(interruption.exit_code) from None
 
 
 def common_options(command: F) -> F:

@@ -44,6 +44,7 @@ def main(context: click.Context, as_json: bool) -> None:
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
+@clean_exit()
 def models(as_json: bool) -> None:
     """List the published weights with their numbers, by the names that commands, Runtime and load_model take."""
     import dataclasses

@@ -89,6 +89,8 @@ class Results:
         self._taken: dict[str, str] = {}  # stem, folded to lower case -> source
         self._entries: dict[str, Entry] = {}
         self._made: set[str] = set()  # every file below the folder that this record lists
+        if "\0" in str(folder):
+            raise InputError(f"{str(folder)!r} is no name of a folder.", remedy="choose another --out")
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         before = self._read(folder / NAME)
@@ -249,7 +251,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     except OSError as error:
         raise InputError(f"The record {path} cannot be read.", found=error.strerror) from error
     for line in text.split(b"\n"):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             record = json.loads(line)
             if isinstance(record, dict):
                 yield record

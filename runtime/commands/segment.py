@@ -216,11 +216,11 @@ def _segment_video(
 
 def _show_again(jobs: list[Job]) -> None:
     """Where the results of a finished run lie, and what the JSON of a single image says."""
-    import json
+    from cast_sdk.system.files import read_json
 
     for job in jobs[:5]:
         if len(jobs) == 1 and job.data:
-            for best in json.loads(job.data.read_text())["top"]:
+            for best in read_json(job.data)["top"]:
                 click.echo(f"{best['probability']:6.1%}  {best['name']}")
         for path in job.outputs:
             click.echo(f"  {path}")

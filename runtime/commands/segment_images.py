@@ -103,6 +103,8 @@ def expand(path: str | os.PathLike[str]) -> list[Path]:
         InputError: for standard input, an address, or a pattern that matches nothing.
     """
     text = os.fspath(path)
+    if not text:
+        raise InputError("An empty name was given.", remedy="name files or folders")
     if text == "-":
         raise InputError("Images are not read from standard input.", remedy="name files or folders")
     if "://" in text:

@@ -17,6 +17,7 @@ from typing import Any
 
 from cast_sdk._version import __version__
 from cast_sdk.artifact import ExportInfo
+from cast_sdk.descriptions import build
 from cast_sdk.errors import ArtifactError
 from cast_sdk.runtime.engine.api import Flavor, TensorRT, current_platform, version_tuple
 from cast_sdk.runtime.engine.cuda import Gpu
@@ -25,6 +26,7 @@ from cast_sdk.spec import ModelSpec
 from cast_sdk.system.files import atomic_write, sha256
 
 SCHEMA_VERSION = 1
+_RANGES = {"plan_bytes": (0, 2**50), "targets[]": (0, 1000)}
 
 
 @dataclass(frozen=True)
@@ -144,9 +146,8 @@ def read_sidecar(engine: str | os.PathLike[str]) -> EngineInfo:
             raise ArtifactError(f"{path.name} was edited: its content does not fit its own digest.", remedy=again)
         data["spec"] = ModelSpec.from_dict(data["spec"])
         data["info"] = ExportInfo.from_json(json.dumps(data["info"]))
-        data["targets"] = tuple(data["targets"])
-        return EngineInfo(**data)
-    except (ValueError, KeyError, TypeError) as error:
+        return build(EngineInfo, data, f"the engine's record {path}", _RANGES, remedy=again)
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise ArtifactError(f"The engine's record {path} cannot be read.", found=str(error), remedy=again) from error
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
+from cast_sdk.arguments import real, shown
 from cast_sdk.errors import InputError
 from cast_sdk.runtime.output.colours import class_colours, segment_colours
 from cast_sdk.runtime.preprocess import Geometry, import_cv2
@@ -20,6 +21,7 @@ Image = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int32]
 Layer = int | Literal["semantic"]
 
+_LAYERS = (int, np.integer, str, Sequence, np.ndarray, type(None))
 _GAP = 6  # pixels between tiles
 _PAPER = (255, 255, 255)
 _TILE = 640  # longest side of a tile when several stand side by side
@@ -48,7 +50,12 @@ def draw(
     """
     if result.frame is None:
         raise InputError("The result has no frame to draw on.", found="frame=None", remedy="set result.frame again")
-    if isinstance(level, (int, np.integer)) or level == "semantic":
+    real(alpha, "alpha", 0, 1)
+    if (isinstance(level, (str, bytes)) and level != "semantic") or not isinstance(level, _LAYERS):
+        raise InputError(
+            f"There is no level {shown(level)}.", remedy='give a number, "semantic", a sequence of them, or None'
+        )
+    if isinstance(level, (int, np.integer, str)):
         return _tile(result, level, result.frame, alpha, boundaries, caption)
     frame = _limit(result.frame, _TILE)
     if level is None:
@@ -57,6 +64,8 @@ def draw(
         tiles = [_titled(frame.copy(), _class_caption(result) if caption else "")]
     else:
         layers, tiles = list(level), []
+        if not layers:
+            raise InputError("There is no level to draw.", remedy="name at least one")
     tiles += [_tile(result, layer, frame, alpha, boundaries, caption, with_class=False) for layer in layers]
     return mosaic(tiles)
 

@@ -7,7 +7,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from dataclasses import fields as fields_of
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
@@ -15,10 +17,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.errors import ExportError, InputError
+from cast_sdk.arguments import real
+from cast_sdk.descriptions import build
+from cast_sdk.errors import ArtifactError, ExportError, InputError
 from cast_sdk.runtime.output.serialise import SCHEMA_VERSION, path_entries
 from cast_sdk.runtime.preprocess import Geometry, check_text, import_cv2
 from cast_sdk.system.files import atomic_write
+from cast_sdk.system.signals import uninterrupted
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.result import Segmentation
@@ -68,6 +73,7 @@ class Recorder:
             raise InputError(
                 f"The recording {path} does not end in {', '.join(CODECS)}.", remedy="for example --record out.mp4"
             )
+        real(rate, "rate", 0, 1000, above=True)
         self.records = self.path.with_suffix(".jsonl")
         self.rate, self.live, self.level, self.source, self.draw = rate, live, level, source, draw
         self.partial = partial
@@ -90,7 +96,11 @@ class Recorder:
             raise
 
     def write(self, result: Segmentation) -> None:
-        """Add one result."""
+        """Add one result. A signal takes effect when it is in both files."""
+        with uninterrupted():
+            self._write(result)
+
+    def _write(self, result: Segmentation) -> None:
         picture = result.plot(self.level, **self.draw)
         now = time.monotonic()
         if self._writer is None:
@@ -144,6 +154,10 @@ class Recorder:
         self._lines.write(json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n")
 
     def _end(self, *, keep: bool) -> None:
+        with uninterrupted():
+            self._finish(keep=keep)
+
+    def _finish(self, *, keep: bool) -> None:
         stack = self._stack.pop_all()  # empty the second time
         writer, self._writer = self._writer, None
         if writer is not None:
@@ -227,28 +241,76 @@ def level_maps(record: dict[str, Any]) -> list[npt.NDArray[np.int32]]:
     """The label maps of one recorded frame, level 0 first: int32 [height, width] at the frame's size.
 
     Raises:
-        InputError: when the runs do not fill the map.
+        InputError: for a record of another form, or when the runs do not fill the map.
     """
-    levels = record["levels"]
-    height, width = levels["map"]
-    flat = np.repeat(np.asarray(levels["labels"], np.int32), np.asarray(levels["lengths"], np.int64))
-    if flat.size != height * width:
+    levels = _maps_of(record)
+    height, width = levels.map
+    if not len(levels.labels) == len(levels.lengths) or sum(levels.lengths) != height * width:
         raise InputError(
-            "The runs of the record do not fill its map.", found=f"{flat.size} pixels for {height} x {width}"
+            "The runs of the record do not fill its map.",
+            found=f"{sum(levels.lengths)} pixels for {height} x {width}",
         )
-    place = levels["geometry"]
-    geometry = Geometry(tuple(record["size"]), tuple(place["resized"]), (height, width), place["top"], place["left"])
+    flat = np.repeat(np.asarray(levels.labels, np.int32), np.asarray(levels.lengths, np.int64))
+    place = levels.geometry
+    geometry = Geometry(levels.size, place.resized, (height, width), place.top, place.left)
     maps = [flat.reshape(height, width)]
-    for parents in levels["parents"]:
+    for parents in levels.parents:
+        if int(maps[-1].max()) >= len(parents):
+            raise InputError("The record has labels without a parent.", found=f"{len(parents)} parents")
         maps.append(np.asarray(parents, np.int32)[maps[-1]])
     return [geometry.to_frame(labels) for labels in maps]
+
+
+@dataclass(frozen=True)
+class _Place:
+    resized: tuple[int, int]
+    top: int
+    left: int
+
+
+@dataclass(frozen=True)
+class _Maps:
+    """The part of a recorded frame that its label maps are made from."""
+
+    size: tuple[int, int]
+    map: tuple[int, int]
+    labels: tuple[int, ...]
+    lengths: tuple[int, ...]
+    parents: tuple[tuple[int, ...], ...]
+    geometry: _Place
+
+
+_SIDE = (1, 2**16)
+_RANGES = {
+    "size": _SIDE,
+    "map": _SIDE,
+    "resized": _SIDE,
+    "top": (0, _SIDE[1]),
+    "left": (0, _SIDE[1]),
+    "labels": (0, 2**24),
+    "lengths": (1, 2**32),
+    "parents": (0, 2**24),
+}
+
+
+def _maps_of(record: Mapping[str, Any]) -> _Maps:
+    found = record.get("levels") if isinstance(record, Mapping) else None
+    if not isinstance(found, Mapping):
+        raise InputError("The record of the frame has no levels.")
+    fields = {field.name: found[field.name] for field in fields_of(_Maps) if field.name in found}
+    try:
+        return build(
+            _Maps, {"size": record.get("size"), **fields}, "the record of the frame", _RANGES, remedy="record it again"
+        )
+    except ArtifactError as error:
+        raise InputError(error.problem, remedy=error.remedy) from error
 
 
 def read_records(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
     """Header and frames of a .jsonl recording; frames are read as they are asked for."""
     lines = _lines(Path(path))
     header = next(lines, None)
-    if header is None or "schema_version" not in header:
+    if not isinstance(header, dict) or "schema_version" not in header:
         raise InputError(f"{os.fspath(path)} does not begin with the description of a recording.")
     return header, lines
 
@@ -276,6 +338,12 @@ def letterboxed(picture: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.ND
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield json.loads(line)
+                except (ValueError, RecursionError) as error:
+                    raise InputError(f"Line {number} of {path} is not JSON.", found=str(error)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read.", found=getattr(error, "strerror", None) or str(error)) from error

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from cast_sdk.arguments import one_of, real, whole
 from cast_sdk.errors import CastError, InputError
 from cast_sdk.runtime.inputs.reading import Frame
 from cast_sdk.runtime.preprocess import import_cv2
@@ -21,6 +22,8 @@ FLIPS = ("none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-27
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv"})
 
+
+MAX_SIDE = 16384  # pixels of a frame that is asked for
 
 State = Literal["opening", "live", "lost", "ended"]
 
@@ -52,15 +55,16 @@ class SourceOptions:
     loop: bool = False
 
     def __post_init__(self) -> None:
-        if self.flip not in FLIPS:
-            raise InputError(f"There is no flip {self.flip!r}.", remedy=f"choose one of {', '.join(FLIPS)}")
+        one_of(self.flip, "flip", FLIPS)
         for name, value, most in (
-            ("width", self.width, 16384),
-            ("height", self.height, 16384),
+            ("width", self.width, MAX_SIDE),
+            ("height", self.height, MAX_SIDE),
             ("rate", self.rate, 1000),
         ):
-            if value is not None and not 0 < value <= most:
-                raise InputError(f"A {name} of {value} is out of range.", remedy=f"choose more than 0, at most {most}")
+            if value is not None and name == "rate":
+                real(value, name, 0, most, above=True)
+            elif value is not None:
+                whole(value, name, 1, most)
 
 
 class Source:
@@ -135,6 +139,11 @@ def adjusted(frame: npt.NDArray[np.uint8], options: SourceOptions, *, resize: bo
             options.width or max(1, round(width * (options.height or 0) / height)),
             options.height or max(1, round(height * (options.width or 0) / width)),
         )
+        if max(target) > MAX_SIDE:
+            raise InputError(
+                f"A frame of {width} x {height} pixels would become {target[0]} x {target[1]}.",
+                remedy="give both width and height",
+            )
         if target != (width, height):
             frame = cv2.resize(frame, target, interpolation=cv2.INTER_AREA)
     if options.flip == "horizontal":

@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 import numpy as np
 
@@ -68,8 +68,7 @@ def open_source(
             )
         return IterableSource(source, options)
     uri = os.fspath(source)
-    if "\0" in uri or not uri:
-        raise InputError(f"{uri!r} is no name of a source.", remedy="give a URI, a path or a camera number")
+    _named(uri)
     if uri.isdecimal():
         device = f"/dev/video{int(uri)}"
         if Path(uri).exists() and not Path(device).exists():  # a folder named 2024
@@ -80,7 +79,12 @@ def open_source(
         return _camera(uri, {}, options, wait) if uri.startswith("/dev/video") else _path(uri, uri, options)
     scheme = scheme.lower()
     if scheme == "file":
-        return _path(uri, unquote(urlsplit(uri).path), options)
+        host, slash, path = rest.partition("/")
+        if not slash or host not in ("", "localhost"):
+            raise InputError(
+                f"{uri} names no file of this machine.", remedy="write three slashes: file:///path/clip.mp4"
+            )
+        return _path(uri, _named(unquote(slash + path)), options)
     if scheme == "v4l2":
         path, _, query = rest.partition("?")
         return _camera(f"/dev/video{path}" if path.isdecimal() else path, _query(uri, query, {"format"}), options, wait)
@@ -100,6 +104,13 @@ def open_source(
         f"There is no kind of source {scheme}://.",
         remedy="use v4l2, csi, gst, rtsp, rtmp, udp, http, https, file or test; see cast-camera --help",
     )
+
+
+def _named(text: str) -> str:
+    """The name itself, if it can be one."""
+    if "\0" in text or not text:
+        raise InputError(f"{text!r} is no name of a source.", remedy="give a URI, a path or a camera number")
+    return text
 
 
 def _path(uri: str, path: str, options: SourceOptions) -> Source:

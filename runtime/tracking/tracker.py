@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.errors import InputError
+from cast_sdk.arguments import real
 from cast_sdk.runtime.tracking.assignment import overlaps
 from cast_sdk.runtime.tracking.membership import Membership, parents
 
@@ -46,8 +46,7 @@ class Tracker:
     """
 
     def __init__(self, memory: float = MEMORY) -> None:
-        if not 0 <= memory <= 10_000:
-            raise InputError(f"The memory of a tracker cannot be {memory:g} frames.", remedy="choose 0 to 10000")
+        real(memory, "memory", 0, 10_000)
         self.memory = memory
         self.rate = 1 / (1 + memory)
         self.margin = _MARGIN if memory else 0.0

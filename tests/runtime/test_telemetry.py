@@ -39,3 +39,13 @@ def test_whoever_wants_it_may_have_it(tiny_onnx, tmp_path):
     if version < (1, 29) or not sys.platform.startswith("linux"):
         pytest.skip("onnxruntime keeps nothing before 1.29 or on other systems than Linux")
     assert files_after(RUN, tiny_onnx, tmp_path, ORT_DISABLE_TELEMETRY="0")
+
+
+def test_openvino_is_imported_without_its_telemetry(tiny_onnx, tmp_path):
+    """It would start a thread that sends an event, and keep a file for the consent and the client's id."""
+    pytest.importorskip("openvino")
+    program = (
+        "import sys, threading, cast_sdk; rt = cast_sdk.Runtime(sys.argv[1], backend='openvino')\n"
+        "assert 'openvino_telemetry' not in sys.modules and threading.active_count() == 1; print('done')"
+    )
+    assert files_after(program, tiny_onnx, tmp_path) == []

@@ -81,10 +81,20 @@ def test_unusable_images(image, message):
 
 
 def test_unusable_settings():
-    with pytest.raises(InputError, match="17 bins"):
+    with pytest.raises(InputError, match="bins is 17"):
         seeds(random_image(), 16, bins=17)
-    with pytest.raises(InputError, match="-1 iterations"):
+    with pytest.raises(InputError, match="iterations is -1"):
         seeds(random_image(), 16, iterations=-1)
+    for settings in (
+        {"iterations": 2**32},
+        {"iterations": 1.0},
+        {"bins": "5"},
+        {"bins": True},
+        {"num_superpixels": 16.0},
+    ):
+        (name,) = settings
+        with pytest.raises(InputError, match=f"{name} is .*, not a whole number"):
+            seeds(random_image(), **settings)
     with pytest.raises(InputError, match="fewer than two rows or two columns"):
         seeds(random_image(), 1)
     with pytest.raises(InputError, match="no more than 4 x 4 blocks"):
@@ -110,8 +120,14 @@ def test_batches_that_are_refused():
         seeds_batch([random_image(), random_image(32, 64)], 16)
     with pytest.raises(InputError, match="batch is empty"):
         seeds_batch([], 16)
-    with pytest.raises(InputError, match="0, less than 1"):
+    with pytest.raises(InputError, match="threads is 0"):
         seeds_batch(images, 16, threads=0)
+    with pytest.raises(InputError, match=r"threads is 1\.5"):
+        seeds_batch(images, 16, threads=1.5)
+    with pytest.raises(InputError, match="One image was given"):
+        seeds_batch(random_image(), 16)
+    with pytest.raises(InputError, match="not a sequence"):
+        seeds_batch("photo.jpg", 16)
     for out in (
         np.empty((2, 64, 64), np.int64),
         np.empty((1, 64, 64), np.int32),

@@ -78,3 +78,20 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
         inner.write_text("inner")
         outer.write_text("outer")
     assert names(tmp_path) == ["a.txt"]
+
+
+def test_what_an_earlier_process_of_the_same_number_left_is_removed(tmp_path):
+    """Containers give the same number to every start. The film of a recording has its suffix behind the name."""
+    with atomic_write(tmp_path / "a.mp4") as temporary:
+        name = temporary.name
+        start = name.rpartition(f"-{os.getpid()}.")[0]
+        film = tmp_path / f"{name}.mp4"
+        film.touch()
+        left = [tmp_path / f"{start}-{os.getpid()}.{end}" for end in ("old.tmp", "old.tmp.mp4")]
+        foreign = [tmp_path / f"{start}-{os.getpid()}.old.txt", tmp_path / ".b.mp4.tmp"]
+        for path in (*left, *foreign):
+            path.touch()
+        with atomic_write(tmp_path / "a.mp4"):
+            pass
+        assert film.exists() and all(path.exists() for path in foreign)
+        assert not any(path.exists() for path in left)

@@ -10,6 +10,7 @@ Folders: `ROOT/<split>/<class>/<file>`, classes in sorted order. Shards: `ROOT/<
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cast_sdk.arguments import whole
 from cast_sdk.errors import InputError
 from cast_sdk.images import IMAGE_SUFFIXES, images_in
+from cast_sdk.system.files import read_text
+
+_MOST_CLASSES = 2**22
 
 
 @dataclass
@@ -78,7 +83,7 @@ def read_classes(root: Path) -> list[str]:
     path = root / "classes.txt"
     if not path.is_file():
         return []
-    lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     return [line.partition("\t")[2].split(",")[0].strip() or line for line in lines]
 
 
@@ -102,7 +107,19 @@ def _open_folders(root: Path, split: str) -> ImageSource:
             remedy="add the images, or remove the folders from both splits",
         )
     classes = read_classes(root) or [folder.name for folder in folders]
-    return ImageSource(root, split, places, np.array(labels, np.int64), names, classes)
+    numbers = np.array(labels, np.int64)
+    _check_labels(root, numbers, classes)
+    return ImageSource(root, split, places, numbers, names, classes)
+
+
+def _check_labels(root: Path, labels: npt.NDArray[np.int64], classes: Sequence[str]) -> None:
+    """Refuse labels that no class has."""
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= len(classes):
+        raise InputError(
+            f"The labels are {low}..{high}, and there are {len(classes)} classes.",
+            remedy=f"labels count from 0; {root / 'classes.txt'} has one line for each",
+        )
 
 
 def _open_shards(root: Path, split: str, shards: list[Path]) -> ImageSource:
@@ -135,5 +152,9 @@ def _open_shards(root: Path, split: str, shards: list[Path]) -> ImageSource:
         )
     keys = list(images)
     numbers = np.array([labels[key] for key in keys], np.int64)
-    classes = read_classes(root) or [str(label) for label in range(int(numbers.max()) + 1)]
+    classes = read_classes(root)
+    if not classes:
+        whole(int(numbers.max()), "the highest label", 0, _MOST_CLASSES)
+        classes = [str(label) for label in range(int(numbers.max()) + 1)]
+    _check_labels(root, numbers, classes)
     return ImageSource(root, split, [images[key] for key in keys], numbers, keys, classes)

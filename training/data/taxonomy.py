@@ -13,13 +13,13 @@ Its lines may stand in any order: classes are numbered as the data numbers them,
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from cast_sdk.errors import InputError
 from cast_sdk.published_taxonomies import PUBLISHED, published_taxonomy, source_classes
+from cast_sdk.system.files import read_csv
 from cast_sdk.taxonomy import STAGES, Taxonomy, TaxonomyLevel, check_taxonomy
 from cast_sdk.training.engine.recipe import FOLDER
 
@@ -54,8 +54,7 @@ def read_table(path: Path) -> list[list[str]]:
     Raises:
         InputError: for lines of different lengths, empty cells, or anything but two or three levels.
     """
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    rows = [[cell.strip() for cell in row] for row in read_csv(path) if any(cell.strip() for cell in row)]
     if len(rows) < 2 or len(rows[0]) not in STAGES:
         raise InputError(
             f"{path} is not a table of two or three levels with a line per class.",

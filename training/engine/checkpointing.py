@@ -8,14 +8,17 @@ position) and each step draws from a generator seeded by (seed, step, rank), see
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from cast_sdk.errors import CheckpointError, ExportError, RecipeError
+from cast_sdk.descriptions import build
+from cast_sdk.errors import ArtifactError, CheckpointError, ExportError, RecipeError
 from cast_sdk.models.checkpoints import read_file
 from cast_sdk.system.files import atomic_write
 from cast_sdk.training.engine.recipe import recipe_from_dict
@@ -56,10 +59,10 @@ def load(path: Path, recipe: Mapping[str, Any], world_size: int | None) -> dict[
             f"{path} holds weights only, no run to continue.",
             remedy=f"start from these weights instead: --set model.init={path}",
         )
-    stored = raw[RESUME_KEY]
+    stored = resume_entry(raw, path)
     changed = [
         f"{key}: {old!r} in the checkpoint, {new!r} now"
-        for key, old, new in _differences(_complete(stored["recipe"]), dict(recipe))
+        for key, old, new in _differences(_complete(stored.recipe), dict(recipe))
         if key not in CHANGEABLE
     ]
     if changed:
@@ -68,12 +71,61 @@ def load(path: Path, recipe: Mapping[str, Any], world_size: int | None) -> dict[
             found="; ".join(changed[:4]),
             remedy="use the same recipe and --set values, or another --out for a new run",
         )
-    if world_size is not None and stored["world_size"] != world_size:
+    if world_size is not None and stored.world_size != world_size:
         raise RecipeError(
-            f"The number of processes changed: {stored['world_size']} in the checkpoint, {world_size} now.",
-            remedy=f"torchrun --nproc-per-node {stored['world_size']}, or --allow-world-size to give up exactness",
+            f"The number of processes changed: {stored.world_size} in the checkpoint, {world_size} now.",
+            remedy=f"torchrun --nproc-per-node {stored.world_size}, or --allow-world-size to give up exactness",
         )
     return raw
+
+
+@dataclass(frozen=True)
+class Resume:
+    """The entry `resume`: where a run was."""
+
+    recipe: dict[str, Any]
+    world_size: int
+    epoch: int
+    step: int  # finished in this epoch
+    total: int  # finished in all epochs
+    seconds: float
+    best: dict[str, Any]
+
+
+_RANGES = {
+    "world_size": (1, 2**20),
+    "epoch": (0, 2**31),
+    "step": (0, 2**31),
+    "total": (0, 2**62),
+    "seconds": (0, 1e12),
+}
+_REMEDY = "resume from another checkpoint of the run, or start anew with another --out"
+
+
+def resume_entry(raw: Mapping[str, Any], path: Path) -> Resume:
+    """The entry `resume` of a checkpoint, checked.
+
+    Raises:
+        CheckpointError: it is missing, or a field is missing, of another type or out of range.
+    """
+    try:
+        entry = build(Resume, raw.get(RESUME_KEY), f"the entry {RESUME_KEY!r} of {path}", _RANGES, remedy=_REMEDY)
+    except ArtifactError as error:
+        raise CheckpointError(error.problem, remedy=_REMEDY) from error
+    for name, value in entry.best.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise CheckpointError(f"The best result {name!r} in {path} is not a number.", remedy=_REMEDY)
+    return entry
+
+
+@contextmanager
+def restoring(path: Path) -> Iterator[None]:
+    """Report parts of a checkpoint that do not fit the run as a CheckpointError."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        what = f"no entry {error}" if isinstance(error, KeyError) else str(error).strip().splitlines()[0][:300]
+        raise CheckpointError(f"{path} does not fit this run or is damaged.", found=what, remedy=_REMEDY) from error
 
 
 def _complete(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -71,6 +71,15 @@ def check_same_classes(images: Mapping[str, Images]) -> None:
     Raises:
         InputError: naming the folders that only some splits have.
     """
+    first, *others = images
+    count = len(images[first].source.classes)
+    for split in others:
+        highest = int(images[split].source.labels.max())
+        if highest >= count:
+            raise InputError(
+                f"The split {split} has the label {highest}, and {first} has {count} classes.",
+                remedy="labels count from 0; write classes.txt with one line for each class",
+            )
     folders = {}
     for split, data in images.items():
         root = data.source.root / split

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cast_sdk.errors import RecipeError
+from cast_sdk.errors import CastError, NotFiniteError, RecipeError
 from cast_sdk.training.data.dataset import loader
 from cast_sdk.training.engine import checkpointing, schedules
 from cast_sdk.training.engine.optim import scale_lr
@@ -68,6 +68,7 @@ class Loop:
             )
         self.scaler = torch.amp.GradScaler(device, enabled=fp16)
         self.stop = False
+        self.losses: list[Tensor] = []  # of the steps since the last report or save
         self.clock = time.monotonic()
 
     # ---------------------------------------------------------------- schedule
@@ -142,16 +143,15 @@ class Loop:
         log.bar(f"epoch {self.at.epoch}", self.steps, self.at.step)
         self.task.wrapped.train()
         saved = self.at.seconds
-        losses: list[Tensor] = []
         stream = iter(self.batches)
         reported = time.monotonic()
         while self.at.step < self.steps and self.fraction() < 1:
-            losses.append(self._step(stream))
+            self.losses.append(self._step(stream))
             self._tick()
-            if len(losses) >= self.options.log_every or self.at.step == self.steps:
-                rate = len(losses) * self.recipe.train.batch / (time.monotonic() - reported)
-                self._report(log, losses, rate)
-                losses, reported = [], time.monotonic()
+            if len(self.losses) >= self.options.log_every or self.at.step == self.steps:
+                rate = len(self.losses) * self.recipe.train.batch / (time.monotonic() - reported)
+                self._report(log, rate)
+                reported = time.monotonic()
             if self.stop:
                 return
             if self.at.seconds - saved > 60 * self.options.save_minutes:
@@ -171,7 +171,7 @@ class Loop:
             quiet = contextlib.nullcontext() if last or self.world.size == 1 else self.task.wrapped.no_sync()  # type: ignore[operator]
             with quiet:
                 with torch.autocast(device.type, DTYPES.get(train.precision), enabled=train.precision in DTYPES):
-                    loss = self.task.loss(batch, self.fraction())
+                    loss = self._loss(batch)
                 self.scaler.scale(loss / train.accumulation).backward()
             total += loss.detach() / train.accumulation
         clip = self.recipe.optimizer.clip
@@ -186,6 +186,17 @@ class Loop:
         self.task.after_step(self.fraction())
         return total
 
+    def _loss(self, batch: Any) -> Tensor:
+        try:
+            return self.task.loss(batch, self.fraction())
+        except NotFiniteError as error:
+            raise self._diverged("Tokens are NaN or infinite") from error
+        except (CastError, RuntimeError, ValueError) as error:
+            # Weights that are NaN make a loss fail in ways that do not say so.
+            if not all(bool(value.isfinite().all()) for value in self.task.model.parameters()):
+                raise self._diverged("Weights are NaN or infinite") from error
+            raise
+
     def _tick(self) -> None:
         """Advance the clock of the first process and stop everywhere when one process was told to."""
         now = time.monotonic()
@@ -196,13 +207,37 @@ class Loop:
         self.at.seconds += float(shared[0])
         self.stop = bool(shared[1] > 0)
 
-    def _report(self, log: RunLog, losses: list[Tensor], rate: float) -> None:
-        loss = float(self.world.mean(torch.stack(losses).mean()))
+    def _mean_loss(self) -> float:
+        """Of the steps since the last report, over all processes.
+
+        Raises:
+            RecipeError: it is NaN or infinite: the training has diverged. The same on every process.
+        """
+        loss = float(self.world.mean(torch.stack(self.losses).mean()))
         if not math.isfinite(loss):
-            raise RecipeError(
-                f"The loss is {loss} at epoch {self.at.epoch}, step {self.at.step}.",
-                remedy="a lower optimizer.lr, a longer schedule.warmup or optimizer.clip=1; then resume",
-            )
+            raise self._diverged(f"The loss is {loss}")
+        return loss
+
+    def _check_weights(self) -> None:
+        """Raises RecipeError before weights that are NaN or infinite replace those of the last checkpoint."""
+        state = self.task.model.state_dict()
+        bad = [key for key, value in state.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+        anywhere = self.world.sum(torch.tensor(float(bool(bad)), device=self.world.device))
+        if bool(anywhere > 0):
+            named = f" ({bad[0]})" if bad else ""
+            raise self._diverged(f"Weights are NaN or infinite{named}")
+
+    def _diverged(self, what: str) -> RecipeError:
+        kept = self.options.out / self.task.rolling
+        return RecipeError(
+            f"{what} at epoch {self.at.epoch}, step {self.at.step}: the training has diverged.",
+            found=f"{kept} is as it was last saved" if kept.is_file() else "nothing was saved before",
+            remedy="a lower optimizer.lr, a longer schedule.warmup or optimizer.clip=1",
+        )
+
+    def _report(self, log: RunLog, rate: float) -> None:
+        loss = self._mean_loss()
+        self.losses = []
         fraction = self.fraction()
         left = self.at.seconds * (1 - fraction) / fraction if fraction else math.inf
         lr = self.optimizer.param_groups[-1]["lr"]
@@ -226,7 +261,14 @@ class Loop:
     # ---------------------------------------------------------------- checkpoints
 
     def _save(self, epoch: int | None, is_best: bool = False) -> None:
-        """Write the rolling checkpoint, and the kept ones when `epoch` (0-based) is finished."""
+        """Write the rolling checkpoint, and the kept ones when `epoch` (0-based) is finished.
+
+        Raises:
+            RecipeError: the training has diverged; nothing is written then.
+        """
+        if self.losses:
+            self._mean_loss()
+        self._check_weights()
         if not self.world.main:
             return
         resume = {
@@ -255,12 +297,18 @@ class Loop:
         raw = checkpointing.load(
             path, self.recipe.to_dict(), None if self.options.allow_world_size else self.world.size
         )
-        stored = raw[checkpointing.RESUME_KEY]
-        self.task.restore(raw)
-        self.optimizer.load_state_dict(raw["optimizer"])
-        self.scaler.load_state_dict(raw["scaler"])
-        self.at = Position(stored["epoch"], stored["step"], stored["total"], stored["seconds"])
-        self.best = dict(stored["best"])
+        stored = checkpointing.resume_entry(raw, path)
+        with checkpointing.restoring(path):
+            self.task.restore(raw)
+            self.optimizer.load_state_dict(raw["optimizer"])
+            self.scaler.load_state_dict(raw["scaler"])
+        if stored.step > self.steps:
+            raise RecipeError(
+                f"{path} is at step {stored.step} of an epoch, which has {self.steps} now.",
+                remedy="resume with the same data, or start another --out",
+            )
+        self.at = Position(stored.epoch, stored.step, stored.total, stored.seconds)
+        self.best = dict(stored.best)
         return True
 
     @contextlib.contextmanager

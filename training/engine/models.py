@@ -34,6 +34,12 @@ def create(recipe: Recipe, classes: Sequence[str], **overrides: Any) -> Model:
         **recipe.model.options,
         **overrides,
     }
+    asked = options["num_classes"]
+    if isinstance(asked, int) and asked < len(classes) and not taxonomy:
+        raise RecipeError(
+            f"The model has {asked} classes, and the data has {len(classes)}.",
+            remedy="leave num_classes out of model.options",
+        )
     torch.manual_seed(recipe.train.seed)
     model = create_model(recipe.model.name, sampler=recipe.model.sampler, **options)
     if recipe.model.init:

@@ -10,6 +10,8 @@ from typing import Any, Literal, TypeVar
 
 import click
 
+from cast_sdk.runtime.commands.common import OrdinaryPath
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -41,7 +43,9 @@ class Run:
 
 recipe = click.option("--recipe", required=True, help="Name in training/recipes, or a YAML file.")
 overrides = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe.")
-device = click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+device = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to compute."
+)
 on_bad_image = click.option(
     "--on-bad-image",
     type=click.Choice(["error", "skip"]),
@@ -53,7 +57,7 @@ on_bad_image = click.option(
 
 def data(text: str) -> Callable[[F], F]:
     """--data with its help text."""
-    return click.option("--data", required=True, type=click.Path(path_type=Path), help=text)
+    return click.option("--data", required=True, type=OrdinaryPath(path_type=Path), help=text)
 
 
 def run_options(
@@ -72,10 +76,16 @@ def run_options(
     options = [
         recipe,
         data(data_help),
-        click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder; resumes what it holds."),
+        click.option("--out", required=True, type=OrdinaryPath(path_type=Path), help="Folder; resumes what it holds."),
         overrides,
         device,
-        click.option("--workers", default=0, show_default=True, help="Loader processes per training process."),
+        click.option(
+            "--workers",
+            type=click.IntRange(0, 1024),
+            default=0,
+            show_default=True,
+            help="Loader processes per training process.",
+        ),
     ]
     if cache:
         text = "Decode all images once and keep them in memory."
@@ -83,11 +93,18 @@ def run_options(
     options.append(on_bad_image)
     if eval_every is not None:
         text = "Epochs between validations."
-        options.append(click.option("--eval-every", default=eval_every, show_default=True, help=text))
+        kind = click.IntRange(1)
+        options.append(click.option("--eval-every", type=kind, default=eval_every, show_default=True, help=text))
     options += [
-        click.option("--log-every", default=log_every, show_default=True, help="Steps between reports."),
         click.option(
-            "--save-minutes", default=5.0, show_default=True, help="Minutes between checkpoints inside an epoch."
+            "--log-every", type=click.IntRange(1), default=log_every, show_default=True, help="Steps between reports."
+        ),
+        click.option(
+            "--save-minutes",
+            type=click.FloatRange(0, 1e6),
+            default=5.0,
+            show_default=True,
+            help="Minutes between checkpoints inside an epoch.",
         ),
         click.option(
             "--allow-world-size", is_flag=True, help="Resume on another number of processes, not bit for bit."

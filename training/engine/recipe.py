@@ -17,8 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from cast_sdk.arguments import shown
 from cast_sdk.errors import RecipeError
 from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD, SuperpixelSettings
+from cast_sdk.system.files import kind_at
+from cast_sdk.training.engine.recipe_values import check_numbers, parse_yaml, read_yaml
 
 FOLDER = Path(__file__).parent.parent / "recipes"
 
@@ -222,30 +225,30 @@ def load_recipe(name: str, overrides: Iterable[str] = (), program: str | None = 
     Raises:
         RecipeError: for an unknown recipe, key or program, or a value of the wrong type.
     """
-    import yaml
-
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
-    if not path.is_file():
+    if kind_at(path) != "file":
         near = difflib.get_close_matches(name, list_recipes(), 3)
         raise RecipeError(
-            f"There is no recipe {name}.",
+            f"There is no recipe {name!r}.",
             remedy="one of: " + ", ".join(near or list_recipes()),
         )
-    data = yaml.safe_load(path.read_text()) or {}
+    data = read_yaml(path) or {}
+    if not isinstance(data, dict):
+        raise RecipeError(f"{path} holds {shown(data)} in place of keys with values.")
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
             raise RecipeError(
                 f"--set {override} gives no value.", remedy="--set key=value, for example --set train.batch=64"
             )
-        *sections, last = key.strip().split(".")
+        *sections, last = (part.strip() for part in key.split("."))
         target = data
         for section in sections:
             target = target.setdefault(section, {})
             if not isinstance(target, dict):
                 remedy = f"--set {key.strip().rpartition('.')[0]}=VALUE"
                 raise RecipeError(f"{section} is a value and has no keys below it.", found=override, remedy=remedy)
-        target[last] = yaml.safe_load(value)
+        target[last] = parse_yaml(value, f"--set {override}")
     data.setdefault("name", path.stem)
     recipe = recipe_from_dict(data)
     if program is not None and recipe.program != program:
@@ -350,22 +353,22 @@ def check_knobs(recipe: Recipe, program: str, reads: Collection[str], fixed: Map
 
 
 def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:
+    """A recipe from plain data.
+
+    Raises:
+        RecipeError: for an unknown key, a value of the wrong type, or a number out of its range.
+    """
     recipe: Recipe = _build(Recipe, data, "")
+    found = knobs(recipe)
+    phases = found.pop("phases")
+    for one in (found, *({f"phases.{key}": value for key, value in vars(phase).items()} for phase in phases)):
+        check_numbers(one)
     _check_soft_losses(recipe)
     return recipe
 
 
 def _check_soft_losses(recipe: Recipe) -> None:
-    teacher, levels = recipe.teacher, recipe.levels
-    for name, value, good, remedy in (
-        ("teacher.weight", teacher.weight, 0 <= teacher.weight <= 1, "a share, 0 to 1"),
-        ("teacher.temperature", teacher.temperature, teacher.temperature > 0, "a positive number"),
-        ("levels.weight", levels.weight, levels.weight >= 0, "0 (off) or a positive number"),
-        ("levels.tokens", levels.tokens, levels.tokens >= 0, "0 (off) or a positive number"),
-        ("levels.batch", levels.batch, levels.batch >= 1, "at least 1"),
-    ):
-        if not good:
-            raise RecipeError(f"{name} is {value!r}.", remedy=f"give {remedy}")
+    teacher = recipe.teacher
     if teacher.weight and (recipe.augment.mixup or recipe.augment.cutmix):
         raise RecipeError(
             "Mixed images have no soft labels: a teacher was asked about single images.",
@@ -376,14 +379,14 @@ def _check_soft_losses(recipe: Recipe) -> None:
 
 def _build(kind: Any, data: Any, where: str) -> Any:
     if not isinstance(data, Mapping):
-        raise RecipeError(f"{where or 'The recipe'} is {data!r} in place of keys with values.")
+        raise RecipeError(f"{where or 'The recipe'} is {shown(data)} in place of keys with values.")
     hints = typing.get_type_hints(kind)
     values = {}
     for key, value in data.items():
         if key not in hints:
             near = difflib.get_close_matches(str(key), hints, 1)
             raise RecipeError(
-                f"There is no setting {where + '.' if where else ''}{key}.",
+                f"There is no setting {where + '.' if where else ''}{str(key) or repr(key)}.",
                 remedy=f"did you mean {near[0]!r}?" if near else "one of: " + ", ".join(hints),
             )
         values[key] = _convert(hints[key], value, f"{where + '.' if where else ''}{key}")
@@ -398,7 +401,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if value is None and type(None) in arguments:
             return None
         return _convert(next(a for a in arguments if a is not type(None)), value, where)
-    if origin is Literal and value in arguments:
+    if origin is Literal and any(value == one and type(value) is type(one) for one in arguments):
         return value
     if origin is tuple and isinstance(value, (list, tuple)):
         if arguments[-1] is Ellipsis:
@@ -410,9 +413,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, (int, float, str)) and not isinstance(value, bool):
         try:
             return float(value)  # YAML reads 1e-3 as text
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
     elif isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     expected = "one of " + ", ".join(map(repr, arguments)) if origin is Literal else getattr(hint, "__name__", hint)
-    raise RecipeError(f"{where} is {value!r}, which is not {expected}.", remedy=f"--set {where}=VALUE")
+    raise RecipeError(f"{where} is {shown(value)}, which is not {expected}.", remedy=f"--set {where}=VALUE")

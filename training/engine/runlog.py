@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from cast_sdk.system.files import read_text
+
 
 class RunLog:
     def __init__(self, out: Path, enabled: bool = True, tensorboard: bool = True) -> None:
@@ -97,12 +99,12 @@ class RunLog:
 def read_log(out: Path, kind: str | None = None) -> list[dict[str, Any]]:
     """The lines of a run's log.jsonl; a torn last line (power loss) is left out."""
     entries = []
-    for line in (out / "log.jsonl").read_text().splitlines():
+    for line in read_text(out / "log.jsonl").splitlines():
         try:
             entry = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if kind is None or entry.get("kind") == kind:
+        if isinstance(entry, dict) and (kind is None or entry.get("kind") == kind):
             entries.append(entry)
     return entries
 

@@ -96,6 +96,33 @@ def test_signals_end_it_cleanly_and_finish_the_recording(tiny_onnx, tmp_path, nu
     assert capture.read()[0]
 
 
+def test_impatient_signals_lose_no_recording(tiny_onnx, tmp_path):
+    film = tmp_path / "out.mp4"
+    running = Running(SCENE, "--record", film, model=tiny_onnx)
+    running.line("fps")
+    for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
+        running.process.send_signal(number)
+        time.sleep(0.05)
+    assert running.process.wait(60) == 0, running.lines
+    assert running.end() == 0
+    assert running.line("wrote .*out.mp4 and .*out.jsonl")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.jsonl", "out.mp4"]
+    records = list(read_records(tmp_path / "out.jsonl")[1])
+    capture = cv2.VideoCapture(str(film))
+    count = 0
+    while capture.read()[0]:
+        count += 1
+    assert count == records[-1]["video_frame"] + 1
+
+
+def test_a_recording_without_a_frame_is_not_said_to_be_written(tiny_onnx, tmp_path):
+    running = Running("v4l2:///dev/video97", "--wait", "--record", tmp_path / "out.mp4", model=tiny_onnx)
+    running.line("camera lost")
+    assert running.end() == 1, running.lines
+    assert running.line("no frame came before the end, so .*out.mp4 was not written")
+    assert not any("wrote" in line for line in running.lines) and not list(tmp_path.iterdir())
+
+
 def test_files_and_folders_are_recorded_frame_by_frame(tiny_onnx, tmp_path):
     shots = tmp_path / "shots"
     shots.mkdir()

@@ -20,7 +20,8 @@ def recipe(micro):
 @pytest.fixture
 def saved(tmp_path, recipe):
     path = tmp_path / "checkpoint.pth"
-    resume = {"recipe": recipe, "world_size": 1, "epoch": 1, "step": 2}
+    resume = {"recipe": recipe, "world_size": 1, "epoch": 1, "step": 2, "total": 8}
+    resume |= {"seconds": 4.5, "best": {"top1": 20.0}}
     checkpointing.save({"model": {"w": torch.ones(3)}, checkpointing.RESUME_KEY: resume}, path)
     return path
 

@@ -59,7 +59,7 @@ def test_a_wrong_override_names_the_remedy(overrides, words):
         (["teacher.weight=1.5"], r"teacher\.weight is 1\.5"),
         (["teacher.temperature=0"], "positive"),
         (["levels.weight=-1"], r"levels\.weight is -1"),
-        (["levels.batch=0"], "at least 1"),
+        (["levels.batch=0"], "a number from 1"),
         (["teacher.weight=0.5", "augment.mixup=0.8"], "Mixed images have no soft labels"),
     ],
 )

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError, MissingDependencyError, RecipeError
+from cast_sdk.system.files import read_json
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class PartImageNet:
         if not file.is_file():
             raise RecipeError(f"{root} is not the folder of PartImageNet: no {file}.", remedy=remedy)
         try:
-            data = json.loads(file.read_text())
+            data = read_json(file)
             categories = data["categories"]
             objects = tuple(dict.fromkeys(category["supercategory"] for category in categories))
             part_of = {

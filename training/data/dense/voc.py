@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cast_sdk.errors import RecipeError
+from cast_sdk.system.files import read_text
 from cast_sdk.training.data.dense.base import DenseSplit, find_home, paired
 
 CLASSES = (
@@ -44,7 +45,7 @@ def read_list(path: Path) -> list[list[str]]:
     """
     if not path.is_file():
         raise RecipeError(f"The list file {path} is missing.", remedy="run prepare_data.py first")
-    return [line.split() for line in path.read_text().splitlines() if line.strip()]
+    return [line.split() for line in read_text(path).splitlines() if line.strip()]
 
 
 def colour_map(count: int) -> tuple[tuple[int, int, int], ...]:

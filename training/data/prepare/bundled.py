@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.decoding.reader import read_image
-from cast_sdk.errors import MissingDependencyError, RecipeError
+from cast_sdk.errors import RecipeError
 from cast_sdk.images import is_image
-from cast_sdk.system.files import atomic_write
+from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.system.files import atomic_write, read_text
 
-FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+FOLDER = OrdinaryPath(path_type=Path, exists=True, file_okay=False)
+FILE = OrdinaryPath(path_type=Path, exists=True, dir_okay=False)
 PHOTO_SIDE = 160  # pixels: photographs to train on are stored at this size
 HELD_OUT = 10  # training images per class that form the split "val"
 REGION_SIDE = 160
@@ -41,7 +42,7 @@ class Item:
 @click.command("bundled")
 @click.option("--tiny", type=FOLDER, required=True, help="tiny-imagenet-200: train/WNID/images, val/, words.txt.")
 @click.option("--imagenette", type=FOLDER, required=True, help="Imagenette: train/WNID and val/WNID.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the shards.")
+@click.option("--out", type=OrdinaryPath(path_type=Path), required=True, help="Folder for the shards.")
 @click.option("--leave-out", multiple=True, metavar="WNID", help="A class that is not used. Repeatable.")
 def bundled_command(tiny: Path, imagenette: Path, out: Path, leave_out: tuple[str, ...]) -> None:
     """Tiny-ImageNet and Imagenette as one data set of shards: train, val (held out), tiny and imagenette (to test)."""
@@ -62,9 +63,21 @@ def bundled_command(tiny: Path, imagenette: Path, out: Path, leave_out: tuple[st
 @click.command("soft-labels")
 @click.option("--data", type=FOLDER, required=True, help="Folder of the data set, with classes.txt and train shards.")
 @click.option("--teacher", type=FILE, required=True, help="Network file (.onnx, OpenVINO .xml): see docs/reproduce.md.")
-@click.option("--side", default=128, show_default=True, help="Pixels that thumbnails are enlarged to.")
-@click.option("--photo-side", default=192, show_default=True, help="Pixels that larger images are shown at.")
-@click.option("--threads", default=0, show_default=True, help="0: all cores.")
+@click.option(
+    "--side",
+    type=click.IntRange(8, 4096),
+    default=128,
+    show_default=True,
+    help="Pixels that thumbnails are enlarged to.",
+)
+@click.option(
+    "--photo-side",
+    type=click.IntRange(8, 4096),
+    default=192,
+    show_default=True,
+    help="Pixels that larger images are shown at.",
+)
+@click.option("--threads", type=click.IntRange(0, 1024), default=0, show_default=True, help="0: all cores.")
 def soft_labels_command(data: Path, teacher: Path, side: int, photo_side: int, threads: int) -> None:
     """A teacher's scores for the training images, for recipes with teacher.weight."""
     from timm.data import ImageNetInfo
@@ -84,8 +97,10 @@ def soft_labels_command(data: Path, teacher: Path, side: int, photo_side: int, t
 @click.command("regions")
 @click.option("--bsds", type=FOLDER, help="BSDS500: its train split, with what people drew.")
 @click.option("--images", "folders", type=FOLDER, multiple=True, help="Folder of photographs. Repeatable.")
-@click.option("--limit", default=600, show_default=True, help="Photographs taken of each folder.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the data set.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=600, show_default=True, help="Photographs taken of each folder."
+)
+@click.option("--out", type=OrdinaryPath(path_type=Path), required=True, help="Folder of the data set.")
 def regions_command(bsds: Path | None, folders: tuple[Path, ...], limit: int, out: Path) -> None:
     """Nested regions of photographs, for recipes with levels.weight: OUT/regions.npz."""
     from cast_sdk.training.data.dense.bsds import bsds500
@@ -133,7 +148,7 @@ def collect(
         raise RecipeError(f"Tiny-ImageNet has no class {', '.join(unknown)}.", remedy="check --leave-out")
     small -= set(leave_out)
     large = {path.name for path in (imagenette / "train").iterdir() if path.is_dir()} - small
-    words = dict(line.split("\t", 1) for line in (tiny / "words.txt").read_text().splitlines() if "\t" in line)
+    words = dict(line.split("\t", 1) for line in read_text(tiny / "words.txt").splitlines() if "\t" in line)
     names = {wnid: words.get(wnid, wnid).strip() for wnid in sorted(small | large)}
 
     splits: dict[str, list[Item]] = {"train": [], "val": [], "tiny": [], "imagenette": []}
@@ -142,7 +157,7 @@ def collect(
         items = [Item(path, wnid) for path in _images(root)]
         splits["val"] += items[:HELD_OUT]
         splits["train"] += [Item(item.path, wnid, wnid in large) for item in items[HELD_OUT:]]
-    for line in (tiny / "val/val_annotations.txt").read_text().splitlines():
+    for line in read_text(tiny / "val/val_annotations.txt").splitlines():
         file, wnid = line.split("\t")[:2]
         if wnid in small:
             splits["tiny"].append(Item(tiny / "val/images" / file, wnid))
@@ -181,7 +196,7 @@ def imagenet_columns(classes: Path, wnids: Sequence[str]) -> list[int]:
     """
     if not classes.is_file():
         raise RecipeError(f"{classes} is missing, which tells the classes by name.", remedy="prepare_data.py bundled")
-    ours = [line.split("\t")[0] for line in classes.read_text().splitlines() if line.strip()]
+    ours = [line.split("\t")[0] for line in read_text(classes).splitlines() if line.strip()]
     position = {wnid: number for number, wnid in enumerate(wnids)}
     strangers = [wnid for wnid in ours if wnid not in position]
     if strangers:
@@ -202,15 +217,11 @@ def open_teacher(path: Path, columns: Sequence[int], sides: tuple[int, int], thr
         sides: pixels that images of at most 64 and of more pixels are resized to.
         threads: 0: all cores.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingDependencyError(
-            "OpenVINO is not installed, which asks the teacher.",
-            found=str(error),
-            remedy="pip install 'openvino>=2024.4'",
-        ) from error
     import cv2
+
+    from cast_sdk.runtime.backends.openvino import import_openvino
+
+    openvino = import_openvino()
 
     core = openvino.Core()
     compiled: dict[int, Any] = {}

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cast_sdk.errors import RecipeError
+from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.system.files import read_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +30,7 @@ EXPECTED = {
     ("camvid", "train"): 367,
     ("camvid", "val"): 101,
 }
-_DATA = click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of the data set.")
+_DATA = click.option("--data", required=True, type=OrdinaryPath(path_type=Path), help="Folder of the data set.")
 
 
 @click.command("ade20k")
@@ -49,7 +51,9 @@ def camvid_command(data: Path) -> None:
 
 @click.command("pcontext")
 @_DATA
-@click.option("--annotations", type=click.Path(path_type=Path), help="Folder with train.pth and val.pth, or with .mat.")
+@click.option(
+    "--annotations", type=OrdinaryPath(path_type=Path), help="Folder with train.pth and val.pth, or with .mat."
+)
 def pcontext_command(data: Path, annotations: Path | None) -> None:
     """Make Pascal Context's class maps and lists from its annotation files, then check."""
     with _errors():
@@ -218,7 +222,7 @@ def _context_classes(source: Any, annotations: Path) -> np.ndarray:
         return np.asarray(source).astype(np.uint8)
     from cast_sdk.training.data.dense.base import read_mat
 
-    rows = [line.split(":") for line in (annotations / "labels.txt").read_text().splitlines() if ":" in line]
+    rows = [line.split(":") for line in read_text(annotations / "labels.txt").splitlines() if ":" in line]
     table = np.zeros(max(int(number) for number, _ in rows) + 1, np.uint8)
     for number, name in rows:
         if name.strip() in CLASSES:

@@ -5,7 +5,6 @@ The commands belong to `prepare_data.py`. Nothing is downloaded.
 
 from __future__ import annotations
 
-import csv
 import re
 import shutil
 from collections.abc import Sequence
@@ -15,6 +14,8 @@ import click
 
 from cast_sdk.errors import RecipeError
 from cast_sdk.images import images_in
+from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.system.files import read_csv, read_text
 
 SIZES = {"train": 1_281_167, "val": 50_000}
 # The usual 100 classes (Tian et al., "Contrastive Multiview Coding", 2019). The CAST release has a list beside its
@@ -34,8 +35,8 @@ n13040303
 
 
 @click.command("imagenet")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder with train/ and val/.")
-@click.option("--val-labels", type=click.Path(path_type=Path), help="Sort a flat val/ by LOC_val_solution.csv first.")
+@click.option("--data", required=True, type=OrdinaryPath(path_type=Path), help="Folder with train/ and val/.")
+@click.option("--val-labels", type=OrdinaryPath(path_type=Path), help="Sort a flat val/ by LOC_val_solution.csv first.")
 def imagenet_command(data: Path, val_labels: Path | None) -> None:
     """Check ImageNet-1K (train/<wnid>/ and val/<wnid>/); sort a flat val/ into class folders."""
     from timm.data import ImageNetInfo
@@ -51,9 +52,11 @@ def imagenet_command(data: Path, val_labels: Path | None) -> None:
 
 
 @click.command("imagenet100")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="ImageNet-1K, with train/ and val/.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the subset.")
-@click.option("--classes", type=click.Path(path_type=Path), help="File with one wnid a line (default: the usual 100).")
+@click.option("--data", required=True, type=OrdinaryPath(path_type=Path), help="ImageNet-1K, with train/ and val/.")
+@click.option("--out", required=True, type=OrdinaryPath(path_type=Path), help="Folder of the subset.")
+@click.option(
+    "--classes", type=OrdinaryPath(path_type=Path), help="File with one wnid a line (default: the usual 100)."
+)
 @click.option("--copy", is_flag=True, help="Copy the images instead of linking the class folders.")
 def imagenet100_command(data: Path, out: Path, classes: Path | None, copy: bool) -> None:
     """Make ImageNet-100 from ImageNet-1K."""
@@ -145,7 +148,7 @@ def _images(folder: Path) -> int:
 
 def read_list(path: Path) -> list[str]:
     """The first word of every line."""
-    words = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+    words = [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
     if not words or len(set(words)) != len(words):
         raise RecipeError(
             f"{path} is empty or names a class twice: {len(words)} lines, {len(set(words))} wnids.",
@@ -159,8 +162,7 @@ def read_solution(path: Path) -> dict[str, str]:
     Raises:
         RecipeError: for a file of another kind.
     """
-    with path.open(newline="") as file:
-        rows = [row for row in csv.reader(file) if len(row) == 2 and re.match(r"n\d{8}\b", row[1])]
+    rows = [row for row in read_csv(path) if len(row) == 2 and re.match(r"n\d{8}\b", row[1])]
     if not rows:
         raise RecipeError(
             f"{path} is not LOC_val_solution.csv: no lines such as ILSVRC2012_val_00000001,n01751748 ...",

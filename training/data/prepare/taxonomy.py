@@ -6,7 +6,6 @@ that the sorted folders are numbered as the published checkpoints number their c
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,8 @@ import numpy as np
 
 from cast_sdk.errors import RecipeError
 from cast_sdk.published_taxonomies import PUBLISHED, published_taxonomy, source_classes
-from cast_sdk.system.files import atomic_write
+from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.system.files import atomic_write, read_json, read_text
 from cast_sdk.taxonomy import path_table
 from cast_sdk.training.data.sources import IMAGE_SUFFIXES
 
@@ -30,8 +30,8 @@ def _options(layout: str) -> Callable[[F], F]:
     def add(command: F) -> F:
         for option in (
             click.option("--copy", is_flag=True, help="Copy the images instead of linking them."),
-            click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to arrange them in."),
-            click.option("--data", required=True, type=click.Path(path_type=Path), help=layout),
+            click.option("--out", required=True, type=OrdinaryPath(path_type=Path), help="Folder to arrange them in."),
+            click.option("--data", required=True, type=OrdinaryPath(path_type=Path), help=layout),
         ):
             command = option(command)
         return command
@@ -170,7 +170,7 @@ def inat18(data: Path) -> Plan:
     for split in ("train", "val"):
         path = data / f"{split}2018.json"
         try:
-            lists = json.loads(path.read_text())
+            lists = read_json(path)
             files = {image["id"]: str(image["file_name"]) for image in lists["images"]}
             pairs = [(int(note["category_id"]), files[note["image_id"]]) for note in lists["annotations"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -299,7 +299,7 @@ def _columns(path: Path) -> dict[str, str]:
         RecipeError: when the file is missing, or has a line of one word.
     """
     try:
-        lines = [line.split(maxsplit=1) for line in path.read_text().splitlines() if line.strip()]
+        lines = [line.split(maxsplit=1) for line in read_text(path).splitlines() if line.strip()]
     except OSError as error:
         raise RecipeError(f"The list {path} cannot be read.", found=error.strerror, remedy="check --data") from error
     if any(len(line) < 2 for line in lines):
