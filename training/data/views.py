@@ -28,7 +28,7 @@ Pair = tuple[Tensor, Tensor]
 def augmented(image: Any, augment: Augment, moco: Moco, view: int, generator: np.random.Generator) -> Pixels:
     """View 0 or 1 of a PIL image: uint8 [side, side, 3]."""
     box = random_box(image.height, image.width, augment.scale, generator)
-    pixels = np.asarray(resized(image, box, augment.image_size, augment.interpolation))
+    pixels = np.array(resized(image, box, augment.image_size, augment.interpolation))
     if generator.random() < moco.jitter_probability:
         pixels = jittered(pixels, moco.jitter, generator)
     if generator.random() < moco.grey:

@@ -97,7 +97,9 @@ class World:
         """
         if self.size == 1:
             return decide()
-        skeleton, tensors, error = None, [], None
+        skeleton: Any = None
+        tensors: list[Tensor] = []
+        error: Exception | None = None
         if self.main:
             try:
                 skeleton, tensors = without_tensors(decide())
@@ -112,7 +114,7 @@ class World:
             shared = tensor.to(self.device)
             dist.broadcast(shared, src=0)
             received.append(shared.cpu())
-        return with_tensors(skeleton, received)  # type: ignore[no-any-return]
+        return with_tensors(skeleton, received)
 
     def barrier(self) -> None:
         if self.size > 1:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pytest
 import torch
-from torch.multiprocessing.reductions import ForkingPickler
 
 from cast_sdk.training.data.sources import open_source
 from cast_sdk.training.data.texts import Texts
@@ -28,8 +28,7 @@ def test_texts_are_a_sequence():
 def test_a_source_travels_to_a_worker_without_its_names(folders):
     source = open_source(folders, "train")
     packed = bytes(ForkingPickler.dumps(source))
-    assert b"class1" not in packed.replace(b"class1", b"", 1) and len(packed) < 4000  # the class names alone
-    assert source.names[0].encode() not in packed
+    assert source.names[0].encode() not in packed and len(packed) < 4000  # 48 paths alone are longer
     context = multiprocessing.get_context("forkserver")
     with context.Pool(1) as pool:
         assert pool.apply(source.read, (5,)) == source.read(5)
