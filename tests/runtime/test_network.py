@@ -44,7 +44,7 @@ def calls(command: list[str], folder: Path) -> str:
         [*watch(), "-o", str(log), *command], env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip(), "the command does nothing"
+    assert (done.stdout + done.stderr).strip(), "the command does nothing"
     return log.read_text(errors="replace")
 
 
