@@ -160,7 +160,13 @@ def evaluate(data: PartImageNet, folder: Path, encoder: TextImageEncoder, refere
 
     from cast_sdk.training.data.dense.base import read_rgb
     from cast_sdk.training.engine.progress import progress
-    from cast_sdk.training.tasks.open_vocabulary import MissingSegment, Vocabulary, crop, load_segments, score_image
+    from cast_sdk.training.tasks.open_vocabulary import (
+        MissingSegment,
+        Vocabulary,
+        crop_classes,
+        load_segments,
+        score_image,
+    )
 
     words = Vocabulary.encode(data, encoder)
     scores: list[tuple[float, float]] = []
@@ -168,7 +174,7 @@ def evaluate(data: PartImageNet, folder: Path, encoder: TextImageEncoder, refere
     for record in progress(data.images, "naming"):
         path = data.path(record)
         image = Image.fromarray(read_rgb(path))
-        objects, parts = (np.array(crop(Image.fromarray(part), nearest=True)) for part in data.truth(record))
+        objects, parts = (crop_classes(part) for part in data.truth(record))
         segments = load_segments(folder, path.stem)
         try:
             scores.append(score_image(encoder, words, image, segments, (objects, parts), reference))

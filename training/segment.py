@@ -82,7 +82,14 @@ def evaluate_command(
         model: Any = load_model(ckpt, sampler=settings.model.sampler).to(world.device)
         check_classes(model, pairs, ckpt)
         ratios, flips = (MULTI_SCALE, (False, True)) if multi_scale else ((1.0,), (False,))
-        inference = Inference(settings.dense, stride or settings.dense.stride, ratios, flips, window_batch)
+        inference = Inference(
+            settings.dense,
+            stride or settings.dense.stride,
+            ratios,
+            flips,
+            window_batch,
+            source=settings.superpixels.source,
+        )
         out.mkdir(parents=True, exist_ok=True)
         confusion = evaluate(model, pairs, inference, world)
         scores = confusion.to_dict()
@@ -160,7 +167,7 @@ def pictures_command(recipe: str, data: Path, run: Path, baselines: Path | None,
         check_classes(model, split, run / "best_checkpoint.pth")
         out.mkdir(parents=True, exist_ok=True)
         draw_curve(run, out / f"{settings.name}_curve.png", baselines)
-        inference = Inference(settings.dense, settings.dense.stride)
+        inference = Inference(settings.dense, settings.dense.stride, source=settings.superpixels.source)
         pairs = [split.read(len(split) * index // images) for index in range(images)]
         examples = [(image, label, predict(model, image, inference)) for image, label in pairs]
         draw_examples(examples, split, palette(split), out / f"{settings.name}_examples.jpg")

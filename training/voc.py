@@ -5,7 +5,8 @@
         --set model.init=checkpoint_0399.pth.tar --data VOCdevkit --out runs/voc_finetune
     python training/voc.py evaluate --ckpt runs/voc_finetune/model-29999.pth --data VOCdevkit --out runs/voc_eval
 
-Each command continues where an interrupted one stopped. Class maps go to OUT/results/val/semantic_gray (indices) and
+All three run below torchrun or srun, too, and share the work. Each command continues where an interrupted one stopped.
+Class maps go to OUT/results/val/semantic_gray (indices) and
 semantic_color, prototypes to OUT/results/train+/semantic_prototype/<image>.npz. `prepare_data.py voc` makes the folder.
 `python -m cast_sdk.training.voc` is the same program.
 """
@@ -53,7 +54,10 @@ def retrieve_command(
         splits = {name: open_split("voc", data, name, on_bad_image) for name in ("train", "val")}
         world = start(device)
         backbone = load_backbone(ckpt).to(world.device)
-        report(retrieve(backbone, splits, out, neighbours, block), splits["val"], out)
+        confusion = retrieve(backbone, splits, out, neighbours, block, world)
+        if world.main:
+            report(confusion, splits["val"], out)
+        world.finish()
 
 
 @main.command("finetune", help="Train backbone and pixel classifier by a recipe.")
@@ -80,8 +84,11 @@ def evaluate_command(ckpt: Path, data: Path, out: Path, device: str, on_bad_imag
 
     with errors_for_people():
         val = open_split("voc", data, "val", on_bad_image)
-        model = load_finetuned(ckpt, val).to(start(device).device)
-        report(score(model, val, out), val, out)
+        world = start(device)
+        confusion = score(load_finetuned(ckpt, val).to(world.device), val, out, world)
+        if world.main:
+            report(confusion, val, out)
+        world.finish()
 
 
 if __name__ == "__main__":

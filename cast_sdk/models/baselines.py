@@ -139,7 +139,7 @@ class Tome(Model):
         n, h, w, c = features.shape
         if num_superpixels == "batch":
             superpixels = nearest_labels(superpixels, h, w)
-        count = token_count(self.spec, superpixels, num_superpixels)
+        count = token_count(self.spec, superpixels, num_superpixels, self.training)
         labels = nearest_labels(superpixels, h, w)
         x = segment_mean(features, labels, count) + segment_mean(self.pos_embed.view(1, h, w, c), labels, count)
         x = torch.cat([(self.cls_token + self.pe_token).expand(n, -1, -1), x], 1)

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from cast_sdk.errors import InputError
 from cast_sdk.models.base import Model
+from cast_sdk.models.checks import require
 from cast_sdk.models.layers import Block, ConvStem, numbered, sincos_positions
 from cast_sdk.models.pooling import BlockFusion, GraphPooling, compose_labels
 from cast_sdk.models.sampling import Sampler
@@ -113,8 +114,12 @@ def check_heads(spec: ModelSpec) -> None:
         )
 
 
-def token_count(spec: ModelSpec, superpixels: Tensor, requested: int | Literal["batch"] | None) -> int:
+def token_count(
+    spec: ModelSpec, superpixels: Tensor, requested: int | Literal["batch"] | None, training: bool = False
+) -> int:
     """S of a call: given, the batch's largest label + 1 ("batch", the reference's rule), or what SEEDS gives.
+
+    In training on a GPU and in compiled graphs a label that does not fit stops the run on the device (see `require`).
 
     Raises:
         InputError: when a label does not fit, or for labels that are not an integer [N,H,W] map.
@@ -124,19 +129,22 @@ def token_count(spec: ModelSpec, superpixels: Tensor, requested: int | Literal["
             f"The superpixels are {superpixels.dtype} {list(superpixels.shape)}, not an integer map [N,H,W].",
             remedy="give one label map per image, as torch.int32 or int64",
         )
-    largest = int(superpixels.max())
     if requested == "batch":
-        return largest + 1
+        return int(superpixels.max()) + 1
     count = requested
     if count is None:
         height, width = superpixels.shape[-2:]
         asked = height * width // 256 if spec.family == "segmenter" else spec.superpixels.count
         count = seeds_count(height, width, asked)
-    if largest >= count or int(superpixels.min()) < 0:
-        raise InputError(
-            f"The superpixel labels {int(superpixels.min())}..{largest} do not lie in 0..{count - 1}.",
+
+    def error() -> InputError:
+        return InputError(
+            f"The superpixel labels {int(superpixels.min())}..{int(superpixels.max())} do not lie in 0..{count - 1}.",
             remedy="pass num_superpixels=N with N above the largest label, or relabel the map",
         )
+
+    fits = ((superpixels >= 0) & (superpixels < count)).all()
+    require(fits, error, "A superpixel label lies outside of the model's tokens.", training=training)
     return count
 
 
@@ -218,7 +226,7 @@ class Cast(Model):
         on_grid = not self.spec.fused or self.spec.stage == "pretrain"
         if num_superpixels == "batch" and on_grid:  # the reference counts after down-sampling
             superpixels = nearest_labels(superpixels, h, w)
-        count = token_count(self.spec, superpixels, num_superpixels)
+        count = token_count(self.spec, superpixels, num_superpixels, self.training)
         if on_grid:
             if h != self.spec.position_grid or w != self.spec.position_grid:
                 side = 8 * self.spec.position_grid

@@ -68,7 +68,7 @@ class Segmenter(Model):
     def forward_features(
         self, image: Tensor, superpixels: Tensor, num_superpixels: int | Literal["batch"] | None = None
     ) -> CastOutput:
-        count = token_count(self.spec, superpixels, num_superpixels)
+        count = token_count(self.spec, superpixels, num_superpixels, self.training)
         height, width = image.shape[-2:]
         image = F.pad(image, (0, -width % 8, 0, -height % 8))
         out: CastOutput = self.encoder(image, superpixels, count)

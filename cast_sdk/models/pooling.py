@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cast_sdk.errors import InputError, NotFiniteError
+from cast_sdk.models.checks import require
 from cast_sdk.models.layers import Attention
 from cast_sdk.models.sampling import Sampler, farthest_points
 
@@ -64,17 +65,21 @@ class GraphPooling(nn.Module):
             mean = (x * present).sum(1, keepdim=True) / present.sum(1, keepdim=True).clamp(min=1)
             x = torch.where(empty[..., None], mean, x)
         sampled = farthest_points(torch.cat([mean, x], 1), self.clusters + 1, self.sampler)[:, 1:] - 1
-        if sampled.min() < 0:
+        problem = f"An image has fewer distinct tokens than the {self.clusters} segments to pool them into."
+
+        def error() -> InputError:
             if not bool(x.float().square().sum().isfinite()):  # no distance is greater than NaN
-                raise NotFiniteError(
+                return NotFiniteError(
                     "The tokens of an image are NaN, infinite or too large.",
                     remedy="check the weights: the training that made them has diverged",
                 )
-            raise InputError(
-                f"An image has fewer distinct tokens than the {self.clusters} segments to pool them into.",
+            return InputError(
+                problem,
                 found="a flat colour, or too few superpixels",
                 remedy="use more superpixels, a model with fewer clusters, or leave this image out",
             )
+
+        require((sampled >= 0).all(), error, problem, training=self.training)
         return sampled
 
     def forward(self, class_token: Tensor, x: Tensor, empty: Tensor | None = None) -> Pooled:

@@ -26,6 +26,7 @@ from cast_sdk.training.tasks.open_vocabulary import (
     Vocabulary,
     cast_segments,
     crop,
+    crop_classes,
     load_segments,
     masked,
     masks_of,
@@ -114,12 +115,28 @@ def test_empty_segments():
     assert out.shape == (2, 2, 1, 4) and (out[0, :, :, 2:] == 0.5).all() and (out[0, :, :, :2] == image[..., :2]).all()
 
 
+@pytest.mark.parametrize("shape", [(375, 500), (500, 333), (224, 224), (120, 90)])
+def test_ground_truth_is_resized_as_the_notebook_resizes_it(shape):
+    """Tensors take the pixel at floor(i * scale) of each axis."""
+    classes = np.random.default_rng(0).integers(0, 12, shape).astype(np.uint8)
+    short = min(shape)
+    height, width = (int(224 * side / short) for side in shape)
+    rows, columns = (np.arange(new) * old // new for new, old in ((height, shape[0]), (width, shape[1])))
+    top, left = round((height - 224) / 2), round((width - 224) / 2)
+    expected = classes[rows][:, columns][top : top + 224, left : left + 224]
+    found = crop_classes(classes)
+    assert found.shape == (224, 224) and np.mean(found != expected) < 0.02  # float rounding of the scale
+    centres = np.array(Image.fromarray(classes).resize((width, height), Image.Resampling.NEAREST))
+    centre = centres[top : top + 224, left : left + 224]
+    assert shape == (224, 224) or np.mean(centre != expected) > 0.1  # what Pillow would give
+
+
 def test_scores_against_torchmetrics(home):
     data = PartImageNet.open(home)
     encoder = ColourEncoder()
     vocabulary = Vocabulary.encode(data, encoder)
     image = Image.open(data.path(data.images[0])).convert("RGB")
-    objects, pieces = (np.array(crop(Image.fromarray(part), nearest=True)) for part in data.truth(data.images[0]))
+    objects, pieces = (crop_classes(part) for part in data.truth(data.images[0]))
     rows = np.arange(224)[:, None] // 56
     levels = [rows * 4 + np.arange(224) // 56, rows * 2 + np.arange(224) // 112, rows // 2 + 0 * np.arange(224)]
     ours = score_image(encoder, vocabulary, image, levels, (objects, pieces), strict=True)

@@ -23,10 +23,10 @@ from cast_sdk.training.data import transforms
 from cast_sdk.training.data.dataset import Images, LabelledViews, loader
 from cast_sdk.training.data.sampler import EpochSampler
 from cast_sdk.training.data.sources import open_source
-from cast_sdk.training.data.views import TwoViews, view_geometry
+from cast_sdk.training.data.views import TwoViews
 from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.optim import build_optimizer
-from cast_sdk.training.engine.recipe import Augment, Moco, list_recipes, load_recipe
+from cast_sdk.training.engine.recipe import Moco, list_recipes, load_recipe
 from cast_sdk.training.engine.runlog import read_log
 from cast_sdk.training.engine.schedules import scaled_lr
 from cast_sdk.training.tasks import pretraining
@@ -138,15 +138,6 @@ def test_probe_recipe(name, golden_dir):
 
 
 # ---------------------------------------------------------------- views
-
-
-def test_the_views_transforms_come_in_the_references_order():
-    kinds = [[type(step).__name__ for step in view_geometry(Augment(), Moco(), view).transforms] for view in (0, 1)]
-    first = ["RandomResizedCrop", "RandomApply", "RandomGrayscale", "RandomApply", "RandomHorizontalFlip"]
-    assert kinds == [first, [*first[:4], "RandomSolarize", first[4]]]
-    one, two = (view_geometry(Augment(), Moco(), view).transforms for view in (0, 1))
-    assert [one[i].p for i in (1, 2, 3, 4)] == [0.8, 0.2, 1.0, 0.5]
-    assert [two[i].p for i in (1, 2, 3, 4, 5)] == [0.8, 0.2, 0.1, 0.2, 0.5] and two[4].threshold == 128
 
 
 def test_superpixels_belong_to_the_finished_view_and_items_to_their_key(folders, recipes):

@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,9 +16,10 @@ from cast_sdk.errors import InputError, RecipeError
 from cast_sdk.models import create_model, load_model, save_native, save_official
 from cast_sdk.models.checkpoints import read_file
 from cast_sdk.models.dense import spread
+from cast_sdk.superpixels import superpixels_for
 from cast_sdk.training import segment
 from cast_sdk.training.data.dense.opening import open_split
-from cast_sdk.training.data.dense.transforms import DenseViews, pad, photometric, random_crop, scaled_size
+from cast_sdk.training.data.dense.transforms import DenseViews, pad, photometric, random_crop, scaled_size, seen
 from cast_sdk.training.engine.recipe import list_recipes, load_recipe
 from cast_sdk.training.tasks import windows
 from cast_sdk.training.tasks.dense import class_histogram, class_weights, superpixel_cross_entropy
@@ -110,6 +112,38 @@ def test_augmentation(photos):
     padded, classes = pad(image[:50], label[:50], 64)
     assert padded.shape[:2] == (64, max(64, image.shape[1])) and (classes[50:] == 255).all()
     assert (padded[60, 0] == (123, 116, 103)).all()
+
+
+def test_seeds_see_what_the_published_segmenter_makes_of_a_crop():
+    """Its steps: subtract and multiply in float32 (mmcv), then back in float32 and cut off."""
+    codes = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1)[None]
+    mean, std = np.array([123.68, 116.28, 103.53]), np.array([58.4, 57.12, 57.38])
+    normalised = codes.astype(np.float32)
+    cv2.subtract(normalised, mean[None], normalised)
+    cv2.multiply(normalised, 1 / std[None], normalised)
+    back = torch.from_numpy(normalised) * torch.from_numpy(std).float() + torch.from_numpy(mean).float()
+    expected = back.numpy().astype(np.uint8)
+    found = seen(codes, "denormalised")
+    np.testing.assert_array_equal(found, expected)
+    assert (codes.astype(int) - found).sum((0, 1)).tolist() == [20, 2, 14]
+    assert seen(codes, "crop") is codes
+    assert (seen(np.full((1, 1, 3), [123, 116, 103], np.uint8), "denormalised") == [123, 116, 103]).all()  # padding
+
+
+def test_published_recipes_have_the_batch_statistics_and_superpixels_of_one_process():
+    for name, batch in (("ade20k_cast_small", 8), ("pcontext_cast_small", 16)):
+        recipe = load_recipe(name)
+        assert recipe.train.batch == batch and recipe.train.sync_bn
+        assert recipe.superpixels.source == "denormalised" and recipe.superpixels.invert
+
+
+def test_superpixels_of_items_and_windows_are_of_what_is_seen(camvid):
+    recipe = load_recipe("camvid_cast_tiny", [*SETTINGS, "superpixels.source=denormalised"])
+    image, superpixels, _ = DenseViews(open_split("camvid", camvid, "train"), recipe)[(1, 0, 3)]
+    pixels = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+    settings = recipe.superpixels.settings()
+    np.testing.assert_array_equal(superpixels, superpixels_for(seen(pixels, "denormalised"), settings))
+    assert not np.array_equal(superpixels, superpixels_for(pixels, settings))
 
 
 def test_items_depend_on_seed_epoch_and_position_alone(camvid):

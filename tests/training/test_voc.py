@@ -7,7 +7,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from dense_folders import class_map, coco_pairs, voc_folder
-from golden_tools import GOLDEN, drawn
+from golden_tools import GOLDEN, drawn, inputs
 from PIL import Image
 
 from cast_sdk.errors import InputError, RecipeError
@@ -22,6 +22,7 @@ from cast_sdk.training.tasks.voc_finetuning import (
     RateInBufferSGD,
     VocViews,
     build_spml,
+    half_superpixels,
     parameter_groups,
     resized_cross_entropy,
 )
@@ -208,6 +209,14 @@ def test_parameter_groups_and_optimizer():
     optimizer.param_groups[0]["lr"] = 0.01
     optimizer.step()  # v = 0.9 * 0.2 + 0.01 * (1 + 0.9) = 0.199: the old rate stays in the buffer
     assert value.item() == pytest.approx(1.601)
+
+
+def test_superpixels_of_the_halved_bytes_are_the_fixtures():
+    stored = inputs()
+    for image, labels in zip(stored["im512"], stored["seg512_half"], strict=True):
+        crop = image.astype(np.float32) / np.float32(255)
+        found = half_superpixels((crop * 255).astype(np.uint8), voc_superpixels())
+        np.testing.assert_array_equal(found, labels)
 
 
 def test_finetuning_program(home, checkpoint, tmp_path):

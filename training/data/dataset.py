@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cast_sdk.decoding import reader
 from cast_sdk.errors import InputError
-from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD
+from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD, SuperpixelSettings
 from cast_sdk.superpixels import seeds_count, superpixels_for
 from cast_sdk.system.opencv import import_cv2
 from cast_sdk.training.data import transforms
@@ -106,7 +106,8 @@ class LabelledViews(Dataset[Any]):
     ) -> None:
         self.scores = scores
         self.images, self.train, self.seed, self.superpixels = images, train, recipe.train.seed, superpixels
-        self.settings = recipe.superpixels.settings()
+        self.first_settings = recipe.superpixels.settings()
+        self.asked = torch.tensor(self.first_settings.count).share_memory_()  # workers that live on see its changes
         self.geometry = transforms.train_geometry(recipe.augment) if train else transforms.eval_geometry(recipe.augment)
         self.after_normalising = recipe.superpixels.source == "denormalised"
         self.erase = transforms.erasing(recipe.augment) if train else None
@@ -116,9 +117,14 @@ class LabelledViews(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def settings(self) -> SuperpixelSettings:
+        """Of the superpixels that items get now."""
+        return dataclasses.replace(self.first_settings, count=int(self.asked))
+
     def set_count(self, superpixels: int) -> None:
         """Ask for another number of superpixels from the next loader iteration on."""
-        self.settings = dataclasses.replace(self.settings, count=superpixels)
+        self.asked.fill_(superpixels)
 
     def count(self, superpixels: Tensor) -> int | None:
         """S of a batch of label maps [N,H,W] from this data set; None without superpixels."""
@@ -136,14 +142,20 @@ class LabelledViews(Dataset[Any]):
             return (*self._with_superpixels(self.geometry(image)), label, *extra)
 
     def _with_superpixels(self, view: Tensor) -> tuple[Tensor, Tensor]:
-        image = view
+        image, whole = view, None
         if self.after_normalising or self.erase is not None or self.own_statistics:
             image = transforms.normalise(view[None], *(self.statistics if self.own_statistics else ()))[0]
             if self.erase is not None:
-                image = self.erase(image)
+                whole = image
+                image = self.erase(image.clone())
         if not self.superpixels:
             return image, torch.empty(0, dtype=torch.int32)
-        rgb = transforms.denormalised_uint8(image, *self.statistics) if self.after_normalising else _rgb(view)
+        if not self.after_normalising:
+            rgb = _rgb(view)
+        elif self.own_statistics:
+            rgb = transforms.denormalised_uint8(image, *self.statistics)
+        else:
+            rgb = transforms.denormalised_view(view, image, whole, *self.statistics)
         return image, torch.from_numpy(superpixels_for(rgb, self.settings))
 
 
@@ -152,7 +164,7 @@ def _rgb(view: Tensor) -> transforms.Pixels:
 
 
 def loader(dataset: Dataset[Any], sampler: EpochSampler, workers: int = 0, pin: bool = False) -> DataLoader[Any]:
-    """A loader whose worker processes compute on one thread each."""
+    """A loader whose worker processes compute on one thread each and live as long as the loader."""
     return DataLoader(
         dataset,
         batch_sampler=sampler,
@@ -160,6 +172,7 @@ def loader(dataset: Dataset[Any], sampler: EpochSampler, workers: int = 0, pin: 
         pin_memory=pin,
         worker_init_fn=_one_thread if workers else None,
         prefetch_factor=4 if workers else None,
+        persistent_workers=workers > 0,
         multiprocessing_context="forkserver" if workers else None,
     )
 

@@ -22,8 +22,8 @@ class EpochSampler(Sampler[list[Key]]):
         shuffle: draw a permutation per epoch; otherwise in order.
         repeats: copies of each image in a row (repeated augmentation): with 3 copies the processes of a global batch
             see different augmentations of one image, and the epoch keeps `length // 256 * 256` entries, as DeiT does.
-        drop_last: leave out an incomplete last batch. Otherwise the last batch is smaller, and may be empty on some
-            processes, so only evaluation does that.
+        drop_last: leave out an incomplete last batch. Otherwise the last batch is smaller, and processes that get no
+            image of it have one batch less: for evaluation, where processes need not step together.
     """
 
     def __init__(
@@ -71,4 +71,5 @@ class EpochSampler(Sampler[list[Key]]):
         whole = self.batch * self.world
         for batch in range(self.start, len(self)):
             positions = range(batch * whole + self.rank, min((batch + 1) * whole, len(order)), self.world)
-            yield [(order[position], self.epoch, position) for position in positions]
+            if positions:
+                yield [(order[position], self.epoch, position) for position in positions]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,28 +21,51 @@ from cast_sdk.arguments import whole
 from cast_sdk.errors import InputError
 from cast_sdk.images import IMAGE_SUFFIXES, images_in
 from cast_sdk.system.files import read_text
+from cast_sdk.training.data.texts import Texts, shared
 
 _MOST_CLASSES = 2**22
 
 
-@dataclass
 class ImageSource:
-    """Encoded images with labels. `places[i]` is (file, offset, size); offset -1 means the whole file."""
+    """Encoded images with labels: names, places and labels lie in arrays that worker processes share.
 
-    root: Path
-    split: str
-    places: list[tuple[str, int, int]]
-    labels: npt.NDArray[np.int64]
-    names: list[str]  # of the images, for messages
-    classes: list[str] = field(default_factory=list)
-    _files: dict[str, Any] = field(default_factory=dict, repr=False)
+    Args:
+        root, split: where they are.
+        places: (file, offset, size) of each image; offset -1 means the whole file.
+        labels: int64 [N].
+        names: of the images, for messages.
+        classes: names of the labels.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        split: str,
+        places: Sequence[tuple[str, int, int]],
+        labels: npt.NDArray[np.int64],
+        names: Sequence[str],
+        classes: Sequence[str] = (),
+    ) -> None:
+        self.root, self.split, self.classes = root, split, list(classes)
+        self.names = Texts(names)
+        files = {file: number for number, file in enumerate(dict.fromkeys(place[0] for place in places))}
+        self._paths = Texts(files)
+        self._places = shared(np.array([(files[path], *rest) for path, *rest in places], np.int64).reshape(-1, 3))
+        self._labels = shared(labels)
+        self._files: dict[str, Any] = {}
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self._places)
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """int64 [N]."""
+        return self._labels.numpy()
 
     def read(self, index: int) -> bytes:
         """The encoded bytes of one image."""
-        path, offset, size = self.places[index]
+        number, offset, size = self._places[index].tolist()
+        path = self._paths[number]
         if offset < 0:
             return Path(path).read_bytes()
         file = self._files.get(path)

@@ -8,11 +8,13 @@ superpixels are computed on the de-normalised result cast to uint8, so they see 
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -47,7 +49,10 @@ def normalise(images: Tensor, mean: Statistics = IMAGENET_MEAN, std: Statistics 
     """uint8 [N,3,H,W] -> float32 with these statistics; float input passes through (it is normalised already)."""
     if images.is_floating_point():
         return images
-    shift, scale = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (mean, std))
+    # Without waiting for the device, as torch.tensor(..., device=...) does.
+    shift, scale = (
+        torch.tensor(values).view(1, 3, 1, 1).to(images.device, non_blocking=True) for values in (mean, std)
+    )
     return images.float().div_(255).sub_(shift).div_(scale)
 
 
@@ -55,6 +60,31 @@ def denormalised_uint8(image: Tensor, mean: Statistics = IMAGENET_MEAN, std: Sta
     """DeiT's way back from a normalised float [3,H,W] to uint8 [H,W,3]: float64, truncation, wrap-around."""
     pixels = image.permute(1, 2, 0).double().numpy() * np.array(std) + np.array(mean)
     return np.ascontiguousarray((pixels * 255).astype(np.int64).astype(np.uint8))
+
+
+@functools.cache
+def round_trip_codes(mean: Statistics = IMAGENET_MEAN, std: Statistics = IMAGENET_STD) -> Pixels:
+    """DeiT's way there and back for each code of each channel: uint8 [256, 3]."""
+    codes = torch.arange(256, dtype=torch.uint8).expand(3, 1, -1)
+    return denormalised_uint8(normalise(codes[None])[0], mean, std)[0]
+
+
+def denormalised_view(view: Tensor, image: Tensor, changed: Tensor | None, mean: Statistics, std: Statistics) -> Pixels:
+    """`denormalised_uint8` of `image`, most of it from a table.
+
+    Args:
+        view: uint8 [3,H,W]; normalised with ImageNet's statistics it gives `image` wherever nothing was erased.
+        image: float32 [3,H,W].
+        changed: `image` before erasing; None where nothing can have been erased.
+    """
+    pixels = cv2.LUT(np.ascontiguousarray(view.permute(1, 2, 0).numpy()), round_trip_codes(mean, std)[None])
+    if changed is not None:
+        different = (image != changed).any(0).numpy()
+        rows, columns = different.any(1).nonzero()[0], different.any(0).nonzero()[0]
+        if len(rows):
+            area = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+            pixels[area] = denormalised_uint8(image[:, area[0], area[1]], mean, std)
+    return cast("Pixels", pixels)
 
 
 def train_geometry(config: Augment) -> Callable[[Any], Any]:

@@ -1,14 +1,12 @@
 """MoCo-v3's data: two augmented views of one image, each with the superpixels of that very view.
 
 View 1: crop, colour jitter, grey, blur, flip. View 2: crop, jitter, grey, (rarely) blur, solarise, flip. Superpixels
-come last, on the finished uint8 view, so they see all of it; normalisation follows on the batch. PIL does the pixels,
-as in the reference: its crop and blur are what the published models were trained on.
+come last, on the finished uint8 view, so they see all of it; normalisation follows on the batch. The crop is Pillow's,
+as in the reference; colours and blur are computed on bytes by OpenCV (colours.py), with the same distribution.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +15,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cast_sdk.superpixels import seeds_count, superpixels_for
-from cast_sdk.training.data import transforms
+from cast_sdk.training.data import colours
+from cast_sdk.training.data.colours import Pixels
+from cast_sdk.training.data.crops import random_box, resized
 from cast_sdk.training.data.dataset import Images
 from cast_sdk.training.data.sampler import Key
 from cast_sdk.training.engine.recipe import Augment, Moco, Recipe
@@ -25,32 +25,29 @@ from cast_sdk.training.engine.recipe import Augment, Moco, Recipe
 Pair = tuple[Tensor, Tensor]
 
 
-def view_geometry(augment: Augment, moco: Moco, view: int) -> Callable[[Any], Any]:
-    """The random transform of view 0 or 1, from a PIL image to a PIL image."""
-    from torchvision.transforms import v2
-
-    jitter = v2.ColorJitter(*moco.jitter)
-    blur = v2.Lambda(functools.partial(gaussian_blur, radius=moco.blur_radius))  # picklable, for worker processes
-    return v2.Compose(
-        [
-            v2.RandomResizedCrop(
-                augment.image_size, scale=augment.scale, interpolation=v2.InterpolationMode(augment.interpolation)
-            ),
-            v2.RandomApply([jitter], moco.jitter_probability),
-            v2.RandomGrayscale(moco.grey),
-            v2.RandomApply([blur], moco.blur[view]),
-            *([v2.RandomSolarize(128, moco.solarise[view])] if moco.solarise[view] else []),
-            v2.RandomHorizontalFlip(augment.flip),
-        ]
-    )
+def augmented(image: Any, augment: Augment, moco: Moco, view: int, generator: np.random.Generator) -> Pixels:
+    """View 0 or 1 of a PIL image: uint8 [side, side, 3]."""
+    box = random_box(image.height, image.width, augment.scale, generator)
+    pixels = np.array(resized(image, box, augment.image_size, augment.interpolation))
+    if generator.random() < moco.jitter_probability:
+        pixels = jittered(pixels, moco.jitter, generator)
+    if generator.random() < moco.grey:
+        pixels = colours.grey(pixels)
+    if generator.random() < moco.blur[view]:
+        pixels = colours.blur(pixels, generator.uniform(*moco.blur_radius))
+    if generator.random() < moco.solarise[view]:
+        pixels = colours.solarise(pixels)
+    return np.ascontiguousarray(pixels[:, ::-1] if generator.random() < augment.flip else pixels)
 
 
-def gaussian_blur(image: Any, radius: tuple[float, float]) -> Any:
-    """PIL's Gaussian blur with a radius drawn uniformly from [low, high]."""
-    from PIL import ImageFilter
-
-    low, high = radius
-    return image.filter(ImageFilter.GaussianBlur(low + (high - low) * float(torch.rand(()))))
+def jittered(pixels: Pixels, strength: tuple[float, float, float, float], generator: np.random.Generator) -> Pixels:
+    """Brightness, contrast, saturation and hue in a random order, as torchvision's ColorJitter draws them."""
+    steps = (colours.brightness, colours.contrast, colours.saturation, colours.hue)
+    values = [generator.uniform(max(0.0, 1 - width), 1 + width) for width in strength[:3]]
+    values.append(generator.uniform(-strength[3], strength[3]))
+    for number in generator.permutation(4):
+        pixels = steps[number](pixels, values[number])
+    return pixels
 
 
 class TwoViews(Dataset[Any]):
@@ -62,7 +59,7 @@ class TwoViews(Dataset[Any]):
     def __init__(self, images: Images, recipe: Recipe, superpixels: bool = True) -> None:
         self.images, self.seed = images, recipe.train.seed
         self.settings = recipe.superpixels.settings() if superpixels else None
-        self.geometry = [view_geometry(recipe.augment, recipe.moco, view) for view in (0, 1)]
+        self.augment, self.moco = recipe.augment, recipe.moco
 
     def __len__(self) -> int:
         return len(self.images)
@@ -79,13 +76,13 @@ class TwoViews(Dataset[Any]):
         index, epoch, position = key
         pixels, _ = self.images.image(index)
         image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-        with transforms.seeded(self.seed, epoch, position):
-            views = [np.array(transform(image)) for transform in self.geometry]
+        generator = np.random.default_rng((self.seed, epoch, position))
+        views = [augmented(image, self.augment, self.moco, view, generator) for view in (0, 1)]
         maps = [self._superpixels(view) for view in views]
         first, second = (torch.from_numpy(view).permute(2, 0, 1).contiguous() for view in views)
         return (first, second), (maps[0], maps[1])
 
-    def _superpixels(self, view: transforms.Pixels) -> Tensor:
+    def _superpixels(self, view: Pixels) -> Tensor:
         if self.settings is None:
             return torch.empty(0, dtype=torch.int32)
         return torch.from_numpy(superpixels_for(view, self.settings))

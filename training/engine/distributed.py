@@ -1,4 +1,4 @@
-"""One process or many: torchrun's environment, DDP and batch statistics over all processes.
+"""One process or many: torchrun's or SLURM's environment, DDP and batch statistics over all processes.
 
 world = start()                       # NCCL on GPUs, Gloo on CPUs; a single process without torchrun
 model = world.wrap(model, sync_bn=recipe.train.sync_bn)
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import gc
 import os
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -24,6 +26,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cast_sdk.errors import RecipeError
 from cast_sdk.system.processor import available_cores
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,40 @@ class World:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def gather(self, value: Any) -> list[Any]:
+        """A picklable object of every process, in the order of the ranks, on every process."""
+        if self.size == 1:
+            return [value]
+        parts: list[Any] = [None] * self.size
+        dist.all_gather_object(parts, value)
+        return parts
+
+    def decided_by_main(self, decide: Callable[[], Value]) -> Value:
+        """What rank 0 decides, on every process; tensors in it come one by one, and lie on the CPU.
+
+        An error of rank 0 is raised everywhere, so that nobody waits for a process that has given up.
+        """
+        if self.size == 1:
+            return decide()
+        skeleton: Any = None
+        tensors: list[Tensor] = []
+        error: Exception | None = None
+        if self.main:
+            try:
+                skeleton, tensors = without_tensors(decide())
+            except Exception as failure:  # whatever it is, the others must hear of it
+                error = failure
+        skeleton, shapes, error = self.from_main((skeleton, [(one.shape, one.dtype) for one in tensors], error))
+        if error is not None:
+            raise error
+        received = []
+        for number, (shape, dtype) in enumerate(shapes):
+            tensor = tensors[number].contiguous() if self.main else torch.empty(shape, dtype=dtype)
+            shared = tensor.to(self.device)
+            dist.broadcast(shared, src=0)
+            received.append(shared.cpu())
+        return with_tensors(skeleton, received)
+
     def barrier(self) -> None:
         if self.size > 1:
             dist.barrier()
@@ -89,8 +127,40 @@ class World:
             dist.destroy_process_group()
 
 
+@dataclass(frozen=True)
+class _Slot:
+    """Where a tensor was."""
+
+    number: int
+
+
+def without_tensors(value: Any) -> tuple[Any, list[Tensor]]:
+    """Nested dicts, lists and tuples with a slot for each tensor, and the tensors."""
+    tensors: list[Tensor] = []
+
+    def walk(part: Any) -> Any:
+        if isinstance(part, Tensor):
+            tensors.append(part.detach())
+            return _Slot(len(tensors) - 1)
+        if isinstance(part, dict):
+            return {key: walk(item) for key, item in part.items()}
+        return type(part)(walk(item) for item in part) if type(part) in (list, tuple) else part
+
+    return walk(value), tensors
+
+
+def with_tensors(value: Any, tensors: list[Tensor]) -> Any:
+    """The inverse of `without_tensors`."""
+    if isinstance(value, _Slot):
+        return tensors[value.number]
+    if isinstance(value, dict):
+        return {key: with_tensors(item, tensors) for key, item in value.items()}
+    return type(value)(with_tensors(item, tensors) for item in value) if type(value) in (list, tuple) else value
+
+
 def start(device: str = "auto") -> World:
-    """Join torchrun's process group, or stay alone. `device`: "auto", "cpu" or "cuda"."""
+    """Join the process group of torchrun or of srun, or stay alone. `device`: "auto", "cpu" or "cuda"."""
+    os.environ.update(slurm_environment(os.environ))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
@@ -106,6 +176,40 @@ def start(device: str = "auto") -> World:
     if size > 1 and not dist.is_initialized():
         dist.init_process_group("nccl" if device == "cuda" else "gloo")
     return World(rank, size, local, where)
+
+
+def slurm_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """torchrun's variables for a task of srun; none outside of a step of several tasks, and where they are set already.
+
+    The tasks of one node are numbered by SLURM_LOCALID, all meet on the first node of the step, and the port comes from
+    the number of the job.
+    """
+    tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")
+    if "WORLD_SIZE" in environment or not tasks.isdigit() or int(tasks) < 2 or "SLURM_PROCID" not in environment:
+        return {}
+    nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "127.0.0.1")
+    here = int(environment.get("SLURM_NODEID", "0"))
+    found = {
+        "WORLD_SIZE": tasks,
+        "RANK": environment["SLURM_PROCID"],
+        "LOCAL_RANK": environment.get("SLURM_LOCALID", "0"),
+        "LOCAL_WORLD_SIZE": str(tasks_per_node(environment.get("SLURM_STEP_TASKS_PER_NODE", tasks))[here]),
+        "MASTER_ADDR": first_host(nodes),
+        "MASTER_PORT": str(20000 + int(environment.get("SLURM_JOB_ID", "0")) % 20000),
+    }
+    return {name: environment.get(name, value) for name, value in found.items()}
+
+
+def first_host(nodes: str) -> str:
+    """The first name of SLURM's list: "n[07-12,3],m1" gives "n07"."""
+    match = re.match(r"([^,\[]+)(?:\[(\d+)[^\]]*\])?([^,\[]*)", nodes)
+    return "".join(part or "" for part in match.groups()) if match else nodes
+
+
+def tasks_per_node(text: str) -> list[int]:
+    """SLURM's "2(x3),1" as [2, 2, 2, 1]."""
+    parts = re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
+    return [int(count) for count, times in parts for _ in range(int(times or 1))]
 
 
 _ENVIRONMENT = (("WORLD_SIZE", "1"), ("RANK", "0"), ("LOCAL_RANK", "0"))

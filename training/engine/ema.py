@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class Ema:
@@ -25,11 +25,23 @@ class Ema:
             names = sorted(first.values())
         source, target = model.state_dict(), self.model.state_dict()
         self.pairs = [(target[name], source[name]) for name in names]
+        self.rounds = without_repeats([pair for pair in self.pairs if pair[0].is_floating_point()])
 
     @torch.no_grad()
     def update(self) -> None:
-        floats = [(t, s) for t, s in self.pairs if t.is_floating_point()]
-        torch._foreach_lerp_([t for t, _ in floats], [s for _, s in floats], 1 - self.decay)
+        for pairs in self.rounds:
+            torch._foreach_lerp_([target for target, _ in pairs], [source for _, source in pairs], 1 - self.decay)
         for target, source in self.pairs:
             if not target.is_floating_point():
                 target.copy_(source)
+
+
+def without_repeats(pairs: list[tuple[Tensor, Tensor]]) -> list[list[tuple[Tensor, Tensor]]]:
+    """Rounds in which no target appears twice: what one fused call does to a tensor under two names is not defined."""
+    rounds: list[list[tuple[Tensor, Tensor]]] = []
+    seen: dict[int, int] = {}
+    for pair in pairs:
+        at = seen[pair[0].data_ptr()] = seen.get(pair[0].data_ptr(), -1) + 1
+        rounds += [[]] if at == len(rounds) else []
+        rounds[at].append(pair)
+    return rounds

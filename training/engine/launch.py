@@ -56,8 +56,8 @@ def open_images(run: Run, splits: Sequence[str], world: World) -> dict[str, Imag
 
 
 def load_images(root: Path, split: str, on_bad: Any, cache: bool, world: World) -> Images:
-    """The images of a split, decoded into memory with `cache`."""
-    images = Images(open_source(root, split), on_bad)
+    """The images of a split, decoded into memory with `cache`. The first process lists them for all."""
+    images = Images(world.decided_by_main(lambda: open_source(root, split)), on_bad)
     if cache:
         if world.main:
             print(f"decoding {len(images)} {split} images", flush=True)

@@ -58,6 +58,9 @@ class Loop:
                 f"The batch ({train.batch}) is larger than the training split ({self.sampler.length} images).",
                 remedy="--set train.batch=N with a smaller N",
             )
+        torch.backends.cudnn.benchmark = train.cudnn_benchmark
+        torch.backends.cudnn.allow_tf32 = train.tf32 != "off"
+        torch.backends.cuda.matmul.allow_tf32 = train.tf32 == "all"
         device = self.world.device.type
         fp16 = train.precision == "fp16"
         if fp16 and device == "cpu":
@@ -201,6 +204,9 @@ class Loop:
         """Advance the clock of the first process and stop everywhere when one process was told to."""
         now = time.monotonic()
         seconds, self.clock = now - self.clock, now
+        if self.world.size == 1:  # nobody to ask, so nothing to wait for on a GPU
+            self.at.seconds += seconds
+            return
         shared = self.world.sum(
             torch.tensor([seconds if self.world.main else 0.0, float(self.stop)], device=self.world.device)
         )
@@ -291,12 +297,10 @@ class Loop:
             checkpointing.save(checkpoint, self.options.out / name)
 
     def _resume(self) -> bool:
-        path = self.options.out / self.task.rolling
-        if not path.is_file():
+        raw = self.world.decided_by_main(self._stored)
+        if raw is None:
             return False
-        raw = checkpointing.load(
-            path, self.recipe.to_dict(), None if self.options.allow_world_size else self.world.size
-        )
+        path = self.options.out / self.task.rolling
         stored = checkpointing.resume_entry(raw, path)
         with checkpointing.restoring(path):
             self.task.restore(raw)
@@ -310,6 +314,14 @@ class Loop:
         self.at = Position(stored.epoch, stored.step, stored.total, stored.seconds)
         self.best = dict(stored.best)
         return True
+
+    def _stored(self) -> dict[str, Any] | None:
+        """The rolling checkpoint where there is one. The first process looks, so no other needs the file."""
+        path = self.options.out / self.task.rolling
+        if not path.is_file():
+            return None
+        size = None if self.options.allow_world_size else self.world.size
+        return checkpointing.load(path, self.recipe.to_dict(), size)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

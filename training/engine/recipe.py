@@ -35,12 +35,15 @@ class Model:
     init: str = ""  # checkpoint to start from
 
 
+Source = Literal["crop", "denormalised"]
+
+
 @dataclass(frozen=True)
 class Superpixels:
     count: int = 196
     bins: int = 15
     iterations: int = 20
-    source: Literal["crop", "denormalised"] = "crop"  # denormalised: DeiT's round trip, see data/transforms.py
+    source: Source = "crop"  # denormalised: the round trip of DeiT or Segmenter, see transforms.py
     invert: bool = False  # SEEDS on (256 - v) mod 256, as the reference's Segmenter does by an overflow
 
     def settings(self) -> SuperpixelSettings:
@@ -188,6 +191,9 @@ class Train:
     ema_aliases: bool = False  # DeiT averages block tensors twice a step, once per name
     label_smoothing: float = 0.0
     channels_last: bool = False
+    compile: bool = False  # torch.compile: the first step takes minutes, later ones less
+    cudnn_benchmark: bool = True  # on GPUs: try cuDNN's algorithms, as all published programs do
+    tf32: Literal["off", "convolutions", "all"] = "convolutions"  # on GPUs, where precision is fp32; torch's default
     seed: int = 0
     drop_last: bool = True
 

@@ -44,6 +44,9 @@ SHARED = frozenset(
         "train.accumulation",
         "train.precision",
         "train.seed",
+        "train.compile",
+        "train.cudnn_benchmark",
+        "train.tf32",
     }
 )
 
@@ -81,6 +84,8 @@ class Task(ABC):
         self.check(recipe)
         self.recipe, self.model, self.views, self.world = recipe, model, views, world
         self.wrapped = world.wrap(model if called is None else called, recipe.train.sync_bn)
+        if recipe.train.compile:
+            self.wrapped.compile()
 
     @classmethod
     @abstractmethod

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 import cast_sdk
 from cast_sdk.errors import CheckpointError, InputError
@@ -80,20 +81,22 @@ def accuracy(
     precision: str = "fp32",
     workers: int = 0,
     levels: Taxonomy = (),
+    batches: DataLoader[Any] | None = None,
 ) -> dict[str, float]:
     """Top-1 and top-5 in percent and the mean cross entropy over all images, shared among the processes.
 
+    `batches` is `evaluation_batches` of the same arguments, for who measures often: its workers stay.
     A model that knows its taxonomy, or one with one head that is judged along `levels`, also gives what
     `cast_sdk.training.metrics.taxonomy.PathTally` counts.
     """
-    sampler = EpochSampler(len(views), batch, rank=world.rank, world=world.size, shuffle=False, drop_last=False)
+    batches = evaluation_batches(views, world, batch, workers) if batches is None else batches
     device = world.device
     sums = torch.zeros(4, dtype=torch.float64, device=device)
     tally = path_tally(model.spec, levels)  # type: ignore[arg-type]
     mode = model.training
     model.eval()
     with torch.no_grad():
-        for packed in loader(views, sampler, workers):
+        for packed in batches:
             images, superpixels, targets = to_device(packed, device)
             with torch.autocast(device.type, DTYPES.get(precision), enabled=precision in DTYPES):
                 output = model(images, superpixels, num_superpixels=views.count(superpixels))
@@ -112,6 +115,12 @@ def accuracy(
         shared = world.sum(torch.tensor(tally.values, dtype=torch.float64, device=device))
         metrics |= tally.metrics(shared.cpu().numpy())
     return metrics
+
+
+def evaluation_batches(views: Any, world: World, batch: int, workers: int = 0) -> DataLoader[Any]:
+    """This process's share of a data set in order, none left out and none repeated."""
+    sampler = EpochSampler(len(views), batch, rank=world.rank, world=world.size, shuffle=False, drop_last=False)
+    return loader(views, sampler, workers)
 
 
 def path_tally(spec: ModelSpec, levels: Taxonomy = ()) -> PathTally | None:

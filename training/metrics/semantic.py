@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError
+from cast_sdk.training.engine.distributed import World
 
 ClassMap = npt.NDArray[np.integer]
 
@@ -97,3 +98,11 @@ def image_jaccard(prediction: ClassMap, target: ClassMap, num_classes: int) -> f
     confusion = ConfusionMatrix(num_classes)
     confusion.update(prediction, target)
     return confusion.mean_iou()
+
+
+def together(confusion: ConfusionMatrix, world: World) -> ConfusionMatrix:
+    """The sum over all processes, on every process."""
+    total = ConfusionMatrix(len(confusion.matrix))
+    for part in world.gather(confusion):
+        total += part
+    return total

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from cast_sdk.models.base import Model
 from cast_sdk.models.checkpoints import official_checkpoint, official_state
@@ -24,7 +25,7 @@ from cast_sdk.training.engine.models import create, set_clusters
 from cast_sdk.training.engine.options import Run
 from cast_sdk.training.engine.recipe import Phase, Recipe
 from cast_sdk.training.engine.task import SHARED, Task
-from cast_sdk.training.metrics.accuracy import accuracy
+from cast_sdk.training.metrics.accuracy import accuracy, evaluation_batches
 from cast_sdk.training.tasks.levels import level_loss
 from cast_sdk.training.tasks.taxonomy import TaxonomyLoss
 
@@ -64,6 +65,7 @@ class Classification(Task):
         super().__init__(recipe, model, views, world)
         self.views: LabelledViews = views
         self.validation, self.workers, self.regions = validation, workers, regions
+        self.batches: DataLoader[Any] | None = None  # of the validation; made when it is first needed
         settings = recipe.train
         self.ema = Ema(model, settings.ema, settings.ema_aliases) if settings.ema else None
         taxonomy = model.spec.taxonomy
@@ -151,11 +153,12 @@ class Classification(Task):
 
     def validate(self) -> dict[str, float]:
         batch = max(1, self.recipe.train.batch // self.world.size)
+        if self.batches is None:
+            self.batches = evaluation_batches(self.validation, self.world, batch, self.workers)
 
         def measured(model: nn.Module) -> dict[str, float]:
-            return accuracy(
-                model, self.validation, self.world, batch, precision=self.recipe.train.precision, workers=self.workers
-            )
+            precision = self.recipe.train.precision
+            return accuracy(model, self.validation, self.world, batch, precision=precision, batches=self.batches)
 
         metrics = measured(self.model)
         if self.ema is not None:

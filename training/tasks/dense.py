@@ -14,10 +14,10 @@ from cast_sdk.models.dense import Segmenter
 from cast_sdk.superpixels import seeds_count, superpixels_for
 from cast_sdk.training.data import transforms
 from cast_sdk.training.data.dense.base import DenseSplit
-from cast_sdk.training.data.dense.transforms import Pixels, eval_resize, resize_image, scaled_size
+from cast_sdk.training.data.dense.transforms import Pixels, eval_resize, resize_image, scaled_size, seen
 from cast_sdk.training.engine.distributed import World
-from cast_sdk.training.engine.recipe import Dense
-from cast_sdk.training.metrics.semantic import ConfusionMatrix
+from cast_sdk.training.engine.recipe import Dense, Source
+from cast_sdk.training.metrics.semantic import ConfusionMatrix, together
 from cast_sdk.training.tasks import windows
 
 MULTI_SCALE = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
@@ -74,6 +74,7 @@ class Inference:
     ratios: tuple[float, ...] = (1.0,)
     flips: tuple[bool, ...] = (False,)
     batch: int = 4  # windows per forward pass
+    source: Source = "crop"  # what SEEDS sees, see data/dense/transforms.py
 
 
 def predict(model: Segmenter, image: Pixels, inference: Inference) -> npt.NDArray[np.uint8]:
@@ -119,7 +120,9 @@ def window_scores(model: Segmenter, image: Pixels, inference: Inference) -> Tens
                 for top, left in places[begin : begin + inference.batch]
             ]
             pixels = torch.from_numpy(np.stack(group)).permute(0, 3, 1, 2).to(device)
-            maps = torch.from_numpy(np.stack([superpixels_for(crop, settings) for crop in group])).to(device)
+            maps = torch.from_numpy(
+                np.stack([superpixels_for(seen(crop, inference.source), settings) for crop in group])
+            ).to(device)
             yield from model.masks(transforms.normalise(pixels), maps, count)
 
     return windows.merge(crops(), places, height, width)
@@ -137,8 +140,4 @@ def evaluate(
         image, label = split.read(index)
         confusion.update(predict(model, image, inference), label)
     model.train(mode)
-    sums = torch.tensor([*confusion.matrix.ravel().tolist(), confusion.images], dtype=torch.float64)
-    sums = world.sum(sums.to(world.device)).cpu()
-    confusion.matrix[:] = sums[:-1].long().numpy().reshape(confusion.matrix.shape)
-    confusion.images = int(sums[-1])
-    return confusion
+    return together(confusion, world)

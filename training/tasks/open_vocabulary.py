@@ -76,12 +76,20 @@ class OpenClip:
             return F.normalize(self.network.encode_text(tokens).float(), dim=-1)
 
 
-def crop(image: Any, nearest: bool = False) -> Any:
-    """Short side of a PIL image to 224 (bilinear, or nearest for class maps) and the centre cut out."""
+def crop(image: Any) -> Any:
+    """Short side of a PIL image to 224 (bilinear) and the centre cut out."""
     from torchvision.transforms import v2
 
-    mode = v2.InterpolationMode.NEAREST if nearest else v2.InterpolationMode.BILINEAR
-    return v2.CenterCrop(SIDE)(v2.Resize(SIDE, interpolation=mode)(image))
+    return v2.CenterCrop(SIDE)(v2.Resize(SIDE, interpolation=v2.InterpolationMode.BILINEAR)(image))
+
+
+def crop_classes(classes: Pixels) -> Pixels:
+    """The same of a class map uint8 [h, w], as tensors are resized: the top left pixel of a cell, not its centre."""
+    from torchvision.transforms import v2
+
+    resize = v2.Resize(SIDE, interpolation=v2.InterpolationMode.NEAREST)
+    cut: Pixels = v2.CenterCrop(SIDE)(resize(torch.from_numpy(classes)[None]))[0].numpy()
+    return cut
 
 
 # ------------------------------------------------------------------------------------------- segments

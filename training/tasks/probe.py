@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from cast_sdk.errors import CheckpointError, RecipeError
 from cast_sdk.models import Model, load_model, model_spec
@@ -21,7 +21,7 @@ from cast_sdk.training.engine.launch import open_images
 from cast_sdk.training.engine.options import Run
 from cast_sdk.training.engine.recipe import Recipe
 from cast_sdk.training.engine.task import SHARED, Task
-from cast_sdk.training.metrics.accuracy import accuracy
+from cast_sdk.training.metrics.accuracy import accuracy, evaluation_batches
 
 RANDOM = "random"  # in place of a checkpoint
 _SHAPE = ("family", "embed_dim", "depths", "num_heads", "image_size")
@@ -85,11 +85,12 @@ def features(
     labels = torch.zeros(length, dtype=torch.long, device=world.device)
     batch = recipe.probe.eval_batch
     sampler = EpochSampler(length, batch, rank=world.rank, world=world.size, shuffle=False, drop_last=False)
+    batches = loader(views, sampler, workers)
     for number in range(passes):
         sampler.set_position(number)
         keys = iter(list(sampler))
         with torch.no_grad():
-            for packed in loader(views, sampler, workers):
+            for packed in batches:
                 images, superpixels, targets = to_device(packed, world.device)
                 rows = torch.tensor([index for index, _, _ in next(keys)], device=world.device)
                 embeddings[number, rows] = model(images, superpixels, views.count(superpixels)).embedding.float()
@@ -142,6 +143,7 @@ class LinearProbe(Task):
         self.in_memory = isinstance(views, Features)
         self.before = {key: value.clone() for key, value in model.state_dict().items() if not _is_head(key)}
         self.checked = False
+        self.batches: DataLoader[Any] | None = None  # of the validation; made when it is first needed
 
     @classmethod
     def open(cls, recipe: Recipe, run: Run, world: World, checkpoint: str = RANDOM) -> LinearProbe:
@@ -186,7 +188,10 @@ class LinearProbe(Task):
             self.checked = True
         if isinstance(self.validation, Features):
             return self._validate_features(self.validation)
-        return accuracy(self.model, self.validation, self.world, self.recipe.probe.eval_batch, workers=self.workers)
+        batch = self.recipe.probe.eval_batch
+        if self.batches is None:
+            self.batches = evaluation_batches(self.validation, self.world, batch, self.workers)
+        return accuracy(self.model, self.validation, self.world, batch, batches=self.batches)
 
     def _validate_features(self, validation: Features) -> dict[str, float]:
         head: Any = self.model.get_submodule("head")

@@ -37,7 +37,7 @@ class Segmentation(Task):
 
     program = "segment"
     layout = "segmenter"
-    reads = SHARED | {"model", "augment.flip", "dense", "train.sync_bn", "train.drop_last"}
+    reads = SHARED | {"model", "augment.flip", "dense", "superpixels.source", "train.sync_bn", "train.drop_last"}
     best_file = "best_checkpoint.pth"
     metric = "mean_iou"
 
@@ -69,7 +69,8 @@ class Segmentation(Task):
 
     def validate(self) -> dict[str, float]:
         config = self.recipe.dense
-        confusion = evaluate(self.model, self.validation, Inference(config, config.train_stride), self.world)
+        inference = Inference(config, config.train_stride, source=self.recipe.superpixels.source)
+        confusion = evaluate(self.model, self.validation, inference, self.world)
         return {
             "mean_iou": 100 * confusion.mean_iou(config.absent),
             "pixel_accuracy": 100 * confusion.pixel_accuracy,

@@ -89,14 +89,8 @@ class Finetuning(Task):
         return self.wrapped(image, superpixels, target, self.views.count())
 
     def validate(self) -> dict[str, float]:
-        metrics: dict[str, float] | None = None
-        if self.world.main:
-            confusion = score(self.model, self.validation)
-            metrics = {
-                "mean_iou": 100 * confusion.mean_iou("zero"),
-                "pixel_accuracy": 100 * confusion.pixel_accuracy,
-            }
-        return self.world.from_main(metrics)
+        confusion = score(self.model, self.validation, world=self.world)
+        return {"mean_iou": 100 * confusion.mean_iou("zero"), "pixel_accuracy": 100 * confusion.pixel_accuracy}
 
     def files(self, epoch: int, is_best: bool, fraction: float) -> list[str]:
         steps = self.recipe.schedule.steps
@@ -214,9 +208,7 @@ class VocViews(DenseViews):
         if generator.random() < self.flip:
             image, label = image[:, ::-1], label[:, ::-1]
         image, label = self._crop(np.ascontiguousarray(image), np.ascontiguousarray(label), generator)
-        side = self.config.crop // 2
-        half = cv2.resize(image, (side, side), interpolation=cv2.INTER_LINEAR)
-        superpixels = superpixels_for((half * 255).astype(np.uint8), self.settings)
+        superpixels = half_superpixels((image * 255).astype(np.uint8), self.settings)
         normalised = torch.from_numpy((image - MEAN) / STD).permute(2, 0, 1)
         return normalised, torch.from_numpy(superpixels), torch.from_numpy(label)
 
@@ -238,6 +230,13 @@ class VocViews(DenseViews):
         return np.ascontiguousarray(padded[area]), np.ascontiguousarray(classes[area])
 
 
+def half_superpixels(image: Pixels, settings: SuperpixelSettings) -> npt.NDArray[np.int32]:
+    """Superpixels int32 [H/2, W/2] of a crop uint8 [H, W, 3]: its bytes are halved, as the published program does."""
+    size = image.shape[1] // 2, image.shape[0] // 2
+    half = cast("Pixels", cv2.resize(image, size, interpolation=cv2.INTER_LINEAR))
+    return superpixels_for(half, settings)
+
+
 @torch.inference_mode()
 def predict(model: nn.Module, image: Pixels, settings: SuperpixelSettings) -> Pixels:
     """Class map uint8 [h, w] of the fine-tuned model at the native size."""
@@ -249,11 +248,11 @@ def predict(model: nn.Module, image: Pixels, settings: SuperpixelSettings) -> Pi
     return nearest_resize(classes, (image.shape[0], image.shape[1]))
 
 
-def score(model: Any, split: DenseSplit, out: Path | None = None) -> ConfusionMatrix:
-    """Confusion matrix of a fine-tuned model; class maps are written when `out` is given."""
+def score(model: Any, split: DenseSplit, out: Path | None = None, world: World | None = None) -> ConfusionMatrix:
+    """Confusion matrix of a fine-tuned model over all processes; class maps are written when `out` is given."""
     mode = model.training
     model.eval()
-    confusion = predict_split(lambda image: predict(model, image, voc_superpixels()), split, out)
+    confusion = predict_split(lambda image: predict(model, image, voc_superpixels()), split, out, world)
     model.train(mode)
     return confusion
 

@@ -20,8 +20,9 @@ from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD, SuperpixelSettings
 from cast_sdk.superpixels import seeds_count, superpixels_for
 from cast_sdk.system.files import atomic_write
 from cast_sdk.training.data.dense.base import DenseSplit
+from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.progress import progress
-from cast_sdk.training.metrics.semantic import ConfusionMatrix
+from cast_sdk.training.metrics.semantic import ConfusionMatrix, together
 
 LONG_SIDE = 512  # of an image at test time
 MEAN, STD = np.array(IMAGENET_MEAN, np.float32), np.array(IMAGENET_STD, np.float32)
@@ -63,14 +64,20 @@ def nearest_resize(values: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArr
     return cast("npt.NDArray[Any]", cv2.resize(values, (size[1], size[0]), interpolation=cv2.INTER_NEAREST))
 
 
-def predict_split(predict: Callable[[Pixels], Pixels], split: DenseSplit, out: Path | None = None) -> ConfusionMatrix:
-    """Run `predict` on every image, write the class maps, add up the confusion matrix."""
+def predict_split(
+    predict: Callable[[Pixels], Pixels], split: DenseSplit, out: Path | None = None, world: World | None = None
+) -> ConfusionMatrix:
+    """Run `predict` on every image, write the class maps, add up the confusion matrix.
 
+    The images are shared among the processes; the result is the same on every process.
+    """
+    world = world or World()
     confusion = ConfusionMatrix(len(split.class_names))
     folders = {name: out / "results" / "val" / name for name in ("semantic_gray", "semantic_color")} if out else {}
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
-    for index, pair in enumerate(progress(split.pairs, "predicting")):
+    for index in progress(range(len(split))[world.rank :: world.size], "predicting"):
+        pair = split.pairs[index]
         image, truth = split.read(index)
         classes = predict(image)
         confusion.update(classes, truth)
@@ -80,7 +87,7 @@ def predict_split(predict: Callable[[Pixels], Pixels], split: DenseSplit, out: P
                 picture.putpalette([value for colour in split.palette for value in colour])
             with atomic_write(folder / f"{pair.name}.png") as temporary:
                 picture.save(temporary, format="PNG")
-    return confusion
+    return together(confusion, world)
 
 
 def report(confusion: ConfusionMatrix, split: DenseSplit, out: Path) -> None:

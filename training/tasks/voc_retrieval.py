@@ -18,6 +18,7 @@ from cast_sdk.models.cast import Cast, CastOutput
 from cast_sdk.models.dense import cluster_index
 from cast_sdk.system.files import atomic_write
 from cast_sdk.training.data.dense.base import IGNORE, DenseSplit
+from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.progress import progress
 from cast_sdk.training.metrics.semantic import ConfusionMatrix
 from cast_sdk.training.tasks.voc_prediction import (
@@ -116,11 +117,16 @@ def load_backbone(path: Any, sampler: Any = "matrix") -> Cast:
 
 
 def retrieve(
-    backbone: Cast, splits: dict[str, DenseSplit], out: Path, neighbours: int = NEIGHBOURS, block: int = 65536
+    backbone: Cast,
+    splits: dict[str, DenseSplit],
+    out: Path,
+    neighbours: int = NEIGHBOURS,
+    block: int = 65536,
+    world: World | None = None,
 ) -> ConfusionMatrix:
-    """Prototypes of "train" as files, then the votes on "val"."""
+    """Prototypes of "train" as files, then the votes on "val"; images of both are shared among the processes."""
     settings = voc_superpixels()
-    memory, labels = build_memory(backbone, splits["train"], out / "results" / "train+" / "semantic_prototype")
+    memory, labels = build_memory(backbone, splits["train"], out / "results" / "train+" / "semantic_prototype", world)
     count = len(splits["val"].class_names)
 
     def predict(image: Pixels) -> Pixels:
@@ -128,16 +134,20 @@ def retrieve(
         classes = nearest_classes(found.vectors.cpu(), memory, labels, count, neighbours, block)
         return nearest_resize(classes.numpy().astype("uint8")[found.clusters.cpu().numpy()], image.shape[:2])
 
-    return predict_split(predict, splits["val"], out)
+    return predict_split(predict, splits["val"], out, world)
 
 
-def build_memory(backbone: Cast, split: DenseSplit, folder: Path) -> tuple[Tensor, Tensor]:
-    """Prototypes [M,C] and classes [M] of all images, void ones left out; files that exist are read, not made again."""
+def build_memory(backbone: Cast, split: DenseSplit, folder: Path, world: World | None = None) -> tuple[Tensor, Tensor]:
+    """Prototypes [M,C] and classes [M] of all images, void ones left out; files that exist are read, not made again.
 
+    The images are shared among the processes, which need no common folder; every process gets all prototypes.
+    """
+    world = world or World()
     folder.mkdir(parents=True, exist_ok=True)
     settings = voc_superpixels()
-    vectors, labels = [], []
-    for index, pair in enumerate(progress(split.pairs, "prototypes")):
+    own: dict[int, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
+    for index in progress(range(len(split))[world.rank :: world.size], "prototypes"):
+        pair = split.pairs[index]
         file = folder / f"{pair.name}.npz"
         if not file.is_file():
             image, truth = split.read(index)
@@ -147,6 +157,7 @@ def build_memory(backbone: Cast, split: DenseSplit, folder: Path) -> tuple[Tenso
                 np.savez(stream, prototype=made.vectors.cpu().numpy(), prototype_label=made.labels)
         with np.load(file) as stored:
             keep = stored["prototype_label"] != IGNORE
-            vectors.append(torch.from_numpy(stored["prototype"][keep]))
-            labels.append(torch.from_numpy(stored["prototype_label"][keep]))
-    return torch.cat(vectors), torch.cat(labels)
+            own[index] = stored["prototype"][keep], stored["prototype_label"][keep]
+    every = {index: found for part in world.gather(own) for index, found in part.items()}
+    vectors, labels = zip(*(every[index] for index in range(len(split))), strict=True)
+    return torch.from_numpy(np.concatenate(vectors)), torch.from_numpy(np.concatenate(labels))

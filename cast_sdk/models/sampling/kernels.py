@@ -65,6 +65,7 @@ def by_matrix(distances: Tensor, count: int) -> Tensor:
     return _launch(distances, count, from_matrix=True)
 
 
+@torch.library.custom_op("cast_sdk::farthest_points", mutates_args=())
 def _launch(source: Tensor, count: int, from_matrix: bool) -> Tensor:
     source = source.contiguous()
     images, points, channels = source.shape
@@ -76,3 +77,9 @@ def _launch(source: Tensor, count: int, from_matrix: bool) -> Tensor:
             source, picks, points, channels, count, points * channels, block, width, from_matrix, num_warps=8
         )
     return picks
+
+
+@_launch.register_fake
+def _(source: Tensor, count: int, from_matrix: bool) -> Tensor:
+    """What compilers and fake tensors see of it."""
+    return torch.empty(source.shape[0], count, dtype=torch.long, device=source.device)

@@ -5,6 +5,7 @@ Images are uint8 [h, w, 3] RGB, class maps uint8 [h, w] with 255 for pixels that
 
 from __future__ import annotations
 
+import functools
 from typing import Any, cast
 
 import cv2
@@ -18,7 +19,7 @@ from cast_sdk.spec import IMAGENET_MEAN
 from cast_sdk.superpixels import seeds_count, superpixels_for
 from cast_sdk.training.data.dense.base import IGNORE, DenseSplit
 from cast_sdk.training.data.sampler import Key
-from cast_sdk.training.engine.recipe import Dense, Recipe
+from cast_sdk.training.engine.recipe import Dense, Recipe, Source
 
 Pixels = npt.NDArray[np.uint8]
 _MEAN = tuple(int(255 * value) for value in IMAGENET_MEAN)  # what normalises to (nearly) zero
@@ -114,6 +115,27 @@ def pad(image: Pixels, label: Pixels, side: int) -> tuple[Pixels, Pixels]:
     return padded, classes
 
 
+@functools.cache
+def segmenter_codes() -> Pixels:
+    """What the Segmenter's SEEDS sees for each code of each channel: uint8 [256, 3].
+
+    The published program normalises with statistics of two decimals in float32, de-normalises and cuts off the
+    fraction: 20, 2 and 14 codes come out one too low.
+    """
+    mean, std = np.array([123.68, 116.28, 103.53]), np.array([58.4, 57.12, 57.38])
+    codes = np.repeat(np.arange(256, dtype=np.float32)[:, None], 3, axis=1)
+    normalised = ((codes - mean).astype(np.float32) * (1 / std)).astype(np.float32)
+    back = normalised * std.astype(np.float32) + mean.astype(np.float32)
+    return back.astype(np.uint8)
+
+
+def seen(image: Pixels, source: Source) -> Pixels:
+    """The picture that SEEDS gets for an image [h, w, 3]: itself ("crop"), or what the Segmenter makes of it."""
+    if source == "crop":
+        return image
+    return cast(Pixels, cv2.LUT(image, segmenter_codes()[None]))
+
+
 class DenseViews(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """Training items: crop uint8 [3,H,W], its superpixels int32 [H,W] and class map uint8 [H,W].
 
@@ -122,7 +144,7 @@ class DenseViews(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
     def __init__(self, split: DenseSplit, recipe: Recipe) -> None:
         self.split, self.config, self.flip, self.seed = split, recipe.dense, recipe.augment.flip, recipe.train.seed
-        self.settings = recipe.superpixels.settings()
+        self.settings, self.source = recipe.superpixels.settings(), recipe.superpixels.source
 
     def __len__(self) -> int:
         return len(self.split)
@@ -145,5 +167,5 @@ class DenseViews(Dataset[tuple[Tensor, Tensor, Tensor]]):
         index, epoch, position = key
         generator = np.random.default_rng((self.seed, epoch, position))
         image, label = (np.ascontiguousarray(part) for part in self.augmented(*self.split.read(index), generator))
-        superpixels = superpixels_for(image, self.settings)
+        superpixels = superpixels_for(seen(image, self.source), self.settings)
         return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(superpixels), torch.from_numpy(label)

@@ -1,0 +1,203 @@
+"""Two and three Gloo processes give what one gives: evaluation of any number of images, resuming, VOC's work."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from cast_sdk.errors import RecipeError
+from cast_sdk.training.data.dataset import Images, LabelledViews
+from cast_sdk.training.data.sources import open_source
+from cast_sdk.training.engine.distributed import (
+    World,
+    first_host,
+    slurm_environment,
+    tasks_per_node,
+    with_tensors,
+    without_tensors,
+)
+from cast_sdk.training.engine.loop import Loop
+from cast_sdk.training.engine.models import create
+from cast_sdk.training.engine.options import Options
+from cast_sdk.training.engine.recipe import load_recipe
+from cast_sdk.training.metrics.accuracy import accuracy
+from cast_sdk.training.metrics.semantic import ConfusionMatrix, together
+from cast_sdk.training.tasks.classification import Classification
+from cast_sdk.training.tasks.voc_retrieval import build_memory
+
+BATCH, STEPS = 2, 4
+SETTINGS = [f"schedule.steps={STEPS}", "schedule.minutes=null", "train.batch=6", "train.ema=null"]
+
+
+class First:
+    """The first `length` items of a data set."""
+
+    def __init__(self, views: LabelledViews, length: int) -> None:
+        self.views, self.length, self.count = views, length, views.count
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.views[key]
+
+
+def evaluated(world: World, recipe: Any, data: str) -> list[dict[str, float]]:
+    """Accuracy over 1, 2, ... images: every remainder, fewer images than processes among them."""
+    source = open_source(data, "train")
+    views = LabelledViews(Images(source), recipe, train=False)
+    model = create(recipe, source.classes).eval()
+    return [accuracy(model, First(views, length), world, BATCH) for length in range(1, 3 * BATCH + 2)]
+
+
+def trained(world: World, recipe: Any, data: str, out: Path, stop_after: int | None = None) -> dict[str, Any]:
+    images = {split: Images(open_source(data, split)) for split in ("train", "val")}
+    task = Classification.build(recipe, images, world)
+    loop = Loop(task, Options(out=out, tensorboard=False, log_every=100))
+    step = loop._step
+
+    def counted(stream: Any) -> Any:
+        done = step(stream)
+        loop.stop = loop.at.total == stop_after and world.main  # one process is told to stop
+        return done
+
+    loop._step = counted
+    loop.run()
+    return {"at": loop.at.total, **task.model.state_dict()}
+
+
+class Drawn:
+    """Stands for a VOC split and its retrieval: prototypes are made from the image's number."""
+
+    pairs = tuple(type("Pair", (), {"name": f"image{n}"}) for n in range(5))
+
+    def __len__(self) -> int:
+        return 5
+
+    def read(self, index: int) -> tuple[Any, Any]:
+        rng = np.random.default_rng(index)
+        return rng.integers(0, 256, (160, 128, 3), np.uint8), rng.integers(0, 3, (160, 128)).astype(np.uint8)
+
+
+def memory(world: World, folder: Path) -> Any:
+    from cast_sdk.models import create_model
+
+    torch.manual_seed(0)
+    sizes = {"embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": 2, "clusters": (16, 8, 4, 2), "image_size": 64}
+    backbone = create_model("cast_seg_small", num_classes=0, stage="segmentation", **sizes).eval()
+    return build_memory(backbone, Drawn(), folder, world)
+
+
+def everything(world: World, recipe_path: str, data: str, out: Path) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    recipe = load_recipe(recipe_path, SETTINGS)
+    confusion = ConfusionMatrix(3)
+    for index in range(5)[world.rank :: world.size]:
+        confusion.update(Drawn().read(index)[1] % 2, Drawn().read(index)[1])
+    summed = together(confusion, world)
+    return {
+        "accuracy": evaluated(world, recipe, data),
+        "confusion": (summed.matrix, summed.images),
+        "memory": memory(world, out / "memory"),
+        "sources": world.decided_by_main(lambda: open_source(data, "train")).names[3],
+    }
+
+
+def worker(rank: int, size: int, recipe_path: str, data: str, out: str) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size)}
+    from torch import distributed
+
+    distributed.init_process_group("gloo", init_method=f"file://{out}/meeting{size}", rank=rank, world_size=size)
+    from cast_sdk.training.engine.distributed import start
+
+    world = start("cpu")
+    own = Path(out) / f"{size}-{rank}"  # no folder is shared
+    found = everything(world, recipe_path, data, own)
+
+    def refuse() -> None:
+        raise RecipeError("This is refused.")
+
+    with pytest.raises(RecipeError, match="refused"):
+        world.decided_by_main(refuse)
+    if size == 2:
+        recipe = load_recipe(recipe_path, SETTINGS)
+        whole = trained(world, recipe, data, own / "whole")
+        half = trained(world, recipe, data, own / "run", stop_after=2)
+        assert half["at"] == 2 and (own / "run" / "checkpoint.pth").is_file() == world.main
+        rest = trained(world, recipe, data, own / "run")
+        found["resumed"] = all(
+            torch.equal(rest[key], whole[key]) if isinstance(whole[key], torch.Tensor) else rest[key] == whole[key]
+            for key in whole
+        )
+    torch.save(found, own / "found.pt")
+    world.finish()
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_many_processes_give_what_one_gives(size, folders, micro, tmp_path):
+    mp.spawn(worker, (size, str(micro), str(folders), str(tmp_path)), nprocs=size)
+    alone = everything(World(), str(micro), str(folders), tmp_path / "alone")
+    for rank in range(size):
+        found = torch.load(tmp_path / f"{size}-{rank}" / "found.pt", weights_only=False)
+        for ours, theirs in zip(found["accuracy"], alone["accuracy"], strict=True):
+            assert (ours["top1"], ours["top5"]) == (theirs["top1"], theirs["top5"])
+            assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-6)
+        np.testing.assert_array_equal(found["confusion"][0], alone["confusion"][0])
+        assert found["confusion"][1] == alone["confusion"][1] == 5
+        for ours, theirs in zip(found["memory"], alone["memory"], strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+        assert found["sources"] == alone["sources"]
+        assert found.get("resumed", True), "a run that only the first process had a checkpoint of ended differently"
+
+
+def test_tensors_travel_apart():
+    value = {"a": [torch.ones(2), {"b": (torch.zeros(1), "text")}], 3: None}
+    skeleton, tensors = without_tensors(value)
+    assert len(tensors) == 2 and "tensor" not in str(skeleton)
+    back = with_tensors(skeleton, tensors)
+    assert torch.equal(back["a"][0], torch.ones(2)) and back["a"][1]["b"][1] == "text" and back[3] is None
+
+
+STEP = {
+    "SLURM_STEP_NUM_TASKS": "6",
+    "SLURM_PROCID": "5",
+    "SLURM_LOCALID": "1",
+    "SLURM_NODEID": "2",
+    "SLURM_STEP_NODELIST": "gpu[07-08,11]",
+    "SLURM_STEP_TASKS_PER_NODE": "2(x3)",
+    "SLURM_JOB_ID": "4123456",
+}
+
+
+def test_srun_is_as_torchrun():
+    assert slurm_environment(STEP) == {
+        "WORLD_SIZE": "6",
+        "RANK": "5",
+        "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "gpu07",
+        "MASTER_PORT": "23456",
+    }
+    assert slurm_environment(STEP | {"MASTER_ADDR": "10.0.0.1"})["MASTER_ADDR"] == "10.0.0.1"
+    assert slurm_environment(STEP | {"WORLD_SIZE": "2"}) == {}  # torchrun inside of a step
+    assert slurm_environment(STEP | {"SLURM_STEP_NUM_TASKS": "1"}) == {}
+    batch_script = {"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_JOB_NODELIST": "gpu[07-08]"}
+    assert slurm_environment(batch_script) == {}  # runs once, not as a step of 8
+    assert slurm_environment({}) == {}
+
+
+def test_lists_of_slurm():
+    assert [first_host(text) for text in ("n1", "n1,n2", "n[3-5]", "a-b[003,7]-ib,c", "x[09]")] == [
+        "n1",
+        "n1",
+        "n3",
+        "a-b003-ib",
+        "x09",
+    ]
+    assert tasks_per_node("2(x3),1") == [2, 2, 2, 1] and tasks_per_node("4") == [4]
