@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from cast_sdk.training.engine.distributed import World, start
 from cast_sdk.training.engine.loop import Loop
 from cast_sdk.training.engine.models import BUNDLED, start_file
 from cast_sdk.training.engine.options import Options
+from cast_sdk.training.engine.recipe import Recipe
 from cast_sdk.training.own import run_folder
 from cast_sdk.training.own.images import OwnImages, Survey, look_at
 from cast_sdk.training.own.labelled import TRAIN, VAL, Labelled, find_labelled
@@ -38,7 +39,7 @@ class Request:
     out: Path
     model: str = BUNDLED
     validation: float = 0.2
-    choices: Choices = Choices()
+    choices: Choices = field(default_factory=Choices)
     device: str = "auto"
     workers: int = 0
     on_bad_image: OnBadImage = "error"
@@ -117,9 +118,7 @@ def prepare(request: Request) -> Prepared:
     if request.choices.taxonomy:
         taxonomy_for(request.choices.taxonomy, images.classes)  # refuses what does not fit, before long work
     init = BUNDLED if request.model == BUNDLED else absolute(request.model)
-    plan = plan_classification(
-        spec, init, images.labels[split == TRAIN], survey.short_side, request.choices
-    )
+    plan = plan_classification(spec, init, images.labels[split == TRAIN], survey.short_side, request.choices)
     OwnClassification.check(plan.recipe)
     made_by = {
         "program": "classify",
@@ -140,13 +139,14 @@ def absolute(model: str) -> str:
 
 def notes_on_copies(images: Labelled, groups: npt.NDArray[np.int64]) -> list[str]:
     """What to tell of files with the same content."""
-    kinds, counts = np.unique(groups, return_counts=True)
+    _, counts = np.unique(groups, return_counts=True)
     if (counts == 1).all():
         return []
     pairs = np.unique(np.stack([groups, images.labels], 1), axis=0)
     repeated, classes = np.unique(pairs[:, 0], return_counts=True)
     torn = repeated[classes > 1]
-    notes = [f"{int((counts - 1).sum())} images are copies of others; copies in one class stay on one side of the split"]
+    extra = int((counts - 1).sum())
+    notes = [f"{extra} images are copies of others; copies in one class stay on one side of a split made here"]
     if len(torn):
         first = [images.names[at] for at in np.flatnonzero(groups == torn[0])[:2]]
         notes.append(f"{len(torn)} images lie in two classes at once, such as {' and '.join(first)}")
@@ -213,12 +213,17 @@ def description(ready: Prepared, request: Request) -> list[str]:
 
 def write_inputs(ready: Prepared, out: Path) -> None:
     """The split and the recipe, beside the record of the run."""
-    import yaml
-
     images = ready.images
     write_split(out / SPLIT, images.names, [images.classes[label] for label in images.labels], ready.split)
+    write_recipe(out, ready.plan.recipe)
+
+
+def write_recipe(out: Path, recipe: Recipe) -> None:
+    """`recipe.yaml` with every value."""
+    import yaml
+
     with atomic_write(out / RECIPE) as temporary:
-        temporary.write_text(yaml.safe_dump(plain(ready.plan.recipe.to_dict()), sort_keys=False, allow_unicode=True))
+        temporary.write_text(yaml.safe_dump(plain(recipe.to_dict()), sort_keys=False, allow_unicode=True))
 
 
 def plain(value: Any) -> Any:

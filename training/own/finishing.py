@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import datetime
 import json
@@ -17,7 +16,7 @@ from cast_sdk.errors import ExportError
 from cast_sdk.export.onnx_export import export_onnx
 from cast_sdk.models import save_native
 from cast_sdk.runtime.runtime import Runtime
-from cast_sdk.system.files import atomic_write, sha256
+from cast_sdk.system.files import sha256
 from cast_sdk.training.engine.progress import progress
 from cast_sdk.training.engine.runlog import duration, read_log
 from cast_sdk.training.metrics.accuracy import predictions
@@ -27,6 +26,7 @@ from cast_sdk.training.own.judging import PRECISION, Judged, disagreements, judg
 from cast_sdk.training.own.labelled import VAL
 from cast_sdk.training.own.page import Page
 from cast_sdk.training.own.pictures import draw_confusion, draw_sheet
+from cast_sdk.training.own.splitting import write_rows
 
 if TYPE_CHECKING:
     from cast_sdk.training.own.classify import Prepared, Request
@@ -109,19 +109,11 @@ def write_predictions(path: Path, ready: Prepared, judged: Judged) -> None:
     """A line for each image that judges: path, class, predicted class, its probability, that of the true class."""
     classes, chosen = ready.images.classes, ready.chosen(VAL)
     chances = judged.probabilities
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "class", "predicted", "probability", "probability_of_class"])
-        for row, (at, guess, label) in enumerate(zip(chosen, judged.predicted, judged.labels, strict=True)):
-            writer.writerow(
-                [
-                    ready.images.names[at],
-                    classes[label],
-                    classes[guess],
-                    f"{chances[row, guess]:.4f}",
-                    f"{chances[row, label]:.4f}",
-                ]
-            )
+    rows = [
+        (ready.images.names[at], classes[label], classes[guess], f"{chance[guess]:.4f}", f"{chance[label]:.4f}")
+        for at, guess, label, chance in zip(chosen, judged.predicted, judged.labels, chances, strict=True)
+    ]
+    write_rows(path, ("path", "class", "predicted", "probability", "probability_of_class"), rows)
 
 
 def write_report(
@@ -174,7 +166,8 @@ def write_report(
         page.text("None of the images that judge is wrong.")
     page.heading("Use it")
     page.code(f"cast-segment PHOTOGRAPHS --model {out / GRAPH} --out segments --json")
-    page.code(f'import cast_sdk\n\nseg = cast_sdk.Runtime("{out / GRAPH}").segment("photo.jpg")\nseg.top(3), seg.unsure')
+    opened = f'seg = cast_sdk.Runtime("{out / GRAPH}").segment("photo.jpg")'
+    page.code(f"import cast_sdk\n\n{opened}\nseg.top(3), seg.unsure")
     page.write(out / "report.html")
 
 

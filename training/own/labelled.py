@@ -150,9 +150,7 @@ def _from_splits(data: Path, train: Path, val: Path | None) -> Labelled:
                 remedy="add training images of them, or remove the folders",
             )
         folders += [(folder, VAL) for folder in judged]
-    others = sorted(
-        path.name for path in folders_in(data) if path not in (train, val) and any(folders_in(path) or [])
-    )
+    others = sorted(path.name for path in folders_in(data) if path not in (train, val) and any(folders_in(path) or []))
     if others:
         notes.append(f"{', '.join(name + '/' for name in others)} is not used in training")
     kind = f"train/ and {val.name}/ of class folders" if val else "train/ of class folders"
@@ -224,7 +222,8 @@ def _from_table(table: Path) -> Labelled:
     if unknown:
         raise InputError(f"{table} has the unknown split {unknown[0]!r}.", remedy="use train, val and test")
     used = [at for at, part in enumerate(parts) if part != "test"]
-    notes = [f"{len(parts) - len(used)} images of the split test are not used in training"] if len(used) < len(parts) else []
+    unused = len(parts) - len(used)
+    notes = [f"{unused} images of the split test are not used in training"] if unused else []
     array = np.array([known[parts[at]] for at in used], np.int8)
     classes = sorted({given[at] for at, part in zip(used, array, strict=True) if part == TRAIN})
     lost = sorted({given[at] for at in used} - set(classes))

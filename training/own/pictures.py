@@ -15,13 +15,16 @@ Pixels = npt.NDArray[np.uint8]
 SHOWN = 30  # classes of a confusion matrix that is still readable
 
 
-def draw_confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str], file: Path) -> str:
+def draw_confusion(
+    matrix: npt.NDArray[np.int64], classes: Sequence[str], file: Path, *, share_only: bool = False
+) -> str:
     """Rows are true classes, columns predicted ones, in shares of the row. Returns what is shown, for people.
 
     Args:
         matrix: images by true and predicted class.
         classes: their names.
         file: PNG to write. Of more than SHOWN classes those with the most errors are drawn.
+        share_only: write percentages into the fields, not numbers.
     """
     pyplot = _pyplot()
     text = f"all {len(classes)} classes"
@@ -41,7 +44,10 @@ def draw_confusion(matrix: npt.NDArray[np.int64], classes: Sequence[str], file: 
     axis.set(xlabel="predicted", ylabel="true")
     for row, column in zip(*np.nonzero(shown), strict=True):
         colour = "white" if share[row, column] > 0.5 else "#222222"
-        axis.text(column, row, str(shown[row, column]), ha="center", va="center", fontsize=8, color=colour)
+        if share_only and share[row, column] < 0.005:
+            continue
+        text_of = f"{100 * share[row, column]:.0f}" if share_only else str(shown[row, column])
+        axis.text(column, row, text_of, ha="center", va="center", fontsize=8, color=colour)
     axis.spines[:].set_visible(False)
     _save(figure, file, "png")
     return text

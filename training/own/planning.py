@@ -19,7 +19,7 @@ from cast_sdk.spec import ModelSpec
 from cast_sdk.superpixels import seeds_count
 from cast_sdk.training.engine.recipe import Recipe, epochs_obey, override, recipe_from_dict
 
-VIEWS = 6000  # images that a run sees at least, counted with every epoch
+VIEWS = 5000  # images that a run sees at least, counted with every epoch
 EPOCHS = (5, 40)
 MILD = "rand-m5-mstd0.5-inc1"
 UNEQUAL = 1.5  # from this ratio of the largest to the smallest class on, classes are balanced
@@ -66,9 +66,7 @@ def model_section(spec: ModelSpec, init: str) -> dict[str, Any]:
     known = spec.name in list_models() and model_spec(spec.name).family == spec.family
     name = spec.name if known else default
     registered = model_spec(name)
-    options = {
-        key: getattr(spec, key) for key in _ARCHITECTURE if getattr(spec, key) != getattr(registered, key)
-    }
+    options = {key: getattr(spec, key) for key in _ARCHITECTURE if getattr(spec, key) != getattr(registered, key)}
     return {
         "name": name,
         "options": {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()},
@@ -136,7 +134,7 @@ def plan_classification(
     recipe = overridden(data, (*asked, *choices.overrides))
     lines = (
         about_size,
-        f"{_length(recipe, count)}, {recipe.train.batch} a step; a cosine from {recipe.optimizer.lr:g}, "
+        f"{length_of(recipe, count)}, {recipe.train.batch} a step; a cosine from {recipe.optimizer.lr:g}, "
         "lower towards the image",
         "the head starts as a linear probe of the frozen model; all layers learn; the weights are averaged over steps"
         if recipe.model.head_start == "probe"
@@ -149,7 +147,8 @@ def plan_classification(
     return Plan(recipe, lines)
 
 
-def _length(recipe: Recipe, count: int) -> str:
+def length_of(recipe: Recipe, count: int) -> str:
+    """How long a run on so many images takes by its recipe, in words."""
     schedule = recipe.schedule
     if schedule.ends_by == "minutes":
         return f"{schedule.minutes:g} minutes of training on {count} images"
@@ -190,7 +189,7 @@ def _size(spec: ModelSpec, short_side: int, chosen: int | None) -> tuple[int, st
     if chosen is not None:
         if spec.positions == "learned" and chosen != spec.image_size:
             raise InputError(
-                f"--image-size is {chosen}, and the positions of {spec.name} were learned for {spec.image_size} pixels.",
+                f"--image-size is {chosen}, and {spec.name} learned its positions for {spec.image_size} pixels.",
                 remedy="leave --image-size out, or start from a model with fixed positions (the bundled one)",
             )
         if chosen % patch or chosen < 4 * patch:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +58,12 @@ def digest(data: bytes) -> bytes:
 
 def write_split(path: Path, names: Sequence[str], classes: Sequence[str], split: npt.NDArray[np.int8]) -> None:
     """A table of path, class and split, which `cast-train classify` reads too."""
+    write_rows(path, ("path", "class", "split"), zip(names, classes, (SPLITS[part] for part in split), strict=True))
+
+
+def write_rows(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A CSV file."""
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "class", "split"])
-        writer.writerows(zip(names, classes, (SPLITS[part] for part in split), strict=True))
+        writer.writerow(head)
+        writer.writerows(rows)
