@@ -16,8 +16,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cast_sdk.decoding.reader import decode, read_image
 from cast_sdk.errors import InputError
-from cast_sdk.runtime.preprocess import decode_image, fit_geometry, read_image, resize, to_bgr
+from cast_sdk.runtime.preprocess import fit_geometry, resize, to_bgr
 from cast_sdk.system.processor import available_cores
 from cast_sdk.training.data.dataset import Images, OnBadImage
 from cast_sdk.training.data.sources import ImageSource
@@ -64,7 +65,7 @@ def read_frame(source: ImageSource | Labelled, index: int) -> Pixels:
         return read_image(path)
     with Path(path).open("rb") as file:
         file.seek(offset)
-        return decode_image(np.frombuffer(file.read(size), np.uint8), source.names[index])
+        return decode(file.read(size), source.names[index])
 
 
 def look_at(images: Labelled) -> Survey:

@@ -17,8 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError
-from cast_sdk.runtime.preprocess import read_image
-from cast_sdk.training.data.dense.base import IGNORE, DenseSplit, OnBadImage, Pair, Pixels
+from cast_sdk.training.data.dense.base import IGNORE, DenseSplit, OnBadImage, Pair, Pixels, read_rgb
 
 BACKGROUND = "background"
 MAX_CLASSES = 254
@@ -64,7 +63,7 @@ class OwnSplit(DenseSplit):
     drawn: Sequence[Drawn] = ()
 
     def _read(self, pair: Pair) -> tuple[Pixels, Pixels]:
-        image = np.ascontiguousarray(read_image(str(pair.image))[..., ::-1])
+        image = read_rgb(pair.image)
         number = int(pair.label.name)  # place of its mask, see `split_of`
         label = self.drawn[number]((image.shape[0], image.shape[1]))
         if label.shape != image.shape[:2]:
