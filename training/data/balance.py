@@ -39,8 +39,10 @@ class BalancedSampler(EpochSampler):
 
     def order(self) -> list[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        # Systematic sampling over the images in a random order: each occurs floor(w) or ceil(w) times.
+        # Systematic sampling, images of one weight together and shuffled: each occurs floor(w) or ceil(w) times, and
+        # those of one weight together as often as they should.
         shuffled = torch.randperm(self.length, generator=generator).numpy()
+        shuffled = shuffled[np.argsort(self.weights[shuffled], kind="stable")]
         ends = np.cumsum(self.weights[shuffled])
         offset = float(torch.rand((), generator=generator, dtype=torch.float64))
         points = (np.arange(self.length) + offset) * (ends[-1] / self.length)

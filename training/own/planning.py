@@ -21,7 +21,6 @@ from cast_sdk.training.engine.recipe import Recipe, epochs_obey, override, recip
 
 VIEWS = 5000  # images that a run sees at least, counted with every epoch
 EPOCHS = (5, 40)
-MILD = "rand-m5-mstd0.5-inc1"
 UNEQUAL = 1.5  # from this ratio of the largest to the smallest class on, classes are balanced
 _ARCHITECTURE = ("embed_dim", "depths", "num_heads", "clusters", "patch_size", "drop_path")
 
@@ -98,7 +97,7 @@ def plan_classification(
     balanced, about_classes = _balance(labels, choices.balance)
     settings = spec.superpixels
     superpixels, clusters = segments(spec, size)
-    lr = choices.lr or round(1e-3 * math.sqrt(batch / 16), 6)
+    lr = choices.lr or round(6e-4 * math.sqrt(batch / 16), 6)
     smoothing = 0.1
     data = {
         "name": "classify",
@@ -114,11 +113,10 @@ def plan_classification(
             "image_size": size,
             "scale": [0.35, 1.0],
             "eval_resize": 0,
-            "rand_augment": MILD,
             "eval_mean": list(spec.mean),
             "eval_std": list(spec.std),
         },
-        "optimizer": {"name": "adamw", "lr": lr, "weight_decay": 0.05, "layer_decay": 0.75},
+        "optimizer": {"name": "adamw", "lr": lr, "weight_decay": 0.05, "layer_decay": 0.8},
         "schedule": {"kind": "cosine", "epochs": epochs, "warmup": round(0.1 * epochs, 2)},
         "train": {
             "batch": batch,
@@ -140,8 +138,7 @@ def plan_classification(
         if recipe.model.head_start == "probe"
         else "the heads start random; all layers learn; the weights are averaged over steps",
         f"random crops of {100 * recipe.augment.scale[0]:.0f} to {100 * recipe.augment.scale[1]:.0f} % of the area, "
-        f"mirror images, {'mild colour and shape changes' if recipe.augment.rand_augment else 'no colour changes'}; "
-        "no mixing of images",
+        f"mirror images; {'further changes of colour and shape' if recipe.augment.rand_augment else 'colours stay'}",
         about_classes,
     )
     return Plan(recipe, lines)

@@ -223,7 +223,7 @@ def plan_segmentation(
             f"{init} is a model of the family {spec.family}, and a segmenter starts from CAST or a Segmenter.",
             remedy="give another --model, or leave it out for the bundled one",
         )
-    side = choices.image_size or min(SIDE, max(64, short_side // 32 * 32))
+    side = choices.image_size or min(SIDE, max(96, short_side // 32 * 32))
     if side % 32:
         better = max(2, side // 32) * 32
         raise InputError(f"--image-size is {side}, not a multiple of 32.", remedy=f"--image-size {better}")

@@ -20,7 +20,7 @@ from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.progress import progress
 
 AT_MOST = 20_000  # images that the start is fitted to
-PENALTY = 0.3  # on the squared weights of the standardised features, over the number of images
+PENALTY = 50.0  # on the squared weights of the standardised features, over the number of images
 
 
 @torch.no_grad()
@@ -65,7 +65,7 @@ def fit_linear(
     def objective() -> Tensor:
         solver.zero_grad()
         fit = (counts * F.cross_entropy(inputs @ weight.T + bias, labels, reduction="none")).mean()
-        total = fit + penalty * inputs.shape[1] / len(labels) * weight.square().mean(1).sum()
+        total = fit + penalty / len(labels) * weight.square().sum()
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
