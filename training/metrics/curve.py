@@ -23,6 +23,7 @@ def draw_classification(run: Path, file: Path, name: str) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
+    name = name.replace("$", r"\$")  # which would begin a formula
     recipe = read_log(run, "start")[-1]["recipe"]
     batch, smoothed = recipe["train"]["batch"], recipe["train"]["label_smoothing"]
     steps, validations = read_log(run, "step"), read_log(run, "validation")

@@ -75,7 +75,7 @@ def classify(request: Request) -> bool:
     Raises:
         CastError: for data, options or a folder that do not fit, before anything is written.
     """
-    run_folder.check_free(request.out)
+    run_folder.check_free(request.out, request.data)
     ready = prepare(request)
     world = start(request.device)
     if world.main:
@@ -214,7 +214,11 @@ def description(ready: Prepared, request: Request) -> list[str]:
 def write_inputs(ready: Prepared, out: Path) -> None:
     """The split and the recipe, beside the record of the run."""
     images = ready.images
-    write_split(out / SPLIT, images.names, [images.classes[label] for label in images.labels], ready.split)
+    files = [
+        str(Path(path).resolve()) if offset < 0 else name
+        for (path, offset, _), name in zip(images.places, images.names, strict=True)
+    ]  # so that the table can be read from where it lies
+    write_split(out / SPLIT, files, [images.classes[label] for label in images.labels], ready.split)
     write_recipe(out, ready.plan.recipe)
 
 

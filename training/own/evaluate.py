@@ -29,7 +29,7 @@ def evaluate(model: str, data: Path, split: str = "all") -> dict[str, Any]:
     Raises:
         InputError: for classes that the model does not know, or a split that the data does not have.
     """
-    images = find_labelled(data)
+    images = find_labelled(data, least=1)
     chosen = np.arange(len(images))
     if split != "all":
         if images.split is None:

@@ -72,8 +72,12 @@ class Labelled:
         )
 
 
-def find_labelled(data: Path) -> Labelled:
+def find_labelled(data: Path, least: int = 2) -> Labelled:
     """The images of a folder or table.
+
+    Args:
+        data: what the person named.
+        least: classes that there must be.
 
     Raises:
         InputError: when there are none, less than two classes, or a layout that can be read in two ways.
@@ -84,11 +88,11 @@ def find_labelled(data: Path) -> Labelled:
         found = _from_table(data)
     elif not data.is_dir():
         raise InputError(f"The data folder {data} does not exist.", remedy=f"give {_LAYOUTS}")
-    elif any(data.glob("*.tar")):
+    elif any(data.glob("train-*.tar")):
         found = _from_shards(data)
     else:
         found = _from_folders(data)
-    if len(found.classes) < 2:
+    if len(found.classes) < least:
         raise InputError(
             f"There is only one class in {data}: {found.classes[0]}.",
             found=f"{len(found)} images",
@@ -118,7 +122,7 @@ def _hidden_name(name: str) -> bool:
 def _from_folders(data: Path) -> Labelled:
     folders = folders_in(data)
     names = {folder.name.lower(): folder for folder in folders}
-    if "train" in names:
+    if "train" in names and folders_in(names["train"]):  # otherwise "train" is a class, like "car"
         judged = [names[name] for name in VALIDATION if name in names]
         if len(judged) > 1:
             raise InputError(

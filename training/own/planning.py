@@ -130,6 +130,7 @@ def plan_classification(
     }
     asked = () if choices.epochs is None else (f"schedule.epochs={choices.epochs}",)
     recipe = overridden(data, (*asked, *choices.overrides))
+    check_batch(recipe, count)
     lines = (
         about_size,
         f"{length_of(recipe, count)}, {recipe.train.batch} a step; a cosine from {recipe.optimizer.lr:g}, "
@@ -142,6 +143,19 @@ def plan_classification(
         about_classes,
     )
     return Plan(recipe, lines)
+
+
+def check_batch(recipe: Recipe, count: int) -> None:
+    """Refuse a step of more images than there are, before a run begins.
+
+    Raises:
+        InputError: naming both numbers.
+    """
+    if recipe.train.batch > count:
+        raise InputError(
+            f"A step takes {recipe.train.batch} images, and there are {count} to train on.",
+            remedy=f"--batch {count}, or fewer",
+        )
 
 
 def length_of(recipe: Recipe, count: int) -> str:

@@ -48,7 +48,7 @@ def pretrain(
     Raises:
         CastError: for data, a recipe or a folder that do not fit, before anything is written.
     """
-    run_folder.check_free(out)
+    run_folder.check_free(out, data)
     recipe = load_recipe(recipe_name, overrides, "pretrain")
     Pretraining.check(recipe)
     source = find_images(data)

@@ -42,13 +42,14 @@ def claim(out: Path, description: Mapping[str, Any]) -> bool:
         except ValueError:
             before = {}
         differences = list(_differences(before.get("made_by", {}), description))
-        if differences:
+        if differences and (out / "log.jsonl").exists():
             raise RecipeError(
                 f"{out} is the folder of another run.",
                 found="; ".join(differences[:4]),
                 remedy="give another --out for this one, or the same data and options to go on there",
             )
-        return True
+        if not differences:
+            return True  # otherwise a run that never began: its record is written again
     check_free(out)
     out.mkdir(parents=True, exist_ok=True)
     with atomic_write(record) as temporary:
@@ -56,12 +57,17 @@ def claim(out: Path, description: Mapping[str, Any]) -> bool:
     return False
 
 
-def check_free(out: Path) -> None:
-    """Before long work: a folder that `claim` could make or find again.
+def check_free(out: Path, data: Path | None = None) -> None:
+    """Before long work: a folder that `claim` could make or find again, and that does not lie inside of `data`.
 
     Raises:
-        RecipeError: see `claim`.
+        RecipeError: see `claim`; for a folder whose pictures would become images of the data.
     """
+    if data is not None and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+        raise RecipeError(
+            f"The folder of the run, {out}, lies inside of the data.",
+            remedy=f"give --out another one, such as {data.resolve().parent / 'runs' / data.resolve().name}",
+        )
     if (out / FILE).is_file() or not out.exists():
         return
     if not out.is_dir() or any(out.iterdir()):

@@ -28,7 +28,7 @@ from cast_sdk.training.own import run_folder
 from cast_sdk.training.own.classify import REPORT, SPLIT, absolute, eval_every, write_recipe
 from cast_sdk.training.own.labelled import TRAIN, VAL
 from cast_sdk.training.own.masks import Masked, OwnSplit, Unlabelled, find_masked, split_of
-from cast_sdk.training.own.planning import Choices, Plan, length_of, overridden
+from cast_sdk.training.own.planning import Choices, Plan, check_batch, length_of, overridden
 from cast_sdk.training.own.splitting import SPLITS, write_rows
 from cast_sdk.training.tasks.segmentation import Segmentation, build_segmenter
 
@@ -84,7 +84,7 @@ def segment(request: Request) -> bool:
     Raises:
         CastError: for data, options or a folder that do not fit, before anything is written.
     """
-    run_folder.check_free(request.out)
+    run_folder.check_free(request.out, request.data)
     ready = prepare(request)
     world = start(request.device)
     if world.main:
@@ -270,6 +270,7 @@ def plan_segmentation(
     }  # fmt: skip
     asked = () if choices.epochs is None else (f"schedule.epochs={choices.epochs}",)
     recipe = overridden(data, (*asked, *choices.overrides))
+    check_batch(recipe, count)
     spread = f"classes have {100 * shares.min():.1f} to {100 * shares.max():.1f} % of the pixels"
     lines = (
         f"{side} x {side} pixels, {found} superpixels; images are brought to a short side of {recipe.dense.short_side}",

@@ -63,7 +63,10 @@ def write_split(path: Path, names: Sequence[str], classes: Sequence[str], split:
 
 def write_rows(path: Path, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A CSV file."""
-    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(head)
         writer.writerows(rows)

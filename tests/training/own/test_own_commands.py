@@ -85,7 +85,7 @@ def test_a_run_leaves_everything(finished):
     rows = list(csv.DictReader((out / "split.csv").open()))
     assert len(rows) == 154 and {row["split"] for row in rows} == {"train", "val"}
     judged = list(csv.DictReader((out / "predictions.csv").open()))
-    assert [row["path"] for row in judged] == [row["path"] for row in rows if row["split"] == "val"]
+    assert [str(data / row["path"]) for row in judged] == [row["path"] for row in rows if row["split"] == "val"]
     page = (out / "report.html").read_text()
     assert "torn.jpg" in page and "rare classes are drawn more often" in page and "data:image/png;base64," in page
 
@@ -106,9 +106,9 @@ def test_the_exported_file_knows_the_classes_and_gives_the_same(finished):
     places = {"more_birds": write_without_torn(data), "runs/birds/model.onnx": out / "model.onnx"}
     result = json.loads(call(*documented("classes", "cast-train evaluate", places), "--json").output)
     assert result["images"] == 154 and 0 < result["accuracy"] <= 100
-    table = out.parent / "judged.csv"
-    table.write_text("".join(f"{data / row['path']},{row['class']}\n" for row in judged))
-    again = json.loads(call("evaluate", out / "model.safetensors", table, "--json").output)
+    places = {"runs/birds/model.onnx": out / "model.safetensors", "runs/birds/split.csv": out / "split.csv"}
+    words = documented("classes", "cast-train evaluate runs/birds/model.onnx runs/birds/split.csv", places)
+    again = json.loads(call(*words, "--json").output)
     assert again["accuracy"] == pytest.approx(100 * right, abs=1e-6)
 
 
@@ -146,6 +146,10 @@ def test_what_is_refused_before_any_work(tmp_path, start):
     assert "single image" in refused("classify", tmp_path / "single", "--out", tmp_path / "new", "--model", start)
     assert call("classify", tmp_path / "data", "--out", tmp_path / "new", "--model", start, "--dry-run").exit_code == 0
     assert not (tmp_path / "new").exists()
+    assert "lies inside of the data" in refused("classify", tmp_path / "data", "--out", tmp_path / "data" / "run")
+    assert "A step takes 9 images" in refused(
+        "classify", tmp_path / "data", "--out", tmp_path / "new", "--model", start, "--batch", "9"
+    )
 
 
 def test_an_interrupted_run_goes_on(tmp_path, start):

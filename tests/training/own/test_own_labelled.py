@@ -61,6 +61,12 @@ def test_a_table(tmp_path):
         find_labelled(table)
 
 
+def test_a_class_may_be_called_train(tmp_path):
+    write_classes(tmp_path, {"train": 2, "bus": 2})
+    (tmp_path / "backup.tar").write_bytes(b"no shard")
+    assert find_labelled(tmp_path).classes == ["bus", "train"]
+
+
 def test_one_class_or_none_is_refused(tmp_path):
     write_classes(tmp_path / "one", {"only": 3})
     with pytest.raises(InputError, match="There is only one class"):
@@ -126,6 +132,9 @@ def test_a_run_folder_is_never_mixed(tmp_path):
     made = {"program": "classify", "data": "a", "fingerprint": "1", "recipe": {"train": {"batch": 8}}}
     assert not claim(tmp_path / "new", made)
     assert claim(tmp_path / "new", made)
+    assert not claim(tmp_path / "new", {**made, "data": "b"})  # nothing was trained yet
+    assert not claim(tmp_path / "new", made)
+    (tmp_path / "new" / "log.jsonl").touch()
     with pytest.raises(RecipeError, match=r"(?s)another run.*train\.batch: 8 there, 4 now"):
         claim(tmp_path / "new", {**made, "recipe": {"train": {"batch": 4}}})
     with pytest.raises(RecipeError, match="not the same any more"):
