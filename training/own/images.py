@@ -9,7 +9,6 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -147,4 +146,4 @@ def reduced_size(height: int, width: int, short: int) -> tuple[int, int]:
 def stretched(frame: Pixels, size: tuple[int, int]) -> Pixels:
     """The whole BGR frame at (height, width) as the runtime resizes it: RGB uint8 [H,W,3]."""
     frame = to_bgr(frame)
-    return cast(Pixels, resize(frame, fit_geometry((frame.shape[0], frame.shape[1]), size, "stretch")))
+    return resize(frame, fit_geometry((frame.shape[0], frame.shape[1]), size, "stretch"))

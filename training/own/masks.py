@@ -44,7 +44,7 @@ class Masked:
 
     names: list[str]
     images: list[Path]
-    masks: list[Drawn]
+    masks: Sequence[Drawn]
     class_names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...] = ()
     split: npt.NDArray[np.int8] | None = None

@@ -62,6 +62,5 @@ class Page:
             f"<title>{escape(self.title)}</title><style>{_STYLE}</style></head><body>"
         )
         with atomic_write(path) as temporary:
-            temporary.write_text(
-                head + "\n".join(self.parts) + "</body></html>\n", encoding="utf-8", errors="backslashreplace"
-            )
+            text = head + "\n".join(self.parts) + "</body></html>\n"
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -38,7 +38,7 @@ def draw_confusion(
     side = min(3.2 + 0.42 * len(order), 14)
     figure, axis = pyplot.subplots(figsize=(side, side), layout="constrained")
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    names = [_short(classes[at]) for at in order]
+    names = [_short(classes[int(at)]) for at in order]
     axis.set_xticks(range(len(order)), names, rotation=90 if len(order) > 5 else 0, fontsize=8)
     axis.set_yticks(range(len(order)), names, fontsize=8)
     axis.set(xlabel="predicted", ylabel="true")

@@ -66,10 +66,10 @@ def fit_linear(
         solver.zero_grad()
         fit = (counts * F.cross_entropy(inputs @ weight.T + bias, labels, reduction="none")).mean()
         total = fit + penalty / len(labels) * weight.square().sum()
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         return total
 
-    solver.step(objective)  # type: ignore[no-untyped-call]
+    solver.step(objective)
     with torch.no_grad():
         scaled = weight / deviation
         return scaled, bias - scaled @ mean
