@@ -32,8 +32,9 @@ def main(data: Path, out: Path | None, model: str | None, validation: float, dev
     goes on after an interruption.
     """
     need_packages()
-    from cast_sdk.training.own.classify import Request, classify
-    from cast_sdk.training.own.planning import Choices
+    from cast_sdk.training.own.classes.classify import classify
+    from cast_sdk.training.own.classes.planning import Choices
+    from cast_sdk.training.own.classes.preparing import Request
 
     request = Request(
         data,

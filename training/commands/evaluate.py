@@ -25,7 +25,7 @@ def main(model: str, data: Path, split: str, as_json: bool) -> None:
     """
     import json
 
-    from cast_sdk.training.own.evaluate import evaluate
+    from cast_sdk.training.own.classes.evaluate import evaluate
 
     result = evaluate(model, data, split)
     if as_json:

@@ -32,8 +32,9 @@ def main(data: Path, out: Path | None, model: str | None, validation: float, unl
     report.html and split.csv. The same command goes on after an interruption.
     """
     need_packages()
-    from cast_sdk.training.own.planning import Choices
-    from cast_sdk.training.own.segment import Request, segment
+    from cast_sdk.training.own.classes.planning import Choices
+    from cast_sdk.training.own.dense.preparing import Request
+    from cast_sdk.training.own.dense.segment import segment
 
     request = Request(
         data,

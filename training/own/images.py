@@ -22,7 +22,7 @@ from cast_sdk.system.processor import available_cores
 from cast_sdk.training.data.dataset import Images, OnBadImage
 from cast_sdk.training.data.sources import ImageSource
 from cast_sdk.training.engine.progress import progress
-from cast_sdk.training.own.labelled import Labelled
+from cast_sdk.training.own.classes.labelled import Labelled
 from cast_sdk.training.own.splitting import digest
 
 log = logging.getLogger(__name__)

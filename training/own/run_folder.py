@@ -11,8 +11,10 @@ from typing import Any
 from cast_sdk._version import __version__
 from cast_sdk.errors import RecipeError
 from cast_sdk.system.files import atomic_write
+from cast_sdk.training.engine.recipe import Recipe
 
-FILE = "run.json"
+FILE, SPLIT, RECIPE, REPORT = "run.json", "split.csv", "recipe.yaml", "report.html"
+MODEL, GRAPH = "model.safetensors", "model.onnx"
 
 
 def fingerprint(parts: Iterable[Any]) -> str:
@@ -84,3 +86,28 @@ def _differences(before: Any, now: Any, where: str = "") -> Iterable[str]:
             yield "its images, classes or split are not the same any more"
         else:
             yield f"{where.removeprefix('recipe.')}: {before!r} there, {now!r} now"
+
+
+def absolute(model: str) -> str:
+    """A path that stays right in another folder; names and addresses as they are."""
+    return str(Path(model).resolve()) if Path(model).is_file() else model
+
+
+def write_recipe(out: Path, recipe: Recipe) -> None:
+    """`recipe.yaml` with every value."""
+    import yaml
+
+    with atomic_write(out / RECIPE) as temporary:
+        temporary.write_text(yaml.safe_dump(plain(recipe.to_dict()), sort_keys=False, allow_unicode=True))
+
+
+def plain(value: Any) -> Any:
+    """Tuples as lists, for YAML."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def eval_every(epochs: int) -> int:
+    """Epochs between validations: about ten points of a curve."""
+    return max(1, round(epochs / 10))

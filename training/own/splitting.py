@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.system.files import atomic_write
-from cast_sdk.training.own.labelled import TRAIN, VAL
+from cast_sdk.training.own.classes.labelled import TRAIN, VAL
 
 SPLITS = ("train", "val")
 

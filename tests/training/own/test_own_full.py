@@ -15,8 +15,9 @@ from PIL import Image
 
 import cast_sdk
 from cast_sdk.training.commands.main import main
-from cast_sdk.training.own.labelled import find_labelled
-from cast_sdk.training.own.masks import find_masked, split_of
+from cast_sdk.training.own.classes.labelled import find_labelled
+from cast_sdk.training.own.dense.base import split_of
+from cast_sdk.training.own.dense.finding import find_masked
 
 DATA = Path(os.environ.get("CAST_SDK_DATA", "/nowhere"))
 THINGS = {"sky": 0, "building": 1, "road": 3, "pavement": 4, "tree": 5, "sign": 6, "fence": 7, "car": 8}

@@ -8,9 +8,9 @@ from own_data import blob, write_classes, write_image
 
 from cast_sdk.errors import InputError, RecipeError
 from cast_sdk.models import model_spec
+from cast_sdk.training.own.classes.labelled import TRAIN, VAL, find_labelled
+from cast_sdk.training.own.classes.planning import Choices, plan_classification
 from cast_sdk.training.own.images import look_at
-from cast_sdk.training.own.labelled import TRAIN, VAL, find_labelled
-from cast_sdk.training.own.planning import Choices, plan_classification
 from cast_sdk.training.own.run_folder import claim
 from cast_sdk.training.own.splitting import copies, split_off
 

@@ -10,9 +10,10 @@ from own_data import NAMES, scene, write_coco, write_index, write_labelme
 from PIL import Image
 
 from cast_sdk.errors import InputError
-from cast_sdk.training.own.coco import decode_counts
-from cast_sdk.training.own.masks import find_masked, split_of
-from cast_sdk.training.own.segment import look_at, split_images
+from cast_sdk.training.own.dense.base import split_of
+from cast_sdk.training.own.dense.coco import decode_counts
+from cast_sdk.training.own.dense.finding import find_masked
+from cast_sdk.training.own.dense.preparing import look_at, split_images
 
 
 def maps(masked):

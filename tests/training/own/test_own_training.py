@@ -13,7 +13,7 @@ from cast_sdk.errors import RecipeError
 from cast_sdk.training.data.balance import BalancedSampler, draw_weights
 from cast_sdk.training.engine.optim import build_optimizer
 from cast_sdk.training.engine.recipe import Optimizer, load_recipe
-from cast_sdk.training.own.judging import disagreements, judge
+from cast_sdk.training.own.classes.judging import disagreements, judge
 from cast_sdk.training.tasks.probe_start import fit_linear
 
 TINY = {"embed_dim": 32, "depths": (1, 1, 1, 1), "num_heads": 2, "clusters": (8, 4, 3, 2), "image_size": 32}
@@ -64,7 +64,7 @@ def test_a_fitted_head_separates_and_is_penalised():
     features = torch.randn(60, 16, generator=generator) + 5 * torch.nn.functional.one_hot(labels, 16) + 100
     weight, bias = fit_linear(features, labels, 3)
     assert ((features @ weight.T + bias).argmax(1) == labels).all()
-    strong, _ = fit_linear(features, labels, 3, penalty=100.0)
+    strong, _ = fit_linear(features, labels, 3, penalty=2000.0)
     assert strong.norm() < weight.norm() / 2
     # Weighing one class up moves the border to the others.
     shifted, moved = fit_linear(

@@ -14,8 +14,8 @@ import numpy.typing as npt
 from cast_sdk.errors import InputError
 from cast_sdk.runtime.output import rle
 from cast_sdk.training.data.dense.base import Pixels
-from cast_sdk.training.own.labelled import TRAIN, VAL, VALIDATION
-from cast_sdk.training.own.masks import Masked, Unlabelled, background_first, polygon_map
+from cast_sdk.training.own.classes.labelled import TRAIN, VAL, VALIDATION
+from cast_sdk.training.own.dense.base import Masked, Unlabelled, background_first, polygon_map
 from cast_sdk.training.own.splitting import digest
 
 

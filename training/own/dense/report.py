@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,20 +19,20 @@ from cast_sdk.training.engine.progress import progress
 from cast_sdk.training.engine.runlog import duration, read_log
 from cast_sdk.training.metrics.dense_pictures import draw_curve, draw_examples, palette
 from cast_sdk.training.metrics.semantic import ConfusionMatrix
-from cast_sdk.training.own.finishing import GRAPH, MODEL, VERIFIED_ON
+from cast_sdk.training.own.dense.base import OwnSplit
+from cast_sdk.training.own.dense.preparing import Prepared, Request, description
 from cast_sdk.training.own.page import Page
 from cast_sdk.training.own.pictures import draw_confusion
+from cast_sdk.training.own.run_folder import GRAPH, MODEL
 from cast_sdk.training.tasks.dense import Inference, evaluate, predict
-
-if TYPE_CHECKING:
-    from cast_sdk.training.own.masks import OwnSplit
-    from cast_sdk.training.own.segment import OwnSegmentation, Prepared, Request
+from cast_sdk.training.tasks.segmentation import Segmentation
 
 log = logging.getLogger("cast_sdk.training")
 EXAMPLES = 6
+VERIFIED_ON = 12  # photographs of the verification
 
 
-def finish(task: OwnSegmentation, ready: Prepared, request: Request) -> None:
+def finish(task: Segmentation, ready: Prepared, request: Request) -> None:
     """Write `model.safetensors`, `model.onnx`, the pictures and `report.html` to RUN."""
     out, judging = request.out, task.validation
     model: Any = task.model.cpu().eval()
@@ -69,7 +69,7 @@ def run_exported(graph: str, judging: OwnSplit | Any) -> tuple[ConfusionMatrix, 
 
 
 def write_report(
-    task: OwnSegmentation,
+    task: Segmentation,
     ready: Prepared,
     request: Request,
     windows: ConfusionMatrix,
@@ -77,8 +77,6 @@ def write_report(
     scores: npt.NDArray[np.float64],
 ) -> None:
     """`report.html` with `curve.png`, `confusion.png`, `examples.jpg` and `worst.jpg` beside it and inside."""
-    from cast_sdk.training.own.segment import description
-
     out, judging, names = request.out, task.validation, ready.masked.class_names
     page = Page(f"{len(names)} classes in the images of {request.data.name}")
     page.text(f"mean IoU {100 * windows.mean_iou():.1f} %", "big")
@@ -141,7 +139,7 @@ def _pixels(confusion: ConfusionMatrix) -> str:
     return f"{100 * confusion.pixel_accuracy:.1f} %"
 
 
-def _draw(task: OwnSegmentation, inference: Inference, chosen: npt.NDArray[np.integer], file: Any) -> None:
+def _draw(task: Segmentation, inference: Inference, chosen: npt.NDArray[np.integer], file: Any) -> None:
     split, examples = task.validation, []
     for at in chosen:
         image, label = split.read(int(at))

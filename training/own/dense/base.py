@@ -1,6 +1,4 @@
-"""A person's images with masks, in one of three layouts, as a split that the segmentation program reads.
-
-    masked = find_masked(Path("roads"))     # index PNG beside images, COCO JSON, or LabelMe JSON
+"""A person's images with masks as a split that the segmentation program reads: what all layouts share.
 
 Which pixels belong to no class: value 255 of an index PNG; with polygons the pixels outside of all of them are the
 class "background", or do not count.
@@ -20,10 +18,8 @@ from cast_sdk.errors import InputError
 from cast_sdk.training.data.dense.base import IGNORE, DenseSplit, OnBadImage, Pair, Pixels, read_rgb
 
 BACKGROUND = "background"
-MAX_CLASSES = 254
 Unlabelled = Literal["background", "ignore"]
 Drawn = Callable[[tuple[int, int]], Pixels]  # (height, width) of the image -> class map
-LAYOUTS = "DATA/images + DATA/masks (index PNG), a COCO JSON with its images, or LabelMe JSON files beside the images"
 
 
 @dataclass(frozen=True)
@@ -81,36 +77,6 @@ def split_of(masked: Masked, chosen: npt.NDArray[np.integer], on_bad: OnBadImage
     return OwnSplit(pairs, masked.class_names, masked.palette, on_bad=on_bad, drawn=masked.masks)
 
 
-def find_masked(data: Path, unlabelled: Unlabelled = "background") -> Masked:
-    """The images and masks of a folder or of a COCO JSON file.
-
-    Args:
-        data: what the person named.
-        unlabelled: what pixels outside of all polygons are.
-
-    Raises:
-        InputError: when none of the layouts is there, or for masks that cannot be read.
-    """
-    from cast_sdk.training.own import coco, index_masks, labelme
-
-    if not data.exists():
-        raise InputError(f"The data folder {data} does not exist.", remedy=f"give {LAYOUTS}")
-    for layout in (coco.find, labelme.find):
-        found = layout(data, unlabelled)
-        if found is not None:
-            return _checked(found, data)
-    if data.is_dir():
-        found = index_masks.find(data)
-        if found is not None:
-            return _checked(found, data)
-    inside = sorted(path.name for path in data.iterdir()) if data.is_dir() else [data.name]
-    raise InputError(
-        f"There are no images with masks in {data}.",
-        found=", ".join(inside[:8]) or "an empty folder",
-        remedy=f"give {LAYOUTS}",
-    )
-
-
 def polygon_map(
     size: tuple[int, int], shapes: Sequence[tuple[int, Sequence[npt.NDArray[np.floating]]]], start: int
 ) -> Pixels:
@@ -129,24 +95,6 @@ def polygon_map(
         points = [np.round((outline - 0.5) * 16).astype(np.int32) for outline in outlines]
         cv2.fillPoly(drawn, points, int(value), shift=4)
     return drawn
-
-
-def _checked(masked: Masked, data: Path) -> Masked:
-    if len(masked) < 2:
-        raise InputError(
-            f"There is only one image with a mask in {data}.", remedy="give at least two: one to train, one to judge"
-        )
-    if len(masked.class_names) < 2:
-        raise InputError(
-            f"There is only one class in the masks of {data}: {', '.join(masked.class_names)}.",
-            remedy="label at least two classes, or leave pixels outside of the class (background)",
-        )
-    if len(masked.class_names) > MAX_CLASSES:
-        raise InputError(
-            f"There are {len(masked.class_names)} classes in {data}, and {MAX_CLASSES} are the most.",
-            remedy="join classes",
-        )
-    return masked
 
 
 def background_first(names: Sequence[str], unlabelled: Unlabelled) -> tuple[tuple[str, ...], int]:

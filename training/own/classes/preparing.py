@@ -1,8 +1,7 @@
-"""`cast-train classify`: from a person's labelled images to a classifier that runs, with a report."""
+"""Labelled images before a run: found, looked at, split, planned for, described."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,23 +11,16 @@ import numpy.typing as npt
 
 from cast_sdk.errors import InputError
 from cast_sdk.models import load_model
-from cast_sdk.system.files import atomic_write, sha256
+from cast_sdk.system.files import sha256
 from cast_sdk.training.data.dataset import OnBadImage
 from cast_sdk.training.data.taxonomy import taxonomy_for
-from cast_sdk.training.engine.distributed import World, start
-from cast_sdk.training.engine.loop import Loop
 from cast_sdk.training.engine.models import BUNDLED, start_file
-from cast_sdk.training.engine.options import Options
-from cast_sdk.training.engine.recipe import Recipe
 from cast_sdk.training.own import run_folder
-from cast_sdk.training.own.images import OwnImages, Survey, look_at
-from cast_sdk.training.own.labelled import TRAIN, VAL, Labelled, find_labelled
-from cast_sdk.training.own.planning import Choices, Plan, plan_classification
-from cast_sdk.training.own.splitting import copies, split_off, write_split
+from cast_sdk.training.own.classes.labelled import TRAIN, VAL, Labelled, find_labelled
+from cast_sdk.training.own.classes.planning import Choices, Plan, plan_classification
+from cast_sdk.training.own.images import Survey, look_at
+from cast_sdk.training.own.splitting import copies, split_off
 from cast_sdk.training.tasks.classification import Classification
-
-log = logging.getLogger("cast_sdk.training")
-SPLIT, RECIPE, REPORT = "split.csv", "recipe.yaml", "report.html"
 
 
 @dataclass(frozen=True)
@@ -46,15 +38,6 @@ class Request:
     dry_run: bool = False
 
 
-class OwnClassification(Classification):
-    """The weights of the end are kept, not those that the judging images like best: so their number stays honest."""
-
-    best_file = ""
-
-    def better(self, new: dict[str, float], best: dict[str, float]) -> bool:
-        return True
-
-
 @dataclass
 class Prepared:
     """Data that was looked at and split, and the plan made for it."""
@@ -67,38 +50,6 @@ class Prepared:
 
     def chosen(self, part: int) -> npt.NDArray[np.intp]:
         return np.flatnonzero(self.split == part)
-
-
-def classify(request: Request) -> bool:
-    """Fine-tune, report and export. False when it was interrupted: the same call goes on.
-
-    Raises:
-        CastError: for data, options or a folder that do not fit, before anything is written.
-    """
-    run_folder.check_free(request.out, request.data)
-    ready = prepare(request)
-    world = start(request.device)
-    if world.main:
-        tell(ready, request)
-    if request.dry_run:
-        return True
-    if world.main:
-        known = run_folder.claim(request.out, ready.made_by)
-        if known and (request.out / REPORT).is_file():
-            log.info("this run is finished: %s", request.out / REPORT)
-        else:
-            write_inputs(ready, request.out)
-    world.barrier()
-    if (request.out / REPORT).is_file():
-        world.finish()
-        return True
-    task, finished = train(ready, request, world)
-    if finished and world.main:
-        from cast_sdk.training.own.finishing import finish
-
-        finish(task, ready, request)
-    world.finish()
-    return finished
 
 
 def prepare(request: Request) -> Prepared:
@@ -117,9 +68,9 @@ def prepare(request: Request) -> Prepared:
     spec = load_model(file).spec
     if request.choices.taxonomy:
         taxonomy_for(request.choices.taxonomy, images.classes)  # refuses what does not fit, before long work
-    init = BUNDLED if request.model == BUNDLED else absolute(request.model)
+    init = BUNDLED if request.model == BUNDLED else run_folder.absolute(request.model)
     plan = plan_classification(spec, init, images.labels[split == TRAIN], survey.short_side, request.choices)
-    OwnClassification.check(plan.recipe)
+    Classification.check(plan.recipe)
     made_by = {
         "program": "classify",
         "data": str(request.data.resolve()),
@@ -130,11 +81,6 @@ def prepare(request: Request) -> Prepared:
         "recipe": plan.recipe.to_dict(),
     }
     return Prepared(images, survey, split, plan, made_by)
-
-
-def absolute(model: str) -> str:
-    """A path that stays right in another folder; names and addresses as they are."""
-    return str(Path(model).resolve()) if Path(model).is_file() else model
 
 
 def notes_on_copies(images: Labelled, groups: npt.NDArray[np.int64]) -> list[str]:
@@ -189,12 +135,6 @@ def _check_split(images: Labelled, split: npt.NDArray[np.int8]) -> None:
         images.notes.append(f"{len(names)} classes have no validation image: {', '.join(names[:6])}")
 
 
-def tell(ready: Prepared, request: Request) -> None:
-    """Say what was found and what will be done, before it starts."""
-    for line in description(ready, request):
-        log.info("%s", line)
-
-
 def description(ready: Prepared, request: Request) -> list[str]:
     """The data and the plan in lines for people."""
     images, survey = ready.images, ready.survey
@@ -203,63 +143,9 @@ def description(ready: Prepared, request: Request) -> list[str]:
     return [
         f"data       {request.data} ({images.kind}): {len(images)} images of {len(images.classes)} classes, "
         f"short side {survey.short_side} pixels (median)",
-        f"split      {train} to train, {val} to judge, {origin}; written to {SPLIT}",
+        f"split      {train} to train, {val} to judge, {origin}; written to {run_folder.SPLIT}",
         *(f"note       {note}" for note in images.notes),
         f"start      {'the bundled model' if request.model == BUNDLED else request.model}",
         *(f"plan       {line}" for line in ready.plan.lines),
         f"out        {request.out}",
     ]
-
-
-def write_inputs(ready: Prepared, out: Path) -> None:
-    """The split and the recipe, beside the record of the run."""
-    images = ready.images
-    files = [
-        str(Path(path).resolve()) if offset < 0 else name
-        for (path, offset, _), name in zip(images.places, images.names, strict=True)
-    ]  # so that the table can be read from where it lies
-    write_split(out / SPLIT, files, [images.classes[label] for label in images.labels], ready.split)
-    write_recipe(out, ready.plan.recipe)
-
-
-def write_recipe(out: Path, recipe: Recipe) -> None:
-    """`recipe.yaml` with every value."""
-    import yaml
-
-    with atomic_write(out / RECIPE) as temporary:
-        temporary.write_text(yaml.safe_dump(plain(recipe.to_dict()), sort_keys=False, allow_unicode=True))
-
-
-def plain(value: Any) -> Any:
-    """Tuples as lists, for YAML."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def train(ready: Prepared, request: Request, world: World) -> tuple[Classification, bool]:
-    """Run the loop to its end, or until it is interrupted. The task, and whether it ended."""
-    recipe, side = ready.plan.recipe, ready.plan.recipe.augment.image_size
-    images = {
-        name: OwnImages(ready.images.source(ready.chosen(part), name), side, part == TRAIN, request.on_bad_image)
-        for name, part in (("train", TRAIN), ("val", VAL))
-    }
-    for split in images.values():
-        split.keep()
-    fresh = not (request.out / OwnClassification.rolling).is_file()
-    task = OwnClassification.build(recipe, images, world, request.workers, fresh=fresh)
-    options = Options(request.out, request.workers, eval_every=eval_every(recipe.schedule.epochs), tensorboard=False)
-    loop = Loop(task, options)
-    if fresh and recipe.model.head_start == "probe":
-        metrics = task.validate()
-        if world.main:
-            log.info("before fine-tuning, a linear probe of the frozen model: %.1f %% right", metrics["top1"])
-            with atomic_write(request.out / "start.json") as temporary:
-                temporary.write_text(f'{{"top1": {metrics["top1"]:.4f}}}\n')
-    loop.run()
-    return task, not loop.stop
-
-
-def eval_every(epochs: int) -> int:
-    """Epochs between validations: about ten points of a curve."""
-    return max(1, round(epochs / 10))

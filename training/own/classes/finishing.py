@@ -7,7 +7,7 @@ import datetime
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,19 +21,17 @@ from cast_sdk.training.engine.progress import progress
 from cast_sdk.training.engine.runlog import duration, read_log
 from cast_sdk.training.metrics.accuracy import predictions
 from cast_sdk.training.metrics.curve import draw_classification
+from cast_sdk.training.own.classes.judging import PRECISION, Judged, disagreements, judge
+from cast_sdk.training.own.classes.labelled import VAL
+from cast_sdk.training.own.classes.preparing import Prepared, Request, description
 from cast_sdk.training.own.images import read_frame, reduced_size, stretched
-from cast_sdk.training.own.judging import PRECISION, Judged, disagreements, judge
-from cast_sdk.training.own.labelled import VAL
 from cast_sdk.training.own.page import Page
 from cast_sdk.training.own.pictures import draw_confusion, draw_sheet
+from cast_sdk.training.own.run_folder import GRAPH, MODEL
 from cast_sdk.training.own.splitting import write_rows
-
-if TYPE_CHECKING:
-    from cast_sdk.training.own.classify import Prepared, Request
-    from cast_sdk.training.tasks.classification import Classification
+from cast_sdk.training.tasks.classification import Classification
 
 log = logging.getLogger("cast_sdk.training")
-MODEL, GRAPH = "model.safetensors", "model.onnx"
 VERIFIED_ON = 12  # photographs of the verification
 RUN_ON = 2000  # images that the exported file is judged on
 SHEET = 24
@@ -120,8 +118,6 @@ def write_report(
     task: Classification, ready: Prepared, request: Request, judged: Judged, exported: dict[str, Any]
 ) -> None:
     """`report.html` with `curve.png`, `confusion.png` and `worst.jpg` beside it and inside."""
-    from cast_sdk.training.own.classify import description
-
     out, classes, chosen = request.out, ready.images.classes, ready.chosen(VAL)
     start = out / "start.json"
     page = Page(f"{len(classes)} classes from {request.data.name}")

@@ -10,9 +10,9 @@ import numpy as np
 from cast_sdk.errors import InputError
 from cast_sdk.runtime.runtime import Runtime
 from cast_sdk.training.engine.progress import progress
+from cast_sdk.training.own.classes.judging import Judged
+from cast_sdk.training.own.classes.labelled import TRAIN, VAL, find_labelled
 from cast_sdk.training.own.images import read_frame
-from cast_sdk.training.own.judging import Judged
-from cast_sdk.training.own.labelled import TRAIN, VAL, find_labelled
 
 
 def evaluate(model: str, data: Path, split: str = "all") -> dict[str, Any]:

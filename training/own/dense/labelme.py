@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from cast_sdk.errors import InputError
-from cast_sdk.training.own.labelled import TRAIN, VAL, VALIDATION
-from cast_sdk.training.own.masks import Masked, Unlabelled, background_first, polygon_map
+from cast_sdk.training.own.classes.labelled import TRAIN, VAL, VALIDATION
+from cast_sdk.training.own.dense.base import Masked, Unlabelled, background_first, polygon_map
 from cast_sdk.training.own.splitting import digest
 
 IGNORED_LABEL = "__ignore__"  # LabelMe's own name for pixels that do not count

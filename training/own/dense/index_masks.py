@@ -17,8 +17,8 @@ import numpy.typing as npt
 from cast_sdk.errors import InputError
 from cast_sdk.system.processor import available_cores
 from cast_sdk.training.data.dense.base import IGNORE, Pixels, read_indices
-from cast_sdk.training.own.labelled import TRAIN, VAL, VALIDATION, folders_in, visible_images
-from cast_sdk.training.own.masks import Masked
+from cast_sdk.training.own.classes.labelled import TRAIN, VAL, VALIDATION, folders_in, visible_images
+from cast_sdk.training.own.dense.base import Masked
 from cast_sdk.training.own.splitting import digest
 
 IMAGES = ("images", "image", "imgs", "img", "jpegimages")

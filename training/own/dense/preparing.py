@@ -1,9 +1,8 @@
-"""`cast-train segment`: from a person's images and masks to a segmenter that runs, with a report."""
+"""Images with masks before a run: found, looked at, split, planned for, described."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,21 +17,15 @@ from cast_sdk.spec import ModelSpec
 from cast_sdk.superpixels import seeds_count
 from cast_sdk.system.files import sha256
 from cast_sdk.training.data.dense.base import IGNORE, OnBadImage
-from cast_sdk.training.data.dense.transforms import DenseViews
-from cast_sdk.training.engine.distributed import World, start
-from cast_sdk.training.engine.loop import Loop
 from cast_sdk.training.engine.models import BUNDLED, start_file
-from cast_sdk.training.engine.options import Options
 from cast_sdk.training.engine.progress import progress
 from cast_sdk.training.own import run_folder
-from cast_sdk.training.own.classify import REPORT, SPLIT, absolute, eval_every, write_recipe
-from cast_sdk.training.own.labelled import TRAIN, VAL
-from cast_sdk.training.own.masks import Masked, OwnSplit, Unlabelled, find_masked, split_of
-from cast_sdk.training.own.planning import Choices, Plan, check_batch, length_of, overridden
-from cast_sdk.training.own.splitting import SPLITS, write_rows
-from cast_sdk.training.tasks.segmentation import Segmentation, build_segmenter
+from cast_sdk.training.own.classes.labelled import TRAIN, VAL
+from cast_sdk.training.own.classes.planning import Choices, Plan, check_batch, length_of, overridden
+from cast_sdk.training.own.dense.base import Masked, OwnSplit, Unlabelled, split_of
+from cast_sdk.training.own.dense.finding import find_masked
+from cast_sdk.training.tasks.segmentation import Segmentation
 
-log = logging.getLogger("cast_sdk.training")
 VIEWS = 3000  # crops that a run sees at least, counted with every epoch
 EPOCHS = (5, 60)
 SIDE = 256
@@ -69,50 +62,6 @@ class Prepared:
         return split_of(self.masked, np.flatnonzero(self.split == part), on_bad)
 
 
-class OwnSegmentation(Segmentation):
-    """The weights of the end are kept, not those that the judging images like best."""
-
-    best_file = ""
-
-    def better(self, new: dict[str, float], best: dict[str, float]) -> bool:
-        return True
-
-
-def segment(request: Request) -> bool:
-    """Fine-tune, report and export. False when it was interrupted: the same call goes on.
-
-    Raises:
-        CastError: for data, options or a folder that do not fit, before anything is written.
-    """
-    run_folder.check_free(request.out, request.data)
-    ready = prepare(request)
-    world = start(request.device)
-    if world.main:
-        for line in description(ready, request):
-            log.info("%s", line)
-    if request.dry_run:
-        return True
-    if world.main:
-        known = run_folder.claim(request.out, ready.made_by)
-        if known and (request.out / REPORT).is_file():
-            log.info("this run is finished: %s", request.out / REPORT)
-        else:
-            rows = [(name, SPLITS[part]) for name, part in zip(ready.masked.names, ready.split, strict=True)]
-            write_rows(request.out / SPLIT, ("path", "split"), rows)
-            write_recipe(request.out, ready.plan.recipe)
-    world.barrier()
-    if (request.out / REPORT).is_file():
-        world.finish()
-        return True
-    task, finished = train(ready, request, world)
-    if finished and world.main:
-        from cast_sdk.training.own.segment_report import finish
-
-        finish(task, ready, request)
-    world.finish()
-    return finished
-
-
 def prepare(request: Request) -> Prepared:
     """Find, look at and split the images, and plan the run. Writes nothing."""
     masked = find_masked(request.data, request.unlabelled)
@@ -126,9 +75,9 @@ def prepare(request: Request) -> Prepared:
         masked.notes.append(f"{len(names)} classes are in no training image: {', '.join(names[:6])}")
     file = start_file(request.model)
     spec = load_model(file).spec
-    init = BUNDLED if request.model == BUNDLED else absolute(request.model)
+    init = BUNDLED if request.model == BUNDLED else run_folder.absolute(request.model)
     plan = plan_segmentation(spec, init, int((split == TRAIN).sum()), sides, counts, request.choices)
-    OwnSegmentation.check(plan.recipe)
+    Segmentation.check(plan.recipe)
     made_by = {
         "program": "segment",
         "data": str(request.data.resolve()),
@@ -290,21 +239,9 @@ def description(ready: Prepared, request: Request) -> list[str]:
     origin = "as the data has it" if masked.split is not None else f"split off, seed {request.choices.seed}"
     return [
         f"data       {request.data} ({masked.kind}): {len(masked)} images, {len(masked.class_names)} classes: {names}",
-        f"split      {train} to train, {val} to judge, {origin}; written to {SPLIT}",
+        f"split      {train} to train, {val} to judge, {origin}; written to {run_folder.SPLIT}",
         *(f"note       {note}" for note in masked.notes),
         f"start      {'the bundled model' if request.model == BUNDLED else request.model}",
         *(f"plan       {line}" for line in ready.plan.lines),
         f"out        {request.out}",
     ]
-
-
-def train(ready: Prepared, request: Request, world: World) -> tuple[OwnSegmentation, bool]:
-    """Run the loop to its end, or until it is interrupted. The task, and whether it ended."""
-    recipe = ready.plan.recipe
-    own, judging = (ready.part(part, request.on_bad_image) for part in (TRAIN, VAL))
-    model = build_segmenter(recipe, own).to(world.device)
-    task = OwnSegmentation(recipe, model, DenseViews(own, recipe), judging, world)
-    options = Options(request.out, request.workers, eval_every=eval_every(recipe.schedule.epochs), tensorboard=False)
-    loop = Loop(task, options)
-    loop.run()
-    return task, not loop.stop
