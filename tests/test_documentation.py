@@ -48,7 +48,9 @@ def program_of(words: list[str]) -> list[str] | None:
         name = Path(word).name
         if name.startswith("cast-") and (here / name).exists():
             after = words[index + 1 : index + 2]
-            subcommand = after if name in ("cast-export", "cast-doctor") and after and after[0].isalpha() else []
+            subcommand = (
+                after if name in ("cast-export", "cast-doctor", "cast-train") and after and after[0].isalpha() else []
+            )
             return [str(here / name), *subcommand]
         if re.fullmatch(r"(training|examples|benchmarks)/\w+\.py", word):
             after = words[index + 1 : index + 2]

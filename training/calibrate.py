@@ -74,20 +74,12 @@ def fit(model: Model, source: ImageSource) -> dict[str, Any]:
 
     Where the fitted one does not lower that error, the temperature stays 1.
     """
-    from cast_sdk.training.metrics.calibration import expected_calibration_error, fit_temperature
+    from cast_sdk.training.metrics.calibration import calibrated
 
     logits, labels = _predict(model, source)
-    fitted = round(fit_temperature(logits, labels), 4)
-    errors = [expected_calibration_error(*_best(logits, labels, value)) for value in (1.0, fitted)]
-    temperature = fitted if errors[1] < errors[0] else 1.0
-    model.spec = dataclasses.replace(model.spec, temperature=temperature)
-    return {
-        "temperature": temperature,
-        "fitted": fitted,
-        "ece_before": errors[0],
-        "ece_after": errors[1],
-        "images": len(labels),
-    }
+    results = calibrated(logits, labels)
+    model.spec = dataclasses.replace(model.spec, temperature=results["temperature"])
+    return results
 
 
 def be_unsure(model: Model, source: ImageSource, precision: float = 0.8) -> dict[str, Any]:
@@ -149,18 +141,10 @@ def _predict(model: Model, source: ImageSource) -> Any:
 
 def _scores(model: Model, source: ImageSource) -> Any:
     """Calibrated probability of the best class of each image, and whether it is the label."""
+    from cast_sdk.training.metrics.calibration import best_class
+
     logits, labels = _predict(model, source)
-    return _best(logits, labels, model.spec.temperature)
-
-
-def _best(logits: Any, labels: Any, temperature: float) -> Any:
-    """Probability of the best class and whether it is the label."""
-    import numpy as np
-
-    from cast_sdk.training.metrics.calibration import log_softmax
-
-    chances = np.exp(log_softmax(logits, temperature))
-    return chances.max(1), chances.argmax(1) == labels
+    return best_class(logits, labels, model.spec.temperature)
 
 
 if __name__ == "__main__":

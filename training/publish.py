@@ -90,6 +90,7 @@ def write(
     from cast_sdk.models import save_native
     from cast_sdk.models.checkpoints import read_file
     from cast_sdk.system.files import atomic_write
+    from cast_sdk.training.metrics.curve import draw_classification
 
     stored = read_file(checkpoint)["resume"]
     spec = dataclasses.replace(
@@ -99,40 +100,9 @@ def write(
     )
     model.spec = spec
     save_native(model, weights, torch.float16)
-    draw(run, curve, spec.name)
+    draw_classification(run, curve, spec.name)
     with atomic_write(card) as temporary:
         temporary.write_text(card_text(model, stored, metrics, kind, images, weights, curve))
-
-
-def draw(run: Path, curve: Path, name: str) -> None:
-    """Training loss and validation accuracy over the images seen."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    from cast_sdk.system.files import atomic_write
-    from cast_sdk.training.engine.runlog import read_log
-
-    batch = read_log(run, "start")[-1]["recipe"]["train"]["batch"]
-    steps, validations = read_log(run, "step"), read_log(run, "validation")
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
-    left.plot([s["step"] * batch / 1e3 for s in steps], [s["loss"] for s in steps], color="#1f5f8b", linewidth=1)
-    left.set(xlabel="images seen (thousands)", ylabel="training loss", title=f"{name}: label-smoothed cross entropy")
-    for key, label, colour in (("top1", "last weights", "#1f5f8b"), ("ema_top1", "averaged weights", "#d1662b")):
-        points = [(v["step"] * batch / 1e3, v[key]) for v in validations if key in v]
-        if points:
-            right.plot(*zip(*points, strict=True), marker="o", markersize=3.5, label=label, color=colour)
-    right.set(
-        xlabel="images seen (thousands)", ylabel="top-1 (%)", title=f"{name}: validation accuracy", ylim=(0, None)
-    )
-    right.legend(frameon=False)
-    for axis in (left, right):
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
-    with atomic_write(curve) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
-    pyplot.close(figure)
 
 
 def card_text(

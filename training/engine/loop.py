@@ -261,7 +261,8 @@ class Loop:
                 is_best = self.task.better(metrics, self.best)
                 self.best = metrics if is_best else self.best
                 log.record("validation", self.at.total, epoch=self.at.epoch, done=self.fraction(), **metrics)
-                log.say(f"epoch {self.at.epoch} validation: {_text(metrics)}{' (best)' if is_best else ''}")
+                kept = " (best)" if is_best and self.task.best_file else ""
+                log.say(f"epoch {self.at.epoch} validation: {_text(metrics)}{kept}")
         self._save(self.at.epoch - 1, is_best)
 
     # ---------------------------------------------------------------- checkpoints

@@ -8,10 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cast_sdk import bundled
 from cast_sdk.errors import RecipeError
 from cast_sdk.models.base import Model
 from cast_sdk.taxonomy import HEAD_NAMES
 from cast_sdk.training.engine.recipe import Recipe
+
+BUNDLED = "bundled"  # as model.init: the weights that come with the package
 
 
 def create(recipe: Recipe, classes: Sequence[str], **overrides: Any) -> Model:
@@ -44,7 +47,7 @@ def create(recipe: Recipe, classes: Sequence[str], **overrides: Any) -> Model:
     model = create_model(recipe.model.name, sampler=recipe.model.sampler, **options)
     if recipe.model.init:
         kept = None if taxonomy else options["num_classes"]
-        weights = load_model(recipe.model.init, num_classes=kept, sampler=recipe.model.sampler).state_dict()
+        weights = load_model(start_file(recipe.model.init), num_classes=kept, sampler=recipe.model.sampler).state_dict()
         ours = model.state_dict()
         if model.spec.positions == "fixed":
             weights["pos_embed"] = ours["pos_embed"]  # computed; of another size where the image is
@@ -59,6 +62,11 @@ def create(recipe: Recipe, classes: Sequence[str], **overrides: Any) -> Model:
         stem = model.get_submodule("patch_embed")
         stem.to(memory_format=torch.channels_last)
     return model.train()
+
+
+def start_file(init: str) -> str:
+    """What `load_model` opens for a recipe's `model.init`, which may be "bundled"."""
+    return str(bundled.path(bundled.WEIGHTS)) if init == BUNDLED else init
 
 
 def _differs(theirs: Mapping[str, Tensor], ours: Mapping[str, Tensor], key: str) -> bool:

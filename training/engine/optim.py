@@ -44,12 +44,59 @@ def decay_groups(named: Named, weight_decay: float, rule: str) -> list[dict[str,
     return [{"params": plain, "weight_decay": 0.0}, {"params": decayed, "weight_decay": weight_decay}]
 
 
+# From the image to the head; parameters' names begin with one of them. What has none of these names comes first.
+DEPTHS = ("", "blocks1", "pool1", "blocks2", "pool2", "blocks3", "pool3", "blocks4", "pool4", "norm", "head")
+AFTER = ("block_fusion", "decoder")  # of a Segmenter, at the place of the head
+
+
+def layer_groups(
+    model: nn.Module, weight_decay: float, rule: str, lr: float, layer_decay: float
+) -> list[dict[str, Any]]:
+    """Groups whose learning rates fall towards the image: `lr * layer_decay^d`, d stages before the head.
+
+    The stages are the patch embedding, each stage's blocks, each pooling, the last norm and the head.
+
+    Args:
+        model: with blocks in four stages.
+        weight_decay: see `decay_groups`.
+        rule: see `decay_groups`.
+        lr: of the head.
+        layer_decay: 1 gives every stage the same rate.
+
+    Raises:
+        RecipeError: for a model without such stages.
+    """
+    depth: dict[int, int] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):  # blocks have a second name, by stage
+        name = name.removeprefix("encoder.")
+        place = max(at for at, start in enumerate(DEPTHS) if name.startswith(start))
+        place = len(DEPTHS) - 1 if name.startswith(AFTER) else place
+        depth[id(parameter)] = max(place, depth.get(id(parameter), 0))
+    if DEPTHS.index("blocks1") not in depth.values():
+        raise RecipeError(
+            f"optimizer.layer_decay is {layer_decay}, and the model has no stages.",
+            remedy="--set optimizer.layer_decay=1",
+        )
+    stages: dict[int, list[tuple[str, nn.Parameter]]] = {}
+    for name, parameter in trainable(model):
+        stages.setdefault(depth[id(parameter)], []).append((name, parameter))
+    return [
+        {**group, "lr": lr * layer_decay ** (len(DEPTHS) - 1 - stage)}
+        for stage in sorted(stages)
+        for group in decay_groups(stages[stage], weight_decay, rule)
+        if group["params"]
+    ]
+
+
 def build_optimizer(model: nn.Module, config: Optimizer, lr: float) -> torch.optim.Optimizer:
     """The optimizer of a recipe at learning rate `lr` (after linear scaling).
 
     "muon" updates the matrices inside blocks and poolings by orthogonalised momentum and everything else by AdamW.
     """
-    groups = decay_groups(trainable(model), config.weight_decay, config.decay_rule)
+    if config.layer_decay == 1:
+        groups = decay_groups(trainable(model), config.weight_decay, config.decay_rule)
+    else:
+        groups = layer_groups(model, config.weight_decay, config.decay_rule, lr, config.layer_decay)
     optimizer: torch.optim.Optimizer
     if config.name == "adamw":
         fused = all(parameter.device.type in ("cpu", "cuda") for _, parameter in trainable(model))

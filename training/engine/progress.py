@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
 
-def progress(items: Sequence[Item], description: str) -> Iterable[Item]:
-    """The items, with a bar and the remaining time on a terminal."""
+def progress(items: Iterable[Item], description: str, total: int | None = None) -> Iterable[Item]:
+    """The items, with a bar and the remaining time on a terminal. `total`: their number where it is not known."""
     from rich.progress import track
 
-    return track(items, description=description, transient=True, disable=not sys.stdout.isatty())
+    return track(items, description=description, total=total, transient=True, disable=not sys.stdout.isatty())

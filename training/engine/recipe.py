@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import logging
 import types
 import typing
 from collections.abc import Collection, Iterable, Mapping
@@ -23,6 +24,7 @@ from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD, SuperpixelSettings
 from cast_sdk.system.files import kind_at
 from cast_sdk.training.engine.recipe_values import check_numbers, parse_yaml, read_yaml
 
+log = logging.getLogger(__name__)
 FOLDER = Path(__file__).parent.parent / "recipes"
 
 
@@ -33,6 +35,8 @@ class Model:
     sampler: Literal["float64", "matrix", "dgl"] = "matrix"  # float64: the reference's arithmetic, slower
     dropout: float | None = None  # of the poolings; None keeps the reference's 0.1
     init: str = ""  # checkpoint to start from
+    # probe: the head begins as a linear classifier fitted to the embeddings of the start's frozen encoder
+    head_start: Literal["random", "probe"] = "random"
 
 
 Source = Literal["crop", "denormalised"]
@@ -84,6 +88,7 @@ class Optimizer:
     muon_lr: float = 0.02
     muon_momentum: float = 0.95
     clip: float | None = None  # gradient norm
+    layer_decay: float = 1.0  # adamw and sgd: each stage's rate is this part of the next one's; the head has all of it
 
 
 @dataclass(frozen=True)
@@ -196,6 +201,8 @@ class Train:
     tf32: Literal["off", "convolutions", "all"] = "convolutions"  # on GPUs, where precision is fp32; torch's default
     seed: int = 0
     drop_last: bool = True
+    # power x: an image of a class of n images is drawn n^-x times as often; 0: once an epoch, 1: all classes alike
+    class_balance: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -241,20 +248,9 @@ def load_recipe(name: str, overrides: Iterable[str] = (), program: str | None = 
     data = read_yaml(path) or {}
     if not isinstance(data, dict):
         raise RecipeError(f"{path} holds {shown(data)} in place of keys with values.")
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise RecipeError(
-                f"--set {override} gives no value.", remedy="--set key=value, for example --set train.batch=64"
-            )
-        *sections, last = (part.strip() for part in key.split("."))
-        target = data
-        for section in sections:
-            target = target.setdefault(section, {})
-            if not isinstance(target, dict):
-                remedy = f"--set {key.strip().rpartition('.')[0]}=VALUE"
-                raise RecipeError(f"{section} is a value and has no keys below it.", found=override, remedy=remedy)
-        target[last] = parse_yaml(value, f"--set {override}")
+    overrides = epochs_obey(data, list(overrides))
+    for one in overrides:
+        override(data, one)
     data.setdefault("name", path.stem)
     recipe = recipe_from_dict(data)
     if program is not None and recipe.program != program:
@@ -262,15 +258,50 @@ def load_recipe(name: str, overrides: Iterable[str] = (), program: str | None = 
             f"{recipe.name} is a recipe for {recipe.program}, and this program is {program}.",
             remedy=f"python training/{recipe.program}.py --recipe {recipe.name} ...",
         )
-    changed = {override.partition("=")[0].strip() for override in overrides}
-    end = recipe.schedule.ends_by
-    if "schedule.epochs" in changed and end != "epochs":
-        raise RecipeError(
-            f"schedule.epochs does not end this run, schedule.{end} does.",
-            found=f"schedule.{end}={getattr(recipe.schedule, end)}",
-            remedy=f"--set schedule.{end}=null --set schedule.epochs={recipe.schedule.epochs}",
-        )
     return recipe
+
+
+def override(data: dict[str, Any], text: str) -> None:
+    """Put `section.key=value` (the value in YAML notation) into a recipe's data.
+
+    Raises:
+        RecipeError: for a text without a value, or a key below a value.
+    """
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise RecipeError(f"--set {text} gives no value.", remedy="--set key=value, for example --set train.batch=64")
+    *sections, last = (part.strip() for part in key.split("."))
+    target = data
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            remedy = f"--set {key.strip().rpartition('.')[0]}=VALUE"
+            raise RecipeError(f"{section} is a value and has no keys below it.", found=text, remedy=remedy)
+    target[last] = parse_yaml(value, f"--set {text}")
+
+
+def epochs_obey(data: Mapping[str, Any], overrides: list[str]) -> list[str]:
+    """Overrides by which `schedule.epochs` ends the run where only it was given on the command line, which is said.
+
+    Raises:
+        RecipeError: when another end was given there too: minutes and steps would leave the epochs without effect.
+    """
+    given = {key.strip(): value.strip() for key, _, value in (one.partition("=") for one in overrides)}
+    if "schedule.epochs" not in given:
+        return overrides
+    recipe_schedule = data.get("schedule")
+    for end in ("minutes", "steps"):
+        name = f"schedule.{end}"
+        if given.get(name, "null").lower() not in ("null", "~", ""):
+            raise RecipeError(
+                f"schedule.epochs and {name} were both given, and only one can end the run.",
+                found=f"schedule.epochs={given['schedule.epochs']}, {name}={given[name]}",
+                remedy=f"leave out --set {name}=..., or --set schedule.epochs=...",
+            )
+        if name not in given and isinstance(recipe_schedule, Mapping) and recipe_schedule.get(end) is not None:
+            log.warning("schedule.epochs ends this run, not the recipe's %s=%s", name, recipe_schedule[end])
+            overrides = [*overrides, f"{name}=null"]
+    return overrides
 
 
 def knobs(recipe: Recipe) -> dict[str, Any]:
@@ -287,8 +318,8 @@ def knobs(recipe: Recipe) -> dict[str, Any]:
 
 # Knobs that only some optimizers and schedules have.
 _OF_OPTIMIZER = {
-    "adamw": {"betas", "eps"},
-    "sgd": {"momentum", "nesterov"},
+    "adamw": {"betas", "eps", "layer_decay"},
+    "sgd": {"momentum", "nesterov", "layer_decay"},
     "muon": {"betas", "eps", "muon_lr", "muon_momentum"},
 }
 _OF_SCHEDULE = {

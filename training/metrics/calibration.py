@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +67,31 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
             b = low + golden * (high - low)
             at_b = loss(b)
     return float(np.exp((low + high) / 2))
+
+
+def best_class(logits: Floats, labels: Labels, temperature: float = 1.0) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Probability of each image's best class, and whether it is the label: [N] and [N] of logits [N, classes]."""
+    chances = np.exp(log_softmax(logits, temperature))
+    return chances.max(1), chances.argmax(1) == labels
+
+
+def calibrated(logits: Floats, labels: Labels) -> dict[str, Any]:
+    """The fitted temperature of held-out images, with the calibration error before and after.
+
+    `temperature` is the fitted one, or 1 where that does not lower the error.
+
+    Raises:
+        InputError: see `fit_temperature`.
+    """
+    fitted = round(fit_temperature(logits, labels), 4)
+    before, after = (expected_calibration_error(*best_class(logits, labels, value)) for value in (1.0, fitted))
+    return {
+        "temperature": fitted if after < before else 1.0,
+        "fitted": fitted,
+        "ece_before": before,
+        "ece_after": after,
+        "images": len(labels),
+    }
 
 
 def expected_calibration_error(confidence: Floats, correct: npt.NDArray[np.bool_], bins: int = 15) -> float:

@@ -9,14 +9,19 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from cast_sdk.errors import RecipeError
 from cast_sdk.models.base import Model
 from cast_sdk.models.checkpoints import official_checkpoint, official_state
+from cast_sdk.training.data.balance import BalancedSampler, draw_weights
 from cast_sdk.training.data.dataset import Images, LabelledViews, to_device
 from cast_sdk.training.data.region_views import RegionViews
+from cast_sdk.training.data.sampler import EpochSampler
 from cast_sdk.training.data.soft_labels import soft_cross_entropy, teacher_scores
 from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.ema import Ema
@@ -27,6 +32,7 @@ from cast_sdk.training.engine.recipe import Phase, Recipe
 from cast_sdk.training.engine.task import SHARED, Task
 from cast_sdk.training.metrics.accuracy import accuracy, evaluation_batches
 from cast_sdk.training.tasks.levels import level_loss
+from cast_sdk.training.tasks.probe_start import start_head
 from cast_sdk.training.tasks.taxonomy import TaxonomyLoss
 
 
@@ -44,6 +50,7 @@ class Classification(Task):
         "train.ema_aliases",
         "train.label_smoothing",
         "train.channels_last",
+        "train.class_balance",
         "teacher",
         "levels",
         "phases",
@@ -78,18 +85,36 @@ class Classification(Task):
     @classmethod
     def open(cls, recipe: Recipe, run: Run, world: World) -> Classification:
         images = open_images(run, ("train", "val"), world)
-        return cls.build(recipe, images, world, run.options.workers)
+        fresh = not (run.options.out / cls.rolling).is_file()
+        return cls.build(recipe, images, world, run.options.workers, fresh=fresh)
 
     @classmethod
-    def build(cls, recipe: Recipe, images: Mapping[str, Images], world: World, workers: int = 0) -> Classification:
-        """The task on the splits "train" and "val"; what the recipe's teacher and levels need lies beside them."""
+    def build(
+        cls, recipe: Recipe, images: Mapping[str, Images], world: World, workers: int = 0, *, fresh: bool = True
+    ) -> Classification:
+        """The task on the splits "train" and "val"; what the recipe's teacher and levels need lies beside them.
+
+        A run that is not `fresh` gets its head from its checkpoint, so none is fitted.
+        """
         source = images["train"].source
         model = create(recipe, source.classes).to(world.device)
         scores = teacher_scores(source.root, source) if recipe.teacher.weight else None
+        if recipe.model.head_start == "probe" and fresh:
+            as_judged = LabelledViews(images["train"], recipe, train=False)
+            start_head(model, as_judged, world, balance_of(recipe, images["train"]))
         train = LabelledViews(images["train"], recipe, train=True, scores=scores)
         validation = LabelledViews(images["val"], recipe, train=False)
         regions = RegionViews(source.root, recipe) if recipe.levels.weight else None
         return cls(recipe, model, train, validation, world, workers, regions)
+
+    def sampler(self) -> EpochSampler:
+        weights = balance_of(self.recipe, self.views.images)
+        plain = super().sampler()
+        if weights is None:
+            return plain
+        return BalancedSampler(
+            weights, plain.batch, seed=plain.seed, rank=plain.rank, world=plain.world, drop_last=plain.drop_last
+        )
 
     def _mixup(self, classes: int, smoothing: float) -> Any:
         augment = self.recipe.augment
@@ -177,3 +202,21 @@ class Classification(Task):
         super().restore(raw)
         if self.ema is not None:
             self.ema.model.load_state_dict(raw["model_ema"])
+
+
+def balance_of(recipe: Recipe, images: Images) -> npt.NDArray[np.float64] | None:
+    """How often each image is drawn, from `train.class_balance`; None: all alike.
+
+    Raises:
+        RecipeError: for a balance beside repeated augmentation.
+    """
+    power = recipe.train.class_balance
+    if not power:
+        return None
+    if recipe.augment.repeats > 1:
+        raise RecipeError(
+            "Classes are not balanced beside repeated augmentation.",
+            found=f"train.class_balance {power}, augment.repeats {recipe.augment.repeats}",
+            remedy="--set augment.repeats=1",
+        )
+    return draw_weights(images.source.labels, power)

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cast_sdk import bundled
 from cast_sdk.errors import CheckpointError, RecipeError
 from cast_sdk.models import create_model, load_model
 from cast_sdk.models.checkpoints import official_checkpoint
@@ -22,7 +21,7 @@ from cast_sdk.training.data.dense.opening import open_split
 from cast_sdk.training.data.dense.transforms import DenseViews
 from cast_sdk.training.data.transforms import normalise
 from cast_sdk.training.engine.distributed import World
-from cast_sdk.training.engine.models import load_fitting, set_dropout
+from cast_sdk.training.engine.models import load_fitting, set_dropout, start_file
 from cast_sdk.training.engine.options import Run
 from cast_sdk.training.engine.progress import progress
 from cast_sdk.training.engine.recipe import Recipe
@@ -37,7 +36,15 @@ class Segmentation(Task):
 
     program = "segment"
     layout = "segmenter"
-    reads = SHARED | {"model", "augment.flip", "dense", "superpixels.source", "train.sync_bn", "train.drop_last"}
+    reads = SHARED | {
+        "model.dropout",
+        "model.init",
+        "augment.flip",
+        "dense",
+        "superpixels.source",
+        "train.sync_bn",
+        "train.drop_last",
+    }
     best_file = "best_checkpoint.pth"
     metric = "mean_iou"
 
@@ -121,7 +128,7 @@ def load_start(model: Segmenter, path: str) -> None:
         RecipeError: when sizes differ.
         CheckpointError: when the file cannot be opened.
     """
-    source = load_model(bundled.path(bundled.WEIGHTS) if path == "bundled" else path)
+    source = load_model(start_file(path))
     prefix = "encoder."
     theirs = source.state_dict()
     if isinstance(source, Segmenter):

@@ -126,11 +126,7 @@ def test_a_knob_without_effect_is_refused_by_name(name, override, words):
         TASKS[recipe.program].check(recipe)
 
 
-def test_epochs_do_not_end_a_run_that_minutes_end():
-    with pytest.raises(RecipeError, match=r"(?s)schedule\.epochs does not end this run.*schedule\.minutes=null"):
-        load_recipe("tiny_supervised", ["schedule.epochs=3"])
-    freed = load_recipe("tiny_supervised", ["schedule.minutes=null", "schedule.epochs=3"])
-    assert freed.schedule.ends_by == "epochs"
+def test_a_knob_that_other_knobs_idle_is_refused():
     # By the clock, without a warm-up in epochs: nothing depends on them.
     idle = load_recipe("tiny_supervised", ["schedule.warmup=0"])
     with pytest.raises(RecipeError, match=r"does not use schedule\.epochs"):

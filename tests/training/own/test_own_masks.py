@@ -1,0 +1,113 @@
+"""A person's masks: three layouts give the same class maps."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from own_data import NAMES, scene, write_coco, write_index, write_labelme
+from PIL import Image
+
+from cast_sdk.errors import InputError
+from cast_sdk.training.own.dense.base import split_of
+from cast_sdk.training.own.dense.coco import decode_counts
+from cast_sdk.training.own.dense.finding import find_masked
+from cast_sdk.training.own.dense.preparing import look_at, split_images
+
+
+def maps(masked):
+    split = split_of(masked, np.arange(len(masked)))
+    return {masked.images[at].stem: split.read(at) for at in range(len(split))}
+
+
+@pytest.mark.parametrize("kind", ["index", "grey", "polygon", "runs", "compressed", "labelme"])
+def test_layouts_agree(tmp_path, kind):
+    if kind in ("index", "grey"):
+        write_index(tmp_path, 4, palette=kind == "index")
+    elif kind == "labelme":
+        write_labelme(tmp_path, 4)
+    else:
+        write_coco(tmp_path, 4, kind)
+    masked = find_masked(tmp_path)
+    assert masked.class_names == NAMES  # "never used" is no class
+    if kind == "index":
+        assert masked.palette[1] == (200, 60, 50)
+    for number, (image, label) in ((int(stem), pair) for stem, pair in maps(masked).items()):
+        expected = scene(number)
+        np.testing.assert_array_equal(image, expected[0])
+        # OpenCV's outlines include the pixels on them.
+        assert (label != expected[1]).sum() <= (0 if kind not in ("polygon", "labelme") else 2 * (48 + 40 + 16 + 64))
+        if kind in ("polygon", "labelme"):
+            inner = label[1:-1, 1:-1] == expected[1][1:-1, 1:-1]
+            assert inner.mean() > 0.97
+
+
+def test_pixels_outside_can_be_left_out(tmp_path):
+    masked = find_masked(write_labelme(tmp_path, 2), "ignore")
+    assert masked.class_names == NAMES[1:]
+    assert {255} < set(np.unique(maps(masked)["0"][1]).tolist())
+
+
+def test_splits_of_folders(tmp_path):
+    for part in ("train", "val"):
+        write_index(tmp_path / part, 2)
+    (tmp_path / "classes.txt").write_text("".join(f"{name}\n" for name in NAMES))
+    masked = find_masked(tmp_path)
+    assert masked.split is not None and masked.split.tolist() == [0, 0, 1, 1]
+
+
+def test_what_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no images with masks"):
+        (tmp_path / "nothing").mkdir()
+        find_masked(tmp_path / "nothing")
+    colours = write_index(tmp_path / "colours", 2)
+    Image.fromarray(scene(0)[0]).save(colours / "masks" / "0.png")
+    with pytest.raises(InputError, match="colour image"):
+        find_masked(colours)
+    nameless = write_index(tmp_path / "nameless", 2)
+    (nameless / "classes.txt").write_text("sky\n")
+    with pytest.raises(InputError, match=r"values without a name.*1, 2"):
+        find_masked(nameless)
+    lost = write_coco(tmp_path / "lost", 2)
+    (lost / "images" / "1.png").unlink()
+    with pytest.raises(InputError, match=r"1 images of instances.json are not there, first 1.png"):
+        find_masked(lost)
+    line = write_labelme(tmp_path / "line", 2)
+    content = json.loads((line / "0.json").read_text())
+    content["shapes"][0] |= {"shape_type": "line", "points": [[0, 0], [5, 5]]}
+    (line / "0.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="encloses no pixels: line of 2 points"):
+        find_masked(line)
+
+
+def test_a_mask_of_another_size_is_found_beforehand(tmp_path):
+    write_index(tmp_path, 3)
+    Image.fromarray(np.zeros((10, 10), np.uint8)).save(tmp_path / "masks" / "1.png")
+    masked = find_masked(tmp_path)
+    with pytest.raises(InputError, match=r"(?s)1 of 3 images or their masks.*another size"):
+        look_at(masked, "error")
+    kept, counts, side = look_at(masked, "skip")
+    assert len(kept) == 2 and len(counts) == 2 and side == 96
+    assert any("left out: images/1.png" in note for note in kept.notes)
+
+
+def test_compressed_runs_equal_pycocotools():
+    from pycocotools import mask as coco
+
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        mask = np.asfortranarray(rng.random((37, 53)) < rng.random(), np.uint8)
+        encoded = coco.encode(mask)
+        runs = decode_counts(encoded["counts"])
+        flat = np.repeat(np.arange(len(runs)) % 2, runs)
+        np.testing.assert_array_equal(flat.reshape(53, 37).T, mask)
+
+
+def test_no_class_loses_its_last_training_image():
+    present = np.array([[True, False, True]] + [[True, True, False]] * 9)
+    for seed in range(10):
+        split = split_images(present, 0.3, seed)
+        assert split[0] == 0 and split.sum() == 3
+    with pytest.raises(InputError, match="no other image has"):
+        split_images(np.eye(3, dtype=bool), 0.3, 0)

@@ -1,0 +1,33 @@
+"""cast-train recipes: what the programs can reproduce."""
+
+from __future__ import annotations
+
+import click
+
+from cast_sdk.runtime.commands.common import clean_exit, common_options
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("name", required=False)
+@common_options
+@clean_exit()
+def main(name: str | None) -> None:
+    """List the recipes with their programs, or print the recipe NAME.
+
+    A copy with other values is a recipe too: cast-train recipes tiny_moco > mine.yaml
+    """
+    from cast_sdk.system.installing import require
+
+    require("train", "Reading recipes")
+    from cast_sdk.training.engine.recipe import FOLDER, list_recipes, load_recipe
+
+    if name is not None:
+        load_recipe(name)  # refuses what is none, with the nearest names
+        click.echo((FOLDER / f"{name}.yaml").read_text(), nl=False)
+        return
+    recipes = [load_recipe(one) for one in list_recipes()]
+    width = max(len(one.name) for one in recipes)
+    for recipe in sorted(recipes, key=lambda one: (one.program, one.name)):
+        notes = " ".join(recipe.notes.split())
+        line = notes if len(notes) <= 90 else notes[:89].rsplit(" ", 1)[0] + " ..."
+        click.echo(f"{recipe.program:<12} {recipe.name:<{width}}  {line}")

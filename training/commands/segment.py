@@ -1,0 +1,52 @@
+"""cast-train segment: a segmenter from images and masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cast_sdk.runtime.commands.common import clean_exit, common_options
+from cast_sdk.training.commands.options import default_out, need_packages, own_options, own_precision
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@own_options
+@click.option("--unlabelled", type=click.Choice(["background", "ignore"]), default="background", show_default=True,
+              help="With polygons: pixels outside of all are a class of their own, or do not count.")  # fmt: skip
+@common_options
+@clean_exit()
+def main(data: Path, out: Path | None, model: str | None, validation: float, unlabelled: Any, device: Any,
+         workers: int, on_bad_image: Any, dry_run: bool, **choices: Any) -> None:  # fmt: skip
+    """Fine-tune a segmenter on the images and masks of DATA and export it.
+
+    \b
+    DATA is one of
+      images/ and masks/     PNG of one index a pixel, palette or not; 255 does not count; classes.txt: names
+      a COCO JSON            polygons or run lengths, beside its images or with images/
+      LabelMe files          a JSON beside each image
+
+    A split is taken from folders train/ and val/ (also inside images/), or from COCO files with these names; otherwise
+    it is made. RUN gets model.onnx, compared with the checkpoint and run on the images that judge, model.safetensors,
+    report.html and split.csv. The same command goes on after an interruption.
+    """
+    need_packages()
+    from cast_sdk.training.own.classes.planning import Choices
+    from cast_sdk.training.own.dense.preparing import Request
+    from cast_sdk.training.own.dense.segment import segment
+
+    request = Request(
+        data,
+        out or default_out(data),
+        model or "bundled",
+        validation,
+        unlabelled,
+        Choices(precision=own_precision(device), **choices),
+        device,
+        workers,
+        on_bad_image,
+        dry_run,
+    )
+    if not segment(request):
+        raise SystemExit(130)

@@ -1,0 +1,1 @@
+"""Training on data of your own: what `cast-train` does around the programs."""

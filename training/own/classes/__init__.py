@@ -1,0 +1,1 @@
+"""A classifier from a person's labelled images."""

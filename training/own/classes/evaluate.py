@@ -1,0 +1,65 @@
+"""`cast-train evaluate`: a classifier on labelled images, run as applications run it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cast_sdk.errors import InputError
+from cast_sdk.runtime.runtime import Runtime
+from cast_sdk.training.engine.progress import progress
+from cast_sdk.training.own.classes.judging import Judged
+from cast_sdk.training.own.classes.labelled import TRAIN, VAL, find_labelled
+from cast_sdk.training.own.images import read_frame
+
+
+def evaluate(model: str, data: Path, split: str = "all") -> dict[str, Any]:
+    """Accuracies in percent.
+
+    Args:
+        model: .onnx, .engine or checkpoint of a classifier.
+        data: what `find_labelled` reads; its classes are a part of the model's, by name.
+        split: "all", "train" or "val".
+
+    Returns:
+        `images`, `accuracy`, `balanced_accuracy`, and for each class `images` and `found`.
+
+    Raises:
+        InputError: for classes that the model does not know, or a split that the data does not have.
+    """
+    images = find_labelled(data, least=1)
+    chosen = np.arange(len(images))
+    if split != "all":
+        if images.split is None:
+            raise InputError(f"{data} has no split into train and val.", remedy="leave --split out")
+        chosen = np.flatnonzero(images.split == (TRAIN if split == "train" else VAL))
+    with Runtime(model) as runtime:
+        known = runtime.spec.class_names
+        if not known or not runtime.spec.has_logits:
+            raise InputError(f"{model} knows no class names.", remedy="evaluate a classifier, such as RUN/model.onnx")
+        number = {name: at for at, name in enumerate(known)}
+        unknown = [name for name in images.classes if name not in number]
+        if unknown:
+            raise InputError(
+                f"{len(unknown)} classes of {data} are none of the model's: {', '.join(unknown[:6])}.",
+                found=f"the model knows {', '.join(known[:6])}{', ...' if len(known) > 6 else ''}",
+                remedy="name the class folders as the model's classes, or leave the others out",
+            )
+        scores = [
+            runtime.segment(read_frame(images, int(at))).outputs["logits"]
+            for at in progress(chosen, "running the model", len(chosen))
+        ]
+    translated = np.array([number[name] for name in images.classes])
+    judged = Judged(np.stack(scores), translated[images.labels[chosen]])
+    counts = np.bincount(judged.labels, minlength=len(known))
+    return {
+        "model": model,
+        "images": len(chosen),
+        "accuracy": judged.accuracy,
+        "balanced_accuracy": judged.balanced_accuracy,
+        "classes": {
+            known[at]: {"images": int(counts[at]), "found": float(judged.recalls[at])} for at in np.flatnonzero(counts)
+        },
+    }

@@ -1,0 +1,277 @@
+"""A person's labelled images, however they lie: class folders, a table of paths and classes, or tar shards.
+
+    images = find_labelled(Path("birds"))      # folders, with or without train/ and val/
+    images = find_labelled(Path("birds.csv"))  # path,class or path,class,split
+
+Hidden files and folders (names that begin with a dot, `__MACOSX`) are passed over. What else is left out is told.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from cast_sdk.errors import InputError
+from cast_sdk.images import images_in, is_image
+from cast_sdk.training.data.sources import ImageSource, open_source
+
+VALIDATION = ("val", "valid", "validation")  # names of a split that judges
+TRAIN, VAL = 0, 1
+_LAYOUTS = "DATA/<class>/*.jpg, DATA/train/<class>/*.jpg, a CSV of path,class, or shards DATA/train-*.tar"
+
+
+@dataclass
+class Labelled:
+    """Labelled images.
+
+    Attributes:
+        root: the folder of the data, or that of its table.
+        places: (file, offset, size) of each image; offset -1 means the whole file.
+        names: of the images, relative to `root`.
+        labels: class of each image, int64 [N].
+        classes: names in label order.
+        split: TRAIN or VAL of each image, int8 [N]; None where the data has no validation images.
+        notes: what was left out or looks odd, for people.
+        kind: what the data is, for people.
+    """
+
+    root: Path
+    places: list[tuple[str, int, int]]
+    names: list[str]
+    labels: npt.NDArray[np.int64]
+    classes: list[str]
+    split: npt.NDArray[np.int8] | None = None
+    notes: list[str] = field(default_factory=list)
+    kind: str = ""
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def source(self, chosen: npt.NDArray[np.integer], split: str) -> ImageSource:
+        """Some of the images as the programs take them."""
+        places, names = [self.places[i] for i in chosen], [self.names[i] for i in chosen]
+        return ImageSource(self.root, split, places, self.labels[chosen], names, self.classes)
+
+    def without(self, left_out: Sequence[int]) -> Labelled:
+        """The same data without some images; classes stay."""
+        keep = np.setdiff1d(np.arange(len(self)), np.asarray(left_out, np.int64))
+        return Labelled(
+            self.root,
+            [self.places[i] for i in keep],
+            [self.names[i] for i in keep],
+            self.labels[keep],
+            self.classes,
+            None if self.split is None else self.split[keep],
+            list(self.notes),
+            self.kind,
+        )
+
+
+def find_labelled(data: Path, least: int = 2) -> Labelled:
+    """The images of a folder or table.
+
+    Args:
+        data: what the person named.
+        least: classes that there must be.
+
+    Raises:
+        InputError: when there are none, less than two classes, or a layout that can be read in two ways.
+    """
+    if data.is_file():
+        if data.suffix.lower() not in (".csv", ".tsv"):
+            raise InputError(f"{data} is neither a folder nor a CSV table.", remedy=f"give {_LAYOUTS}")
+        found = _from_table(data)
+    elif not data.is_dir():
+        raise InputError(f"The data folder {data} does not exist.", remedy=f"give {_LAYOUTS}")
+    elif any(data.glob("train-*.tar")):
+        found = _from_shards(data)
+    else:
+        found = _from_folders(data)
+    if len(found.classes) < least:
+        raise InputError(
+            f"There is only one class in {data}: {found.classes[0]}.",
+            found=f"{len(found)} images",
+            remedy="sort the images into at least two class folders; for no classes at all: cast-train pretrain",
+        )
+    return found
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Folders inside, sorted by name, without hidden ones."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not _hidden(path))
+
+
+def visible_images(folder: Path) -> list[Path]:
+    """Images of a folder and of the folders inside, without hidden files."""
+    return [path for path in images_in(folder, deep=True) if not any(map(_hidden_name, path.relative_to(folder).parts))]
+
+
+def _hidden(path: Path) -> bool:
+    return _hidden_name(path.name)
+
+
+def _hidden_name(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _from_folders(data: Path) -> Labelled:
+    folders = folders_in(data)
+    names = {folder.name.lower(): folder for folder in folders}
+    if "train" in names and folders_in(names["train"]):  # otherwise "train" is a class, like "car"
+        judged = [names[name] for name in VALIDATION if name in names]
+        if len(judged) > 1:
+            raise InputError(
+                f"{data} has {' and '.join(folder.name + '/' for folder in judged)}: which one judges?",
+                remedy="keep one of them beside train/",
+            )
+        return _from_splits(data, names["train"], judged[0] if judged else None)
+    if not folders:
+        here = len([path for path in data.iterdir() if is_image(path)])
+        raise InputError(
+            f"There are no class folders in {data}.",
+            found=f"{here} images without a class" if here else "no folder",
+            remedy=f"give {_LAYOUTS}; without classes: cast-train pretrain",
+        )
+    loose = sum(is_image(path) for path in data.iterdir() if not _hidden(path))
+    notes = [f"{loose} images beside the class folders are left out"] if loose else []
+    return _collect(data, [(folder, TRAIN) for folder in folders], notes, "class folders", split=False)
+
+
+def _from_splits(data: Path, train: Path, val: Path | None) -> Labelled:
+    folders = [(folder, TRAIN) for folder in folders_in(train)]
+    notes = []
+    if val is not None:
+        judged = folders_in(val)
+        unknown = sorted({folder.name for folder in judged} - {folder.name for folder, _ in folders})
+        if unknown:
+            raise InputError(
+                f"{len(unknown)} classes of {val.name}/ are not in train/: {', '.join(unknown[:6])}.",
+                remedy="add training images of them, or remove the folders",
+            )
+        folders += [(folder, VAL) for folder in judged]
+    others = sorted(path.name for path in folders_in(data) if path not in (train, val) and any(folders_in(path) or []))
+    if others:
+        notes.append(f"{', '.join(name + '/' for name in others)} is not used in training")
+    kind = f"train/ and {val.name}/ of class folders" if val else "train/ of class folders"
+    return _collect(data, folders, notes, kind, split=val is not None)
+
+
+def _collect(data: Path, folders: list[tuple[Path, int]], notes: list[str], kind: str, *, split: bool) -> Labelled:
+    found = [(folder, part, visible_images(folder)) for folder, part in folders]
+    empty = [folder for folder, _, files in found if not files]
+    if empty:
+        listed = ", ".join(str(folder.relative_to(data)) for folder in empty[:6])
+        notes.append(f"{len(empty)} class folders without images are left out: {listed}")
+    classes = sorted({folder.name for folder, part, files in found if files and part == TRAIN})
+    if not classes:
+        raise InputError(f"There are no images in {data}.", remedy=f"give {_LAYOUTS}")
+    lost = sorted({folder.name for folder, part, files in found if files and part == VAL} - set(classes))
+    if lost:
+        raise InputError(
+            f"The classes {', '.join(lost[:6])} have validation images and no training image.",
+            remedy="add training images, or remove them from the validation folder",
+        )
+    number = {name: label for label, name in enumerate(classes)}
+    places, names, labels, parts = [], [], [], []
+    for folder, part, files in found:
+        for path in files:
+            places.append((str(path), -1, 0))
+            names.append(str(path.relative_to(data)))
+            labels.append(number[folder.name])
+            parts.append(part)
+    array = np.array(parts, np.int8) if split else None
+    return Labelled(data, places, names, np.array(labels, np.int64), classes, array, notes, kind)
+
+
+def _from_table(table: Path) -> Labelled:
+    """Lines of path,class[,split]; paths are relative to the table's folder. A header line is optional."""
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        delimiter = "\t" if table.suffix.lower() == ".tsv" else ","
+        rows = [[cell.strip() for cell in row] for row in csv.reader(file, delimiter=delimiter) if any(row)]
+    if rows and not is_image(rows[0][0]) and not (table.parent / rows[0][0]).is_file():
+        rows = rows[1:]  # a header
+    if not rows:
+        raise InputError(f"{table} names no image.", remedy="one line an image: path,class")
+    root, missing = table.parent, []
+    places, names, given, parts = [], [], [], []
+    for line, row in enumerate(rows, 1):
+        if len(row) not in (2, 3) or not row[0] or not row[1]:
+            raise InputError(
+                f"Line {line} of {table} (without the header) is not path,class or path,class,split.",
+                found=",".join(row),
+                remedy="one line an image; put quotes around names with a comma",
+            )
+        path = root / row[0]
+        if not path.is_file():
+            missing.append(row[0])
+        places.append((str(path), -1, 0))
+        names.append(row[0])
+        given.append(row[1])
+        parts.append(row[2].lower() if len(row) == 3 else "")
+    if missing:
+        raise InputError(
+            f"{len(missing)} images of {table} do not exist, first {missing[0]}.",
+            remedy=f"paths are relative to {root.resolve()}, or absolute",
+        )
+    twice = len(names) - len(set(names))
+    if twice:
+        raise InputError(f"{table} names {twice} images twice.", remedy="keep one line an image")
+    known = {"train": TRAIN, "": TRAIN, **dict.fromkeys(VALIDATION, VAL)}
+    unknown = sorted(set(parts) - set(known) - {"test"})
+    if unknown:
+        raise InputError(f"{table} has the unknown split {unknown[0]!r}.", remedy="use train, val and test")
+    used = [at for at, part in enumerate(parts) if part != "test"]
+    unused = len(parts) - len(used)
+    notes = [f"{unused} images of the split test are not used in training"] if unused else []
+    array = np.array([known[parts[at]] for at in used], np.int8)
+    classes = sorted({given[at] for at, part in zip(used, array, strict=True) if part == TRAIN})
+    lost = sorted({given[at] for at in used} - set(classes))
+    if lost or not classes:
+        raise InputError(
+            f"{len(lost)} classes have no training image: {', '.join(lost[:6])}."
+            if lost
+            else f"{table} has no training image.",
+            remedy="give some of their images the split train",
+        )
+    number = {name: label for label, name in enumerate(classes)}
+    return Labelled(
+        root,
+        [places[at] for at in used],
+        [names[at] for at in used],
+        np.array([number[given[at]] for at in used], np.int64),
+        classes,
+        array if (array == VAL).any() else None,
+        notes,
+        f"the table {table.name}",
+    )
+
+
+def _from_shards(data: Path) -> Labelled:
+    train = open_source(data, "train")
+    parts = [train]
+    for name in VALIDATION:
+        if any(data.glob(f"{name}-*.tar")):
+            parts.append(open_source(data, name))
+    labels = np.concatenate([part.labels for part in parts])
+    classes = train.classes
+    if int(labels.max()) >= len(classes):
+        raise InputError(
+            f"The shards have label {int(labels.max())} and only {len(classes)} classes are known.",
+            remedy="add the missing lines to classes.txt",
+        )
+    split = np.repeat(np.array([TRAIN, VAL], np.int8)[: len(parts)], [len(part) for part in parts])
+    return Labelled(
+        data,
+        [place for part in parts for place in part.places],
+        [name for part in parts for name in part.names],
+        labels,
+        list(classes),
+        split if len(parts) > 1 else None,
+        [],
+        "tar shards",
+    )

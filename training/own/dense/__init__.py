@@ -1,0 +1,1 @@
+"""A segmenter from a person's images and masks."""

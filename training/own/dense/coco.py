@@ -1,0 +1,165 @@
+"""Masks in a COCO JSON file: polygons and run lengths, both written forms."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cast_sdk.errors import InputError
+from cast_sdk.runtime.output import rle
+from cast_sdk.training.data.dense.base import Pixels
+from cast_sdk.training.own.classes.labelled import TRAIN, VAL, VALIDATION
+from cast_sdk.training.own.dense.base import Masked, Unlabelled, background_first, polygon_map
+from cast_sdk.training.own.splitting import digest
+
+
+def find(data: Path, unlabelled: Unlabelled) -> Masked | None:
+    """Images and masks of COCO JSON files; None where there are none.
+
+    Raises:
+        InputError: for images that are not found, or files that disagree about the classes.
+    """
+    files = [data] if data.is_file() else sorted((*data.glob("*.json"), *data.glob("annotations/*.json")))
+    read = [(file, content) for file in files if (content := _content(file)) is not None]
+    if not read:
+        return None
+    names, numbers = _categories(read)
+    class_names, start = background_first(names, unlabelled)
+    shift = len(class_names) - len(names)
+    root = data.parent if data.is_file() else data
+    found: list[tuple[Path, Any, int | None, bytes]] = []
+    lacking: list[str] = []
+    empty = 0
+    for file, content in read:
+        by_image: dict[Any, list[dict[str, Any]]] = {}
+        for annotation in content["annotations"]:
+            by_image.setdefault(annotation.get("image_id"), []).append(annotation)
+        for image in content["images"]:
+            annotations = by_image.get(image["id"], [])
+            if not annotations:
+                empty += 1
+                continue
+            path = _image(root, file, str(image["file_name"]))
+            if path is None:
+                lacking.append(str(image["file_name"]))
+                continue
+            # Large things below small ones, as annotators mean them.
+            annotations.sort(key=lambda one: -float(one.get("area") or 0))
+            mark = digest(json.dumps(annotations, sort_keys=True).encode())
+            shapes = [(numbers[one["category_id"]] + shift, one.get("segmentation")) for one in annotations]
+            found.append((path, functools.partial(_drawn, str(path), shapes, start), _part(file, len(read)), mark))
+    if lacking:
+        raise InputError(
+            f"{len(lacking)} images of {read[0][0].name} are not there, first {lacking[0]}.",
+            remedy=f"put them into {root} or {root / 'images'}",
+        )
+    notes = [f"{empty} images without annotations are left out"] if empty else []
+    parts = [part for _, _, part, _ in found]
+    split = None if None in parts or VAL not in parts or TRAIN not in parts else np.array(parts, np.int8)
+    return Masked(
+        [str(path.relative_to(root)) for path, *_ in found],
+        [path for path, *_ in found],
+        [drawn for _, drawn, *_ in found],
+        class_names,
+        (),
+        split,
+        "COCO JSON",
+        notes,
+        [mark for *_, mark in found],
+    )
+
+
+def decode_counts(text: str | bytes) -> list[int]:
+    """Run lengths of COCO's compressed form: six bits a character, from the third number on as differences."""
+    data = text.encode() if isinstance(text, str) else text
+    counts: list[int] = []
+    at = 0
+    while at < len(data):
+        value = shift = 0
+        more = True
+        while more:
+            if at >= len(data):
+                raise InputError("A compressed COCO mask ends within a number.")
+            code = data[at] - 48
+            value |= (code & 0x1F) << shift
+            more, shift, at = bool(code & 0x20), shift + 5, at + 1
+            if not more and code & 0x10:
+                value -= 1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+    return counts
+
+
+def mask_of(segmentation: Any, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Mask bool [h, w] of polygons or run lengths.
+
+    Raises:
+        InputError: for anything else.
+    """
+    if isinstance(segmentation, Mapping) and "counts" in segmentation:
+        counts = segmentation["counts"]
+        runs = counts if isinstance(counts, list) else decode_counts(counts)
+        return rle.decode({"size": list(segmentation.get("size", size)), "counts": runs})
+    if isinstance(segmentation, Sequence) and segmentation and not isinstance(segmentation, str):
+        outlines = [np.asarray(one, np.float64) for one in segmentation]
+        if all(one.ndim == 1 and len(one) >= 6 and len(one) % 2 == 0 for one in outlines):
+            return polygon_map(size, [(1, [one.reshape(-1, 2) for one in outlines])], 0) > 0
+    raise InputError("A COCO mask is neither polygons nor run lengths.", found=str(segmentation)[:80])
+
+
+def _drawn(name: str, shapes: list[tuple[int, Any]], start: int, size: tuple[int, int]) -> Pixels:
+    drawn = np.full(size, start, np.uint8)
+    for value, segmentation in shapes:
+        mask = mask_of(segmentation, size)
+        if mask.shape != size:
+            raise InputError(
+                f"A mask of {name} has another size than its image.", found=f"{list(mask.shape)} for {list(size)}"
+            )
+        drawn[mask] = value
+    return drawn
+
+
+def _content(file: Path) -> dict[str, Any] | None:
+    """What a COCO file holds; None for other JSON."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError):
+        return None
+    kind = isinstance(content, dict) and {"images", "annotations", "categories"} <= set(content)
+    return content if kind else None
+
+
+def _categories(read: Sequence[tuple[Path, dict[str, Any]]]) -> tuple[list[str], dict[int, int]]:
+    """Class names by category id, and the class of each id."""
+    tables = [{one["id"]: str(one["name"]) for one in content["categories"]} for _, content in read]
+    if any(table != tables[0] for table in tables):
+        raise InputError(
+            f"{read[0][0].name} and {read[-1][0].name} have different categories.",
+            remedy="write both with the same ids and names",
+        )
+    used = {one.get("category_id") for _, content in read for one in content["annotations"]}
+    unknown = sorted(map(str, used - set(tables[0])))
+    if unknown:
+        raise InputError(f"{read[0][0].name} has annotations of unknown categories: {', '.join(unknown[:6])}.")
+    ids = sorted(one for one in tables[0] if one in used)
+    return [tables[0][one] for one in ids], {one: at for at, one in enumerate(ids)}
+
+
+def _image(root: Path, file: Path, name: str) -> Path | None:
+    stem = file.stem.removeprefix("instances_")
+    for folder in (root, root / "images", root / stem, root / "images" / stem, file.parent):
+        if (folder / name).is_file():
+            return folder / name
+    return None
+
+
+def _part(file: Path, files: int) -> int | None:
+    name = file.stem.lower()
+    if files < 2:
+        return None
+    return TRAIN if "train" in name else VAL if any(word in name for word in VALIDATION) else None
