@@ -62,10 +62,14 @@ class ImageSource:
         """int64 [N]."""
         return self._labels.numpy()
 
+    def place(self, index: int) -> tuple[str, int, int]:
+        """(file, offset, size) of one image; offset -1 means the whole file."""
+        number, offset, size = self._places[index].tolist()
+        return self._paths[number], offset, size
+
     def read(self, index: int) -> bytes:
         """The encoded bytes of one image."""
-        number, offset, size = self._places[index].tolist()
-        path = self._paths[number]
+        path, offset, size = self.place(index)
         if offset < 0:
             return Path(path).read_bytes()
         file = self._files.get(path)

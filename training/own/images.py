@@ -17,7 +17,8 @@ from torch import Tensor
 
 from cast_sdk.decoding.reader import decode, read_image
 from cast_sdk.errors import InputError
-from cast_sdk.runtime.preprocess import fit_geometry, resize, to_bgr
+from cast_sdk.runtime.inputs.arrays import to_bgr
+from cast_sdk.runtime.preprocess import fit_geometry, resize
 from cast_sdk.system.processor import available_cores
 from cast_sdk.training.data.dataset import Images, OnBadImage
 from cast_sdk.training.data.sources import ImageSource
@@ -59,7 +60,7 @@ def read_frame(source: ImageSource | Labelled, index: int) -> Pixels:
     Raises:
         InputError: for an unreadable image, with its name.
     """
-    path, offset, size = source.places[index]
+    path, offset, size = source.place(index)
     if offset < 0:
         return read_image(path)
     with Path(path).open("rb") as file:
@@ -73,7 +74,7 @@ def look_at(images: Labelled) -> Survey:
     chosen = range(0, len(images), step)
 
     def one(index: int) -> tuple[int, int, bytes, str]:
-        path, offset, size = images.places[index]
+        path, offset, size = images.place(index)
         try:
             with Path(path).open("rb") as file:
                 file.seek(max(offset, 0))

@@ -52,6 +52,10 @@ class Labelled:
     def __len__(self) -> int:
         return len(self.places)
 
+    def place(self, index: int) -> tuple[str, int, int]:
+        """(file, offset, size) of one image."""
+        return self.places[index]
+
     def source(self, chosen: npt.NDArray[np.integer], split: str) -> ImageSource:
         """Some of the images as the programs take them."""
         places, names = [self.places[i] for i in chosen], [self.names[i] for i in chosen]
@@ -267,7 +271,7 @@ def _from_shards(data: Path) -> Labelled:
     split = np.repeat(np.array([TRAIN, VAL], np.int8)[: len(parts)], [len(part) for part in parts])
     return Labelled(
         data,
-        [place for part in parts for place in part.places],
+        [part.place(i) for part in parts for i in range(len(part))],
         [name for part in parts for name in part.names],
         labels,
         list(classes),
