@@ -1,7 +1,7 @@
-"""What pyproject.toml cannot say: the compiled kernel, the source archive's links, and the long description.
+"""What pyproject.toml cannot say: the compiled kernels, the source archive's links, and the long description.
 
-The kernel is a plain shared library that `cast_sdk.superpixels` loads with ctypes. It does not use Python's C
-interface, so one build serves every Python version (tag abi3).
+The kernels, of superpixels and of tracking, are one plain shared library that is loaded with ctypes. It does not use
+Python's C interface, so one build serves every Python version (tag abi3).
 
 Variables of the environment:
     CAST_SDK_KERNEL=0           install without the kernel: superpixels come from an OpenCV with its contrib module
@@ -80,9 +80,13 @@ def long_description(page: str, repository: str) -> str:
 
 kernel = Extension(
     "cast_sdk.superpixels._seeds",
-    ["cast_sdk/superpixels/_seeds.cpp", "cast_sdk/superpixels/_assignment.cpp"],
+    [
+        "cast_sdk/superpixels/_seeds.cpp",
+        "cast_sdk/superpixels/_assignment.cpp",
+        "runtime/tracking/_tracking.cpp",
+    ],
     language="c++",
-    # No contraction to fused multiply-add: labels are compared bit by bit with OpenCV's.
+    # No contraction to fused multiply-add: labels are compared bit by bit with OpenCV's, and tracks with NumPy's.
     extra_compile_args=["-std=c++17", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-g0"],
     extra_link_args=[] if sys.platform == "darwin" else ["-s"],
     py_limited_api=True,

@@ -1,6 +1,6 @@
 """An hour's worth of camera: 30,000 frames, two web viewers that come and go; memory, threads, descriptors, latency.
 
-    python benchmarks/soak.py [MODEL.onnx] [--frames 30000] [--rate 100]
+    python benchmarks/soak.py [MODEL.onnx] [--frames 30000] [--rate 100] [--track]
 
 Prints one line per sample and, at the end, a table in Markdown. Linux only (/proc).
 """
@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=30000)
     parser.add_argument("--rate", type=float, default=100.0)
     parser.add_argument("--size", type=int, nargs=2, default=(160, 120), metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--track", action="store_true", help="follow segments; also says how many ids there were")
     options = parser.parse_args()
     rt = cast_sdk.Runtime(options.model, threads=options.threads)
     view = WebView(rt, port=0, title="soak")
@@ -66,9 +67,14 @@ def main() -> None:
     step = max(1, options.frames // 60)
     started = time.monotonic()
     done = dropped = 0
-    with rt.stream(source) as stream:
+    highest = -1
+    with rt.stream(source, track=options.track) as stream:
         for result in stream:
             view.show(result)
+            if options.track:
+                ids = [result.tracks(level) for level in range(len(rt.spec.clusters) + 1)]
+                assert all(level.dtype == np.int64 for level in ids)
+                highest = max(highest, *(int(level.max()) for level in ids))
             latencies.append(result.timing["latency"])
             done, dropped = done + 1, result.dropped
             if done % step == 0:
@@ -94,6 +100,8 @@ def main() -> None:
     print("\n| | memory, MiB | threads | descriptors | latency p50, ms | p90 | p99 |\n|---|---|---|---|---|---|---|")
     print(row(first, "first third, warm"))
     print(row(last, "last third"))
+    if options.track:
+        print(f"\n{highest + 1} track ids, all int64; {result.scene + 1} scenes")
     print(f"\nmemory {growth:+.1%} from the first third to the last; viewers came and went to the end: {alive}")
 
 

@@ -11,14 +11,16 @@ from __future__ import annotations
 import argparse
 import functools
 import http.server
-import json
 import shutil
 import statistics
 import tempfile
 import threading
 import time
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
+
+from web_memory import COUNTED, Held, MemoryProbe
 
 FLAGS = (
     "--headless",
@@ -46,6 +48,16 @@ def serve(folder: Path, isolated: bool) -> str:
                 self.send_header(name, value)
             super().end_headers()
 
+        def do_GET(self) -> None:
+            if self.path.partition("?")[0] != "/worker.js":
+                return super().do_GET()
+            content = (folder / "worker.js").read_bytes() + COUNTED.encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/javascript")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
         def log_message(self, *arguments: Any) -> None:
             pass
 
@@ -53,26 +65,6 @@ def serve(folder: Path, isolated: bool) -> str:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return f"http://127.0.0.1:{server.server_port}/"
-
-
-def resident(parent: int) -> float:
-    """MiB of the processes below `parent` that compute pages (renderers)."""
-    total = 0
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if b"--type=renderer" in (folder / "cmdline").read_bytes() and parent in ancestors(int(folder.name)):
-                total += int((folder / "statm").read_text().split()[1]) * 4096
-        except OSError:
-            continue
-    return total / 2**20
-
-
-def ancestors(process: int) -> list[int]:
-    found = []
-    while process > 1:
-        process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-        found.append(process)
-    return found
 
 
 def main() -> None:
@@ -104,24 +96,28 @@ def main() -> None:
             time.sleep(0.05)
         print(f"first result after {time.perf_counter() - start:.1f} s, {data('ready')} thread(s)")
         page.execute_script(_LONG)
-        first, memory, shown = int(data("frames") or 0), [], 0
-        begin, said = time.perf_counter(), time.perf_counter()
+        probe = MemoryProbe(page, service.process.pid)
+        first, shown, due = int(data("frames") or 0), 0, 0
+        memory: list[tuple[int, Held]] = []
+        begin = time.perf_counter()
         while shown < arguments.frames:
             time.sleep(0.2)
             shown = int(data("frames") or 0) - first
-            if time.perf_counter() - said > 5 or shown >= arguments.frames:
-                said = time.perf_counter()
-                memory.append((shown, round(resident(service.process.pid))))
-                print(f"{shown} frames, {memory[-1][1]} MiB", end="\r", flush=True)
+            if shown >= due or shown >= arguments.frames:
+                memory.append((shown, probe.look()))
+                due += max(1, arguments.frames // 50)
+                print(f"{shown:5} frames  {memory[-1][1]}", flush=True)
         elapsed = time.perf_counter() - begin
         legend = page.execute_script("return document.getElementById('legend').innerText").replace("\n", " ")
         tasks = page.execute_script("return tasks")
         print(f"{shown} frames in {elapsed:.1f} s: {shown / elapsed:.1f} a second; means of the last 30: {legend}")
         print(f"main thread: {len(tasks)} tasks over 50 ms" + (f", longest {max(tasks):.0f} ms" if tasks else ""))
-        quarter = max(1, len(memory) // 4)
-        early, late = (statistics.median(m for _, m in part) for part in (memory[:quarter], memory[-quarter:]))
-        steps = json.dumps(memory[:: max(1, len(memory) // 12)])
-        print(f"renderer memory, MiB by frames: {steps}; {early:.0f} -> {late:.0f}")
+        third = max(1, len(memory) // 3)
+        print("\n| MiB, median | JavaScript objects | buffers | WebAssembly | renderer process |")
+        print("|---|---|---|---|---|")
+        for name, part in (("first third", memory[:third]), ("last third", memory[-third:])):
+            columns = zip(*(astuple(held) for _, held in part), strict=True)
+            print(f"| {name} | " + " | ".join(f"{statistics.median(column):.1f}" for column in columns) + " |")
     finally:
         page.quit()
         shutil.rmtree(profile, ignore_errors=True)

@@ -5,10 +5,40 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from cast_sdk.runtime.tracking import compiled
+
 Labels = npt.NDArray[np.int32]
 Weights = npt.NDArray[np.floating]
 
 _SAMPLES = 128  # of a row and a column that overlaps are counted on; more pixels do not change the choice
+
+
+def superpixels(
+    now: Labels, before: Labels, count_now: int, count_before: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """How today's superpixels follow from those of the frame before.
+
+    Args:
+        now: int32 [h, w], labels 0..count_now-1.
+        before: int32 [h, w], labels 0..count_before-1.
+
+    Returns:
+        Pixels of each, float32 [count_now]; the superpixel before that it shares most pixels with, int64 [count_now];
+        and the same where that one has no better successor, else -1.
+    """
+    step = sampling_step(now.shape)
+    if compiled.available():
+        return compiled.superpixels(now, before, count_now, count_before, step)
+    areas = np.bincount(now.ravel(), minlength=count_now).astype(np.float32)
+    common = overlaps(now, before, count_now, count_before)
+    source = common.argmax(1)
+    mutual = (common.argmax(0)[source] == np.arange(count_now)) & (common.max(1) > 0)
+    return areas, source, np.where(mutual, source, -1)
+
+
+def sampling_step(shape: tuple[int, ...]) -> int:
+    """Every how many rows and columns of a map overlaps are counted."""
+    return max(1, -(-min(shape) // _SAMPLES))
 
 
 def overlaps(now: Labels, before: Labels, count_now: int, count_before: int) -> npt.NDArray[np.int64]:
@@ -21,7 +51,7 @@ def overlaps(now: Labels, before: Labels, count_now: int, count_before: int) -> 
         now: int32 [h, w], labels 0..count_now-1.
         before: int32 [h, w], labels 0..count_before-1.
     """
-    step = max(1, min(now.shape) // _SAMPLES + (min(now.shape) % _SAMPLES > 0))
+    step = sampling_step(now.shape)
     pairs = now[::step, ::step].ravel() * np.int64(count_before) + before[::step, ::step].ravel()
     return np.bincount(pairs, minlength=count_now * count_before).reshape(count_now, count_before)
 

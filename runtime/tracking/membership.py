@@ -7,11 +7,28 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cast_sdk.runtime.tracking import compiled
 from cast_sdk.runtime.tracking.assignment import assign
 
 Labels = npt.NDArray[np.int32]
+Shares = npt.NDArray[np.float32]
+Columns = npt.NDArray[np.int64]
 
-_FORGOTTEN = 0.02  # share of its best superpixel below which a track is dead
+_FORGOTTEN = np.float32(0.02)  # share of its best superpixel below which a track is dead
+_REMEMBERED = np.float32(1e-3)  # weight of what is remembered beside what is shown
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How a level follows.
+
+    Attributes:
+        rate: weight of each frame in the running mean, 0 < rate <= 1.
+        margin: how much more a superpixel must belong to another track before it goes over.
+    """
+
+    rate: float
+    margin: float
 
 
 @dataclass
@@ -19,16 +36,16 @@ class Membership:
     """The tracks of one level.
 
     Attributes:
-        shares: float32 [superpixels, tracks], rows add up to 1.
+        shares: float32 [superpixels, tracks]; rows add up to 1, but for what dead tracks left missing.
         current: int64 [superpixels], the column that each superpixel is shown with.
-        ids: int64 [tracks], unique in the life of a tracker.
+        ids: int64 [tracks], unique in the life of a tracker, ascending.
         born: int64 [tracks], the frame of the birth.
     """
 
-    shares: npt.NDArray[np.float32]
-    current: npt.NDArray[np.int64]
-    ids: npt.NDArray[np.int64]
-    born: npt.NDArray[np.int64]
+    shares: Shares
+    current: Columns
+    ids: Columns
+    born: Columns
 
     @classmethod
     def first(cls, member: Labels, first_id: int, frame: int) -> Membership:
@@ -37,53 +54,50 @@ class Membership:
         ids = np.arange(first_id, first_id + count, dtype=np.int64)
         return cls(one_hot(member, count), member.astype(np.int64), ids, np.full(count, frame, np.int64))
 
-    def carried(self, source: npt.NDArray[np.int64]) -> Membership:
-        """The same tracks for the superpixels of the next frame, each of which continues `source[i]` of this one."""
-        return Membership(self.shares[source], self.current[source], self.ids, self.born)
-
-    def match(self, member: Labels, areas: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-        """Column of the track that each segment continues, or -1: int64 [segments].
-
-        Args:
-            member: int32 [superpixels], today's segment of each.
-            areas: float32 [superpixels], pixels.
-        """
-        return assign(group_sums(self.shares * areas[:, None], member, int(member.max()) + 1))
-
-    def updated(
-        self, member: Labels, track: npt.NDArray[np.int64], *, rate: float, margin: float, next_id: int, frame: int
-    ) -> tuple[Membership, int]:
+    def followed(
+        self, source: Columns, member: Labels, areas: Shares, rule: Rule, *, next_id: int, frame: int
+    ) -> Membership:
         """The running mean with one more frame, births and deaths.
 
         Args:
-            member: int32 [superpixels], today's segment of each.
-            track: of `match`; segments without a track become new ones.
-            rate: weight of this frame, 0 < rate <= 1.
-            margin: how much more a superpixel must belong to another track before it goes over.
+            source: int64 [superpixels], the superpixel of the frame before that each of today's continues.
+            member: int32 [superpixels], today's segment of each, 0..n-1.
+            areas: float32 [superpixels], pixels.
+            rule: see `Rule`.
             next_id: id of the first track that is born.
             frame: number of this frame.
-
-        Returns:
-            The new state, and the number of births.
         """
-        newborn = np.flatnonzero(track < 0)
-        columns = track.copy()
-        columns[newborn] = len(self.ids) + np.arange(len(newborn))
-        shares = np.zeros((len(member), len(self.ids) + len(newborn)), np.float32)
-        np.multiply(self.shares, np.float32(1 - rate), out=shares[:, : len(self.ids)])
-        rows = np.arange(len(member))
-        shares[rows, columns[member]] += np.float32(rate)
-        best = shares.argmax(1)
-        stays = shares[rows, best] <= shares[rows, self.current] + np.float32(margin)
-        current = np.where(stays, self.current, best)
-        alive = shares.max(0) > _FORGOTTEN
-        alive[current] = True
-        place = np.where(alive, np.cumsum(alive) - 1, -1)
-        ids = np.concatenate([self.ids, next_id + np.arange(len(newborn))])
-        born = np.concatenate([self.born, np.full(len(newborn), frame)])
-        kept = shares[:, alive]
-        kept /= kept.sum(1, keepdims=True)
-        return Membership(kept, place[current], ids[alive], born[alive]), len(newborn)
+        step = compiled.level if compiled.available() else level
+        shares, current, columns = step(self.shares, self.current, source, member, areas, rule.rate, rule.margin)
+        births = max(int(columns[-1]) + 1 - len(self.ids), 0)
+        ids = np.concatenate([self.ids, np.arange(next_id, next_id + births)])
+        born = np.concatenate([self.born, np.full(births, frame)])
+        return Membership(shares, current, ids[columns], born[columns])
+
+
+def level(
+    shares: Shares, current: Columns, source: Columns, member: Labels, areas: Shares, rate: float, margin: float
+) -> tuple[Shares, Columns, Columns]:
+    """The step of `Membership.followed` on arrays, in NumPy; `compiled.level` gives the same bits in less time.
+
+    Returns:
+        Shares and current columns of this frame, and which of the old columns, or of the newborn ones after them, each
+        column is.
+    """
+    count, tracks = len(member), shares.shape[1]
+    carried = shares[source]
+    column = assign(group_sums(carried * areas[:, None], member, int(member.max()) + 1))
+    newborn = np.flatnonzero(column < 0)
+    column[newborn] = tracks + np.arange(len(newborn))
+    mixed = np.zeros((count, tracks + len(newborn)), np.float32)
+    np.multiply(carried, np.float32(1 - rate), out=mixed[:, :tracks])
+    rows, last = np.arange(count), current[source]
+    mixed[rows, column[member]] += np.float32(rate)
+    best = mixed.argmax(1)
+    now = np.where(mixed[rows, best] <= mixed[rows, last] + np.float32(margin), last, best)
+    alive = mixed.max(0) > _FORGOTTEN
+    alive[now] = True
+    return mixed[:, alive], (np.cumsum(alive) - 1)[now], np.flatnonzero(alive)
 
 
 def one_hot(member: Labels, count: int) -> npt.NDArray[np.float32]:
@@ -93,18 +107,18 @@ def one_hot(member: Labels, count: int) -> npt.NDArray[np.float32]:
     return table
 
 
-def parents(
-    column: npt.NDArray[np.int64], count: int, coarser: Membership, areas: npt.NDArray[np.float32]
-) -> npt.NDArray[np.int64]:
+def parents(column: Labels, count: int, coarser: Membership, areas: Shares) -> Columns:
     """Column of the coarser level that most of each finer track lies in, by area: int64 [count].
 
     Args:
-        column: int64 [superpixels], the finer track that each is shown with, 0..count-1.
-        count: number of finer tracks; one without a superpixel gets column 0.
+        column: int32 [superpixels], the finer track that each is shown with, 0..count-1, none without a superpixel.
+        count: number of finer tracks.
         coarser: the level above.
         areas: float32 [superpixels], pixels.
     """
-    belongs = np.float32(1e-3) * coarser.shares  # what is remembered decides ties
+    if compiled.available():
+        return compiled.parents(column, count, coarser.shares, coarser.current, areas)
+    belongs = _REMEMBERED * coarser.shares  # what is remembered decides ties
     belongs[np.arange(len(column)), coarser.current] += 1
     belongs *= areas[:, None]
     return group_sums(belongs, column, count).argmax(1)

@@ -11,7 +11,7 @@ Floats = npt.NDArray[np.float64]
 
 _FIRST_HUE = 0.70  # radians
 _SPREAD = (0.5, 0.22, 0.1, 0.05)  # radians around the parent's hue, from the second coarsest level to the finest
-_GLIDE_HUE, _GLIDE_LIGHT = 0.03, 0.008  # most that a colour changes from one frame to the next: nobody sees that
+_GLIDE = np.array([[0.008], [0.03]])  # most that lightness and hue change from frame to frame: nobody sees that
 _GOLDEN = 0.6180339887498949  # multiples of it, modulo 1, lie far apart
 
 
@@ -23,7 +23,7 @@ class Shades:
     """
 
     def __init__(self) -> None:
-        self._known: list[tuple[npt.NDArray[np.int64], Floats, Floats]] = []  # per level: ids, lightness, hue
+        self._known: list[tuple[npt.NDArray[np.int64], Floats]] = []  # per level: ids, their [lightness, hue]
 
     def update(
         self,
@@ -43,43 +43,46 @@ class Shades:
         """
         levels = len(ids)
         if len(self._known) != levels:
-            self._known = [(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))] * levels
-        shown: list[tuple[Floats, Floats]] = []
+            self._known = [(np.zeros(0, np.int64), np.zeros((2, 0)))] * levels
+        shown: list[Floats] = []
         for level in range(levels - 1, -1, -1):
-            known, lights, hues = self._known[level]
-            living = np.sort(alive[level])
-            lights, hues = _at(known, lights, living), _at(known, hues, living)
-            track, place = ids[level], np.searchsorted(living, ids[level])
-            before_light, before_hue = lights[place], hues[place]
-            new = np.isnan(before_hue)
+            track, living = ids[level], np.sort(alive[level])
+            colours, place = _at(*self._known[level], living), np.searchsorted(living, track)
+            before = colours[:, place]
+            new = np.isnan(before[1])
             if level == levels - 1:
-                light, hue = np.where(track % 2 == 0, 0.70, 0.78), before_hue
-                taken = hues[~np.isnan(hues)].tolist()
-                for born in np.flatnonzero(new):
-                    hue[born] = _widest_gap(taken)
-                    taken.append(float(hue[born]))
+                now = np.stack([np.where(track % 2 == 0, 0.70, 0.78), before[1]])
+                if new.any():
+                    taken = colours[1, ~np.isnan(colours[1])].tolist()
+                    for born in np.flatnonzero(new):
+                        taken.append(_widest_gap(taken))
+                        now[1, born] = taken[-1]
             else:
-                above_light, above_hue = (values[parents[level]] for values in shown[-1])
-                spread = _SPREAD[min(levels - 2 - level, len(_SPREAD) - 1)]
-                step = 0.05 if level else 0.03
-                hue = above_hue + spread * (2 * ((track * _GOLDEN) % 1) - 1)
-                light = np.clip(above_light + np.where(track % 2 == 0, step, -step), 0.55, 0.88)
-                turn = (hue - before_hue + np.pi) % (2 * np.pi) - np.pi
-                hue = np.where(new, hue, before_hue + np.clip(turn, -_GLIDE_HUE, _GLIDE_HUE))
-                change = np.clip(light - before_light, -_GLIDE_LIGHT, _GLIDE_LIGHT)
-                light = np.where(new, light, before_light + change)
-            shown.append((light, hue))
-            lights[place], hues[place] = light, hue
-            self._known[level] = (living, lights, hues)
-        return tuple(reversed(shown))
+                now = _shaded(track, shown[-1][:, parents[level]], level, levels)
+                change = now - before
+                change[1] = (change[1] + np.pi) % (2 * np.pi) - np.pi
+                now = np.where(new, now, before + np.minimum(np.maximum(change, -_GLIDE), _GLIDE))
+            shown.append(now)
+            colours[:, place] = now
+            self._known[level] = (living, colours)
+        return tuple((light, hue) for light, hue in reversed(shown))
 
 
-def _at(known: npt.NDArray[np.int64], values: Floats, wanted: npt.NDArray[np.int64]) -> Floats:
-    """Values of the wanted ids; NaN for one that is not known. Both lists of ids ascend."""
+def _shaded(track: npt.NDArray[np.int64], parent: Floats, level: int, levels: int) -> Floats:
+    """Lightness and hue of tracks around those of their parents, [2, n]."""
+    spread = _SPREAD[min(levels - 2 - level, len(_SPREAD) - 1)]
+    step = 0.05 if level else 0.03
+    light = parent[0] + np.where(track % 2 == 0, step, -step)
+    hue = parent[1] + spread * (2 * ((track * _GOLDEN) % 1) - 1)
+    return np.stack([np.minimum(np.maximum(light, 0.55), 0.88), hue])
+
+
+def _at(known: npt.NDArray[np.int64], colours: Floats, wanted: npt.NDArray[np.int64]) -> Floats:
+    """Colours [2, n] of the wanted ids; NaN for one that is not known. Both lists of ids ascend."""
     if len(known) == 0:
-        return np.full(len(wanted), np.nan)
+        return np.full((2, len(wanted)), np.nan)
     place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-    return np.where(known[place] == wanted, values[place], np.nan)
+    return np.where(known[place] == wanted, colours[:, place], np.nan)
 
 
 def _widest_gap(hues: Sequence[float]) -> float:

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError
-from cast_sdk.runtime.tracking.assignment import overlaps
-from cast_sdk.runtime.tracking.membership import Membership, parents
+from cast_sdk.runtime.tracking.assignment import superpixels as follow_superpixels
+from cast_sdk.runtime.tracking.membership import Membership, Rule, parents
 
 Labels = npt.NDArray[np.int32]
 
@@ -49,8 +49,7 @@ class Tracker:
         if not 0 <= memory <= 10_000:
             raise InputError(f"The memory of a tracker cannot be {memory:g} frames.", remedy="choose 0 to 10000")
         self.memory = memory
-        self.rate = 1 / (1 + memory)
-        self.margin = _MARGIN if memory else 0.0
+        self.rule = Rule(rate=1 / (1 + memory), margin=_MARGIN if memory else 0.0)
         self.reset()
         self._next = 0  # ids go on after a reset: none is ever used twice
 
@@ -58,11 +57,12 @@ class Tracker:
         """Forget everything, as after a cut: all tracks of the next frame are new."""
         self._frame = 0
         self._superpixels: Labels | None = None
-        self._levels: list[Membership] = []
+        self._own = Ids.none()  # of the superpixels, which have no memory
+        self._levels: list[Membership] = []  # of the others
 
     def alive(self) -> list[npt.NDArray[np.int64]]:
         """Ids per level that are shown or may be shown again."""
-        return [level.ids for level in self._levels]
+        return [self._own.ids, *(level.ids for level in self._levels)]
 
     def update(self, superpixels: Labels, members: tuple[Labels, ...]) -> tuple[list[Labels], Tracks]:
         """Take the next frame.
@@ -74,63 +74,71 @@ class Tracker:
         Returns:
             The segments to show, as `members`; and their tracks. Levels nest, and segments have no gaps.
         """
-        count = len(members[0])
-        areas = np.bincount(superpixels.ravel(), minlength=count).astype(np.float32)
-        before = self._superpixels
-        if before is None or before.shape != superpixels.shape or len(self._levels) != len(members):
+        before, count = self._superpixels, len(members[0])
+        if before is None or before.shape != superpixels.shape or len(self._levels) != len(members) - 1:
             self._start(members)
+            areas = np.bincount(superpixels.ravel(), minlength=count).astype(np.float32)
         else:
-            self._follow(superpixels, before, members, areas)
+            areas, source, same = follow_superpixels(superpixels, before, count, len(self._own.ids))
+            self._follow(source, same, members, areas)
         self._superpixels = superpixels
         self._frame += 1
-        return self._shown(areas)
+        return self._shown(members[0], areas)
 
     def _start(self, members: tuple[Labels, ...]) -> None:
-        self._frame, self._levels = 0, []
-        for member in members:
+        self._frame, self._levels, self._own = 0, [], Ids.none()
+        self._follow_superpixels(np.full(len(members[0]), -1))
+        for member in members[1:]:
             self._levels.append(Membership.first(member, self._next, 0))
             self._next += len(self._levels[-1].ids)
 
-    def _follow(self, now: Labels, before: Labels, members: tuple[Labels, ...], areas: npt.NDArray[np.float32]) -> None:
-        common = overlaps(now, before, len(members[0]), len(self._levels[0].shares))
-        source = common.argmax(1)
-        levels = [self._levels[0], *(level.carried(source) for level in self._levels[1:])]
-        for number in range(1, len(levels)):
-            level, member = levels[number], members[number]
-            levels[number], births = level.updated(
-                member,
-                level.match(member, areas),
-                rate=self.rate,
-                margin=self.margin,
-                next_id=self._next,
-                frame=self._frame,
+    def _follow(
+        self,
+        source: npt.NDArray[np.int64],
+        same: npt.NDArray[np.int64],
+        members: tuple[Labels, ...],
+        areas: npt.NDArray[np.float32],
+    ) -> None:
+        for number, member in enumerate(members[1:]):
+            level = self._levels[number].followed(
+                source, member, areas, self.rule, next_id=self._next, frame=self._frame
             )
-            self._next += births
-        goes_on = common.argmax(0)[source] == np.arange(len(source))
-        levels[0] = self._same_superpixels(levels[0], np.where(goes_on & (common.max(1) > 0), source, -1))
-        self._levels = levels
+            self._levels[number] = level
+            self._next = max(self._next, int(level.ids[-1]) + 1)
+        self._follow_superpixels(same)
 
-    def _same_superpixels(self, level: Membership, source: npt.NDArray[np.int64]) -> Membership:
-        """Level 0 has no memory: a superpixel goes on as the one it overlaps most, if that is mutual, or is new."""
-        fresh = source < 0
+    def _follow_superpixels(self, same: npt.NDArray[np.int64]) -> None:
+        """Level 0 has no memory: a superpixel goes on as the one that it continues, `same`, or is new (-1)."""
+        fresh = same < 0
         births = self._next + np.cumsum(fresh) - 1
         self._next += int(fresh.sum())
-        count = len(source)
-        ids = np.where(fresh, births, level.ids[source])
-        born = np.where(fresh, self._frame, level.born[source])
-        return Membership(np.eye(count, dtype=np.float32), np.arange(count), ids, born)
+        ids, born = births, np.full(len(same), self._frame)
+        old = ~fresh
+        ids[old], born[old] = self._own.ids[same[old]], self._own.born[same[old]]
+        self._own = Ids(ids, born)
 
-    def _shown(self, areas: npt.NDArray[np.float32]) -> tuple[list[Labels], Tracks]:
-        members, ids, ages = [], [], []
-        column = self._levels[0].current
+    def _shown(self, own: Labels, areas: npt.NDArray[np.float32]) -> tuple[list[Labels], Tracks]:
+        members, ids, ages = [own], [self._own.ids], [self._frame - 1 - self._own.born]
+        column, count = own, len(own)
         for number, level in enumerate(self._levels):
-            if number == 1:
-                column = level.current
-            elif number > 1:  # tracks go to coarser ones as a whole, so that the levels nest
-                column = parents(column, len(self._levels[number - 1].ids), level, areas)[column]
-            used = np.bincount(column, minlength=len(level.ids)) > 0
+            # From the second level on tracks go to coarser ones as a whole, so that the levels nest.
+            place = parents(column, count, level, areas)[column] if number else level.current
+            used = np.bincount(place, minlength=len(level.ids)) > 0
             present = np.flatnonzero(used)
-            members.append((np.cumsum(used) - 1)[column].astype(np.int32))
+            column, count = (np.cumsum(used) - 1)[place].astype(np.int32), len(present)
+            members.append(column)
             ids.append(level.ids[present])
             ages.append(self._frame - 1 - level.born[present])
         return members, Tracks(tuple(ids), tuple(ages))
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Tracks of the superpixels: int64 [superpixels] each, as in `Membership`."""
+
+    ids: npt.NDArray[np.int64]
+    born: npt.NDArray[np.int64]
+
+    @classmethod
+    def none(cls) -> Ids:
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64))

@@ -1,0 +1,72 @@
+"""The compiled inner loops give the bits of the NumPy code."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cast_sdk.hierarchy import Hierarchy
+from cast_sdk.runtime.tracking import compiled
+from cast_sdk.runtime.tracking.tracker import Tracker
+
+pytestmark = pytest.mark.skipif(not compiled.available(), reason="needs the package's own kernel")
+
+
+def film(seed: int, frames: int, size: int = 96, count: int = 60):
+    """Voronoi cells that move by some pixels and are sometimes others, with random levels."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size]
+    points = rng.uniform(0, size, (count, 2))
+    for number in range(frames):
+        points += rng.normal(0, 2, points.shape) if number % 10 else rng.uniform(-size, size, points.shape)
+        cells = ((y[..., None] - points[:, 0]) ** 2 + (x[..., None] - points[:, 1]) ** 2).argmin(-1)
+        levels, member = [], np.arange(count)
+        for clusters in (24, 10, 4):
+            member = rng.integers(0, clusters, member.max() + 1)[member]
+            levels.append(member.astype(np.int32))
+        yield Hierarchy.from_labels(cells, levels)
+
+
+@pytest.mark.parametrize("memory", [0, 1, 10, 500])
+@pytest.mark.parametrize("size", [40, 150])  # the larger one is sampled
+def test_a_film_gives_the_same_tracks_without_the_library(monkeypatch, memory, size):
+    native, numpy = Tracker(memory), Tracker(memory)
+    for frame in film(memory, 40, size):
+        shown, tracks = native.update(frame.superpixels, frame.members)
+        with monkeypatch.context() as patch:
+            patch.setattr(compiled, "available", lambda: False)
+            other_shown, other_tracks = numpy.update(frame.superpixels, frame.members)
+        for a, b in zip(
+            [*shown, *tracks.ids, *tracks.ages, *(level.shares for level in native._levels)],
+            [*other_shown, *other_tracks.ids, *other_tracks.ages, *(level.shares for level in numpy._levels)],
+            strict=True,
+        ):
+            assert a.dtype == b.dtype and np.array_equal(a, b)
+
+
+def test_ties_go_to_the_first():
+    """Equal weights everywhere: the choice is still the same."""
+    shares = np.full((12, 5), 0.2, np.float32)
+    current, source = np.arange(12) % 5, np.arange(12)
+    member, areas = (np.arange(12) % 4).astype(np.int32), np.full(12, 7, np.float32)
+    from cast_sdk.runtime.tracking.membership import level
+
+    given = (shares, current, source, member, areas, 0.25, 0.1)
+    for a, b in zip(compiled.level(*given), level(*given), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_arrays_that_are_views_are_taken():
+    now = np.arange(64, dtype=np.int32).reshape(8, 8)[::2, ::-2] % 5
+    areas, source, same = compiled.superpixels(now, now, 5, 5, 1)
+    assert np.array_equal(areas, np.bincount(now.ravel(), minlength=5))
+    present = np.flatnonzero(areas)
+    assert np.array_equal(source[present], present) and np.array_equal(same[present], present)
+
+
+def test_an_older_library_is_as_none(monkeypatch):
+    """One that was compiled before tracking was: the NumPy code runs."""
+    monkeypatch.setattr(compiled, "native_library", object)
+    assert compiled._library.__wrapped__() is None
+    monkeypatch.setattr(compiled, "native_library", lambda: None)
+    assert compiled._library.__wrapped__() is None
