@@ -3,7 +3,8 @@
     python benchmarks/streaming.py [MODEL.onnx]
 
 First with a network that only waits, as if it ran on another device: the stream should keep the pace of its slowest
-stage alone. Then, where a model is given (or bundled), against calling `segment` in a loop, in turns.
+stage alone. Then, where a model is given (or bundled), against calling `segment` in a loop, in turns, and the same with
+tracking and superpixels that go on.
 """
 
 from __future__ import annotations
@@ -115,12 +116,20 @@ def real(
     ways: dict[str, Callable[[], object]] = {
         "loop": lambda: [rt.segment(frame) for frame in frames],
         "stream": lambda: sum(1 for _ in rt.stream(frames, workers=workers)),
+        "tracked": lambda: sum(1 for _ in rt.stream(frames, workers=workers, track=True)),
     }
     rt.segment(frames[0])
     print(f"\n{rt!r}")
     times = measure(ways, len(frames), rounds)
     ratios = [loop / stream for loop, stream in zip(times["loop"].wall, times["stream"].wall, strict=True)]
     print(f"  stream is {statistics.median(ratios):.2f} times as fast (worst {min(ratios):.2f})")
+    for what in ("wall", "processor"):
+        plain, tracked = (getattr(times[name], what) for name in ("stream", "tracked"))
+        part = [b / a for a, b in zip(plain, tracked, strict=True)]
+        print(
+            f"  tracked takes {statistics.median(part):.3f} times of the {what} time of the untracked stream, "
+            f"by minima {min(tracked) / min(plain):.3f}"
+        )
 
 
 def main() -> None:

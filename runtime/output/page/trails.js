@@ -1,6 +1,7 @@
-// Where tracked segments were: the centres of the last frames, for each track.
+// Where tracked segments were: the centres of the last frames, smoothed, for each track.
 
 const LONGEST = 90;  // centres of a track
+const PULL = .3;  // of the way to the new centre: a centre jumps where a large segment gains or loses a part
 const PATIENCE = 60;  // frames after which a track that does not come is forgotten
 
 /** Centre of each segment per level, as fractions of the map: Float64Array[] of x, y, x, y, ... */
@@ -47,7 +48,8 @@ export class Trails {
       frame.tracks[level].forEach((track, segment) => {
         const trail = this.tracks.get(track) ?? { points: [] };
         trail.seen = this.frame;
-        trail.points.push([centres[2 * segment], centres[2 * segment + 1]]);
+        const [x, y] = centres.subarray(2 * segment, 2 * segment + 2), [fromX, fromY] = trail.points.at(-1) ?? [x, y];
+        trail.points.push([fromX + PULL * (x - fromX), fromY + PULL * (y - fromY)]);
         if (trail.points.length > LONGEST) trail.points.shift();
         this.tracks.set(track, trail);
       });

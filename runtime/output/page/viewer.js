@@ -10,7 +10,7 @@ const MAX_SIDE = 1280;  // pixels of the canvas
 export const $ = id => document.getElementById(id);
 // `least`: pixels that the longer side of the canvas has at least; small pictures are enlarged to it.
 export const ui = { level: 2, opacity: .45, lines: true, pointer: null, least: 0 };
-let current = null, history = [], toastTimer = 0, painter = null, trails = new Trails();
+let current = null, history = [], toastTimer = 0, painter = null, trails = new Trails(), charted = null;
 
 /** The frame that is shown, or null. */
 export const shown = () => current;
@@ -150,6 +150,7 @@ export function remember(timing) {
 
 /** The chart of the last hundred frames, and the means of the last thirty: `stages` further rows [name, colour]. */
 export function chart(further, dropped) {
+  charted = [further, dropped];
   const canvas = $("chart"), wide = 2 * Math.round(canvas.clientWidth);  // two pixels each, or the text would be stretched
   if (wide && canvas.width !== wide) canvas.width = wide;
   const c = canvas.getContext("2d"), W = canvas.width, H = canvas.height, bars = history.slice(-100);
@@ -312,6 +313,7 @@ export function startViewer(photograph, pause) {
     }
   });
   addEventListener("resize", draw);
+  new ResizeObserver(() => { if (charted) chart(...charted); }).observe($("chart"));
   $("tree").firstElementChild.textContent = HINT;
   setOpacity(45);
   setLevel(2);

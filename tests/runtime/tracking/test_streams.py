@@ -45,7 +45,7 @@ def test_slow_motion_is_steady(rt, photographs, kind):
     shots = list(films.cutout(first, second, 32) if kind == "cutout" else getattr(films, kind)(first, 36))
     steady = steadiness.measure(rt, shots, track=True)
     assert (steady["same"][2:] >= 0.85).all(), steady
-    assert steady["colour"][2:].mean() < 0.10, steady
+    assert (steady["colour"][2:] < 0.10).all(), steady
     plain = steadiness.measure(rt, shots)
     assert (plain["same"][2:] < 0.6).all() and (plain["IoU"][1:] < steady["IoU"][1:]).all()
     # Steady is not frozen: as near to the network's own segments of the frame as those are to each other's.
