@@ -270,7 +270,7 @@ def test_a_photograph_can_be_dropped(desktop, scene, tmp_path):
         dispatchEvent(new DragEvent('drop', {dataTransfer: t, bubbles: true, cancelable: true})); done(); })"""
     desktop.execute_async_script(drop)
     wait(lambda: visible(desktop, "toast"))
-    assert "JPEG, PNG or WebP" in text(desktop, "toast")
+    assert "JPEG, PNG, WebP" in text(desktop, "toast")
 
 
 def test_snapshot_is_saved(desktop, scene):
