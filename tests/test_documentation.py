@@ -52,7 +52,7 @@ def program_of(words: list[str]) -> list[str] | None:
                 after if name in ("cast-export", "cast-doctor", "cast-train") and after and after[0].isalpha() else []
             )
             return [str(here / name), *subcommand]
-        if re.fullmatch(r"(training|examples|benchmarks)/\w+\.py", word):
+        if re.fullmatch(r"(training|examples|benchmarks)/[\w/]+\.py", word):
             after = words[index + 1 : index + 2]
             known = re.search(r"^Commands:", help_of(sys.executable, word), re.M)
             return [sys.executable, word, *(after if known and after else [])]

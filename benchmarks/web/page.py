@@ -1,7 +1,7 @@
 """The page in the browser: time per stage, tasks of the main thread, and memory while the camera runs.
 
-    cast-export --web site && python benchmarks/web_page.py site --frames 200
-    python benchmarks/web_page.py site --frames 5000        # memory over a long run
+    cast-export --web site && python benchmarks/web/page.py site --frames 200
+    python benchmarks/web/page.py site --frames 5000        # memory over a long run
 
 Headless Chromium with its fake camera (640 x 480); the page's folder is served from this machine.
 """
@@ -20,7 +20,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from web_memory import COUNTED, Held, MemoryProbe
+from memory import COUNTED, Held, MemoryProbe
 
 FLAGS = (
     "--headless",
