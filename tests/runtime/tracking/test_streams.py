@@ -135,7 +135,7 @@ def test_a_model_without_segments_streams_as_ever():
 
 
 def test_options_that_contradict(rt, monkeypatch):
-    with pytest.raises(InputError, match="memory of 4 frames"):
+    with pytest.raises(InputError, match="memory was given"):
         rt.stream([], memory=4)
     monkeypatch.setattr("cast_sdk.superpixels.can_continue", lambda: False)
     with pytest.raises(MissingDependencyError, match="continued"):
