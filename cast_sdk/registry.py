@@ -12,7 +12,7 @@ from cast_sdk.arguments import shown, whole
 from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.published import PUBLISHED, Published
 from cast_sdk.spec import Family, ModelSpec, SuperpixelSettings
-from cast_sdk.taxonomy import TaxonomyLevel
+from cast_sdk.taxonomy import TaxonomyLevel, check_taxonomy
 
 CLUSTERS = (64, 32, 16, 8)
 DENSE_CLUSTERS = (320, 160, 80, 40)
@@ -170,10 +170,13 @@ def checked(spec: ModelSpec) -> ModelSpec:
     Raises:
         InputError: a field is of another type or out of range, or fields do not go together.
     """
+    if spec.taxonomy:
+        check_taxonomy(spec.taxonomy)
     try:
         spec = ModelSpec.from_dict(spec.to_dict())
     except ArtifactError as error:
-        raise InputError("Such a model cannot be made.", found=error.problem, remedy=error.remedy) from error
+        found = " ".join(part for part in (error.problem, error.found) if part)
+        raise InputError("Such a model cannot be made.", found=found, remedy="change what was given") from error
     if spec.image_size % spec.patch_size:
         raise InputError(
             f"An image of {spec.image_size} pixels cannot be divided into patches of {spec.patch_size}.",

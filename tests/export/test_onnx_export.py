@@ -198,7 +198,7 @@ def test_a_shortfall_writes_nothing(tmp_path, monkeypatch):
     ("options", "message"),
     [
         ({"image_size": 256}, "256 x 256 pixels, only of 224 x 224"),
-        ({"batch": 0}, "cannot take 0 images"),
+        ({"batch": 0}, "batch is 0"),
         ({"precision": "bf16"}, "Unknown precision 'bf16'.\n.*fp32, fp16, int8"),
         ({"superpixels": 10}, "^4 superpixels at 224 x 224 pixels are fewer than the 12 segments"),
         ({"images": "no/such/folder"}, "no/such/folder does not exist"),

@@ -101,11 +101,11 @@ def test_files_that_are_no_models(tiny_onnx, tmp_path, damage, backend):
         ("missing.onnx", {}, ArtifactError, "There is no file"),
         (".", {}, ArtifactError, "is a folder"),
         ("a.zip", {}, ArtifactError, r"ends in \.onnx, \.engine"),
-        ("a.onnx", {"backend": "ncnn"}, InputError, "auto or one of onnxruntime, openvino"),
+        ("a.onnx", {"backend": "ncnn"}, InputError, "choose one of auto, onnxruntime, openvino"),
         ("a.onnx", {"backend": "torch"}, InputError, r"torch backend cannot read \.onnx"),
         ("a.pth", {"backend": "tensorrt"}, InputError, "cast-export --onnx"),
         ("a.onnx", {"device": "tpu"}, InputError, "auto, cpu, cuda"),
-        ("a.onnx", {"threads": 0}, InputError, "with 0 threads"),
+        ("a.onnx", {"threads": 0}, InputError, "threads is 0"),
         ("a.engine", {"device": "cpu"}, InputError, "cannot run on the CPU"),
     ],
 )

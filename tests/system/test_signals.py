@@ -16,6 +16,20 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has
 NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_ignored():
+    """As in a terminal: `nohup` and shells that run in the background leave signals ignored."""
+    handlers = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", NUMBERS)
 def test_one_signal_interrupts_and_more_do_not_while_closing(number):
     before = signal.getsignal(number)

@@ -13,6 +13,7 @@ from cast_sdk.errors import InputError
 from cast_sdk.models import create_model, load_model, save_native
 from cast_sdk.spec import SuperpixelSettings
 from cast_sdk.training.calibrate import main, photograph_source
+from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.launch import load_images
 from cast_sdk.training.metrics.accuracy import evaluation_views, predictions
 
@@ -73,7 +74,7 @@ def test_without_photographs_there_is_no_threshold(model_file, shards, tmp_path)
 
 def test_predictions_are_those_of_single_images(model_file, shards):
     model = load_model(model_file)
-    views = evaluation_views(model.spec, load_images(shards, "val", "error", False, None), "stretch")
+    views = evaluation_views(model.spec, load_images(shards, "val", "error", False, World()), "stretch")
     logits, labels = predictions(model, views, batch=5)
     alone, label = predictions(model, views, batch=1)
     assert logits.shape == (16, 4) and labels.tolist() == label.tolist()

@@ -345,7 +345,7 @@ def test_probe_of_random_weights_and_of_a_checkpoint_that_does_not_fit(run, fold
     )
     assert other.exit_code == 1 and "holds another model than the recipe's" in other.output
     narrow = probe(recipes, folders, tmp_path / "narrow", "random", "--set", "model.options.num_classes=2")
-    assert narrow.exit_code == 1 and "2 outputs, 4 classes" in narrow.output
+    assert narrow.exit_code == 1 and "The model has 2 classes, and the data has 4" in narrow.output
 
 
 def test_the_sanity_check_finds_an_encoder_that_changed(recipes):

@@ -131,7 +131,7 @@ def test_missing_images_are_named_before_anything_is_written(cub, tmp_path):
     assert done.exit_code == 1 and "1 of the data set's files are missing for train" in done.output
     assert not (tmp_path / "out").exists()
     (cub / "train_test_split.txt").unlink()
-    assert "cannot be read" in run("cub200", "--data", cub, "--out", tmp_path / "out").output
+    assert "There is no file" in run("cub200", "--data", cub, "--out", tmp_path / "out").output
 
 
 def test_aircraft_in_the_published_order(tmp_path):

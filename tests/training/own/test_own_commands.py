@@ -218,4 +218,4 @@ def test_recipes():
     listed = call("recipes").output
     assert "tiny_moco" in listed and "deit_cast_small" in listed
     assert call("recipes", "tiny_moco").output.startswith("program: pretrain")
-    assert "no recipe tiny_mocco" in refused("recipes", "tiny_mocco")
+    assert "no recipe 'tiny_mocco'" in refused("recipes", "tiny_mocco")
