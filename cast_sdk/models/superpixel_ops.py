@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -56,7 +55,6 @@ def segment_mean(features: Tensor, labels: Tensor, count: int) -> Tensor:
     return (sums.view(n, count, channels) / sizes[..., None]).to(features.dtype)
 
 
-@lru_cache(maxsize=64)
 def resize_taps(size_in: int, size_out: int, mode: Literal["bilinear", "bicubic"]) -> tuple[Tensor, Tensor]:
     """Sources and weights of a 1-D resize (half-pixel centres): index [size_out, taps] and weight of the same shape.
 

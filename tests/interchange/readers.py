@@ -19,7 +19,7 @@ VARIABLE = "CAST_SDK_READERS"
 
 
 def read(kind: str, path: Path, out: Path) -> dict[str, np.ndarray]:
-    """What the program `kind` reads from a file or folder; without it the test skips, or fails where all tools must be."""
+    """What the program `kind` reads; without the program the test skips, or fails where all tools must be here."""
     folder = os.environ.get(VARIABLE)
     if not folder or not Path(folder).is_dir():
         message = f"the readers are not here: set {VARIABLE} to a folder made from tests/interchange/readers.txt"
