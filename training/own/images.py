@@ -17,7 +17,6 @@ from torch import Tensor
 
 from cast_sdk.decoding.reader import decode, read_image
 from cast_sdk.errors import InputError
-from cast_sdk.runtime.inputs.arrays import to_bgr
 from cast_sdk.runtime.preprocess import fit_geometry, resize
 from cast_sdk.system.processor import available_cores
 from cast_sdk.training.data.dataset import Images, OnBadImage
@@ -146,5 +145,4 @@ def reduced_size(height: int, width: int, short: int) -> tuple[int, int]:
 
 def stretched(frame: Pixels, size: tuple[int, int]) -> Pixels:
     """The whole BGR frame at (height, width) as the runtime resizes it: RGB uint8 [H,W,3]."""
-    frame = to_bgr(frame)
     return resize(frame, fit_geometry((frame.shape[0], frame.shape[1]), size, "stretch"))
