@@ -13,6 +13,7 @@ one product with the other resize matrix. Exact, since all it does is to reorder
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -226,7 +227,9 @@ def _nearest(size: int, cells: int) -> Tensor:
     return (torch.arange(cells).float() * scale).floor().long().clamp(max=size - 1)
 
 
-def _resize_matrices(grid: tuple[int, int], size: tuple[int, int], mode: str) -> tuple[Tensor, Tensor]:
+def _resize_matrices(
+    grid: tuple[int, int], size: tuple[int, int], mode: Literal["bilinear", "bicubic"]
+) -> tuple[Tensor, Tensor]:
     """U [H, h] and V [W, w] of a separable resize from `grid` (h, w) to `size` (H, W)."""
     matrices = []
     for cells, pixels in zip(grid, size, strict=True):
