@@ -36,7 +36,7 @@ def write_street(root: Path, train: int, val: int) -> Path:
         for name, value in THINGS.items():
             rng = np.random.default_rng([value, wanted])
             made = 0
-            for at in np.tile(rng.permutation(len(masks)), 4):
+            for at in np.tile(rng.permutation(len(masks)), 12):
                 label = masks[at]
                 rows, columns = np.nonzero(label == value)
                 if len(rows) < 150 or made == wanted:
