@@ -64,6 +64,7 @@ NOT_RUN = {
     "cast-export sensitivity": "minutes: tests/export/test_reduced.py",
     "runs/birds/": "needs the training before it",
     "best_checkpoint.pth": "needs the training before it",
+    "segmenter.pth": "a segmenter for processors: tests/export/test_cpu_target.py",
     "cast_s_int8.onnx": "after the export of the int8 file",
 }
 
