@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from cast_sdk.runtime.commands.common import clean_exit, common_options
-from cast_sdk.training.commands.options import default_out, need_packages, own_options, own_precision
+from cast_sdk.training.commands.options import need_packages, own_options, own_request
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -16,8 +15,7 @@ from cast_sdk.training.commands.options import default_out, need_packages, own_o
 @click.option("--taxonomy", metavar="TREE", default="", help="One head per level: a CSV of classes and their parents.")
 @common_options
 @clean_exit()
-def main(data: Path, out: Path | None, model: str | None, validation: float, device: Any, workers: int,
-         on_bad_image: Any, dry_run: bool, **choices: Any) -> None:  # fmt: skip
+def main(**options: Any) -> None:
     """Fine-tune a classifier on DATA and export it.
 
     \b
@@ -33,19 +31,7 @@ def main(data: Path, out: Path | None, model: str | None, validation: float, dev
     """
     need_packages()
     from cast_sdk.training.own.classes.classify import classify
-    from cast_sdk.training.own.classes.planning import Choices
-    from cast_sdk.training.own.classes.preparing import Request
+    from cast_sdk.training.own.running import Request
 
-    request = Request(
-        data,
-        out or default_out(data),
-        model or "bundled",
-        validation,
-        Choices(precision=own_precision(device), **choices),
-        device,
-        workers,
-        on_bad_image,
-        dry_run,
-    )
-    if not classify(request):
+    if not classify(own_request(Request, options)):
         raise SystemExit(130)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+if TYPE_CHECKING:
+    from cast_sdk.training.own.running import Request
+
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R", bound="Request")
 
 
 def own_options(command: F) -> F:
@@ -39,6 +43,18 @@ def own_options(command: F) -> F:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def own_request(kind: type[R], options: dict[str, Any]) -> R:
+    """The request of `classify` or `segment`: options that are none of its fields are choices for the recipe."""
+    import dataclasses
+
+    from cast_sdk.training.own.classes.planning import Choices
+
+    given = {field.name: options.pop(field.name) for field in dataclasses.fields(kind) if field.name in options}
+    given["out"] = given["out"] or default_out(given["data"])
+    given["model"] = given["model"] or "bundled"
+    return kind(**given, choices=Choices(precision=own_precision(given["device"]), **options))
 
 
 def default_out(data: Path) -> Path:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from cast_sdk.runtime.commands.common import clean_exit, common_options
-from cast_sdk.training.commands.options import default_out, need_packages, own_options, own_precision
+from cast_sdk.training.commands.options import need_packages, own_options, own_request
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -17,8 +16,7 @@ from cast_sdk.training.commands.options import default_out, need_packages, own_o
               help="With polygons: pixels outside of all are a class of their own, or do not count.")  # fmt: skip
 @common_options
 @clean_exit()
-def main(data: Path, out: Path | None, model: str | None, validation: float, unlabelled: Any, device: Any,
-         workers: int, on_bad_image: Any, dry_run: bool, **choices: Any) -> None:  # fmt: skip
+def main(**options: Any) -> None:
     """Fine-tune a segmenter on the images and masks of DATA and export it.
 
     \b
@@ -32,21 +30,8 @@ def main(data: Path, out: Path | None, model: str | None, validation: float, unl
     report.html and split.csv. The same command goes on after an interruption.
     """
     need_packages()
-    from cast_sdk.training.own.classes.planning import Choices
-    from cast_sdk.training.own.dense.preparing import Request
+    from cast_sdk.training.own.dense.preparing import MaskRequest
     from cast_sdk.training.own.dense.segment import segment
 
-    request = Request(
-        data,
-        out or default_out(data),
-        model or "bundled",
-        validation,
-        unlabelled,
-        Choices(precision=own_precision(device), **choices),
-        device,
-        workers,
-        on_bad_image,
-        dry_run,
-    )
-    if not segment(request):
+    if not segment(own_request(MaskRequest, options)):
         raise SystemExit(130)

@@ -10,18 +10,18 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.decoding.reader import read_image
 from cast_sdk.errors import InputError, RecipeError
+from cast_sdk.training.data.dataset import OnBadImage
 
 log = logging.getLogger(__name__)
 
 IGNORE = 255
-OnBadImage = Literal["error", "skip"]
 Pixels = npt.NDArray[np.uint8]
 _SKIP = "copy the file again, or run with --on-bad-image skip"
 

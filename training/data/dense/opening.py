@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cast_sdk.errors import RecipeError
-from cast_sdk.training.data.dense.base import DenseSplit, OnBadImage
+from cast_sdk.training.data.dataset import OnBadImage
+from cast_sdk.training.data.dense.base import DenseSplit
 
 
 def open_split(data: str, root: Path, split: str, on_bad: OnBadImage = "error") -> DenseSplit:

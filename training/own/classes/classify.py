@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from cast_sdk.system.files import atomic_write
-from cast_sdk.training.engine.distributed import World, start
-from cast_sdk.training.engine.loop import Loop
-from cast_sdk.training.engine.options import Options
+from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.own import run_folder
 from cast_sdk.training.own.classes.finishing import finish
 from cast_sdk.training.own.classes.labelled import TRAIN, VAL
-from cast_sdk.training.own.classes.preparing import Prepared, Request, description, prepare
+from cast_sdk.training.own.classes.preparing import Prepared, description, prepare
 from cast_sdk.training.own.images import OwnImages
+from cast_sdk.training.own.running import KeepsTheEnd, Request, carry_out, log, loop_for
 from cast_sdk.training.own.splitting import write_split
 from cast_sdk.training.tasks.classification import Classification
 
-log = logging.getLogger("cast_sdk.training")
 
-
-class OwnClassification(Classification):
-    """The weights of the end are kept, not those that the judging images like best: so their number stays honest."""
-
-    best_file = ""
-
-    def better(self, new: dict[str, float], best: dict[str, float]) -> bool:
-        return True
+class OwnClassification(KeepsTheEnd, Classification):
+    """Task of `cast-train classify`."""
 
 
 def classify(request: Request) -> bool:
@@ -37,32 +28,7 @@ def classify(request: Request) -> bool:
     """
     run_folder.check_free(request.out, request.data)
     ready = prepare(request)
-    world = start(request.device)
-    if world.main:
-        tell(ready, request)
-    if request.dry_run:
-        return True
-    if world.main:
-        known = run_folder.claim(request.out, ready.made_by)
-        if known and (request.out / run_folder.REPORT).is_file():
-            log.info("this run is finished: %s", request.out / run_folder.REPORT)
-        else:
-            write_inputs(ready, request.out)
-    world.barrier()
-    if (request.out / run_folder.REPORT).is_file():
-        world.finish()
-        return True
-    task, finished = train(ready, request, world)
-    if finished and world.main:
-        finish(task, ready, request)
-    world.finish()
-    return finished
-
-
-def tell(ready: Prepared, request: Request) -> None:
-    """Say what was found and what will be done, before it starts."""
-    for line in description(ready, request):
-        log.info("%s", line)
+    return carry_out(ready, request, description(ready, request), write_inputs, train, finish)
 
 
 def write_inputs(ready: Prepared, out: Path) -> None:
@@ -87,10 +53,7 @@ def train(ready: Prepared, request: Request, world: World) -> tuple[Classificati
         split.keep()
     fresh = not (request.out / OwnClassification.rolling).is_file()
     task = OwnClassification.build(recipe, images, world, request.workers, fresh=fresh)
-    options = Options(
-        request.out, request.workers, eval_every=run_folder.eval_every(recipe.schedule.epochs), tensorboard=False
-    )
-    loop = Loop(task, options)
+    loop = loop_for(task, ready, request)
     if fresh and recipe.model.head_start == "probe":
         metrics = task.validate()
         if world.main:

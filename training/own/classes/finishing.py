@@ -23,11 +23,12 @@ from cast_sdk.training.metrics.accuracy import predictions
 from cast_sdk.training.metrics.curve import draw_classification
 from cast_sdk.training.own.classes.judging import PRECISION, Judged, disagreements, judge
 from cast_sdk.training.own.classes.labelled import VAL
-from cast_sdk.training.own.classes.preparing import Prepared, Request, description
+from cast_sdk.training.own.classes.preparing import Prepared, description
 from cast_sdk.training.own.images import read_frame, reduced_size, stretched
 from cast_sdk.training.own.page import Page
 from cast_sdk.training.own.pictures import draw_confusion, draw_sheet
 from cast_sdk.training.own.run_folder import GRAPH, MODEL
+from cast_sdk.training.own.running import Request
 from cast_sdk.training.own.splitting import write_rows
 from cast_sdk.training.tasks.classification import Classification
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,11 @@ from cast_sdk.training.data.taxonomy import taxonomy_for
 from cast_sdk.training.engine.models import BUNDLED, start_file
 from cast_sdk.training.own import run_folder
 from cast_sdk.training.own.classes.labelled import TRAIN, VAL, Labelled, find_labelled
-from cast_sdk.training.own.classes.planning import Choices, Plan, plan_classification
+from cast_sdk.training.own.classes.planning import Plan, plan_classification
 from cast_sdk.training.own.images import Survey, look_at
+from cast_sdk.training.own.running import Request
 from cast_sdk.training.own.splitting import copies, split_off
 from cast_sdk.training.tasks.classification import Classification
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the command line asks for."""
-
-    data: Path
-    out: Path
-    model: str = BUNDLED
-    validation: float = 0.2
-    choices: Choices = field(default_factory=Choices)
-    device: str = "auto"
-    workers: int = 0
-    on_bad_image: OnBadImage = "error"
-    dry_run: bool = False
 
 
 @dataclass

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError
-from cast_sdk.training.data.dense.base import IGNORE, DenseSplit, OnBadImage, Pair, Pixels, read_rgb
+from cast_sdk.training.data.dataset import OnBadImage
+from cast_sdk.training.data.dense.base import IGNORE, DenseSplit, Pair, Pixels, read_rgb
 
 BACKGROUND = "background"
 Unlabelled = Literal["background", "ignore"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from cast_sdk.models import load_model
 from cast_sdk.spec import ModelSpec
 from cast_sdk.superpixels import seeds_count
 from cast_sdk.system.files import sha256
-from cast_sdk.training.data.dense.base import IGNORE, OnBadImage
+from cast_sdk.training.data.dataset import OnBadImage
+from cast_sdk.training.data.dense.base import IGNORE
 from cast_sdk.training.engine.models import BUNDLED, start_file
 from cast_sdk.training.engine.progress import progress
 from cast_sdk.training.own import run_folder
@@ -24,6 +25,7 @@ from cast_sdk.training.own.classes.labelled import TRAIN, VAL
 from cast_sdk.training.own.classes.planning import Choices, Plan, check_batch, length_of, overridden
 from cast_sdk.training.own.dense.base import Masked, OwnSplit, Unlabelled, split_of
 from cast_sdk.training.own.dense.finding import find_masked
+from cast_sdk.training.own.running import Request
 from cast_sdk.training.tasks.segmentation import Segmentation
 
 VIEWS = 3000  # crops that a run sees at least, counted with every epoch
@@ -33,19 +35,10 @@ SPACING = 16  # pixels between superpixels
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the command line asks for."""
+class MaskRequest(Request):
+    """What the command line asks for, and what pixels outside of all polygons are."""
 
-    data: Path
-    out: Path
-    model: str = BUNDLED
-    validation: float = 0.2
     unlabelled: Unlabelled = "background"
-    choices: Choices = field(default_factory=Choices)
-    device: str = "auto"
-    workers: int = 0
-    on_bad_image: OnBadImage = "error"
-    dry_run: bool = False
 
 
 @dataclass
@@ -62,7 +55,7 @@ class Prepared:
         return split_of(self.masked, np.flatnonzero(self.split == part), on_bad)
 
 
-def prepare(request: Request) -> Prepared:
+def prepare(request: MaskRequest) -> Prepared:
     """Find, look at and split the images, and plan the run. Writes nothing."""
     masked = find_masked(request.data, request.unlabelled)
     masked, counts, sides = look_at(masked, request.on_bad_image)

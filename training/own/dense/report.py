@@ -20,10 +20,11 @@ from cast_sdk.training.engine.runlog import duration, read_log
 from cast_sdk.training.metrics.dense_pictures import draw_curve, draw_examples, palette
 from cast_sdk.training.metrics.semantic import ConfusionMatrix
 from cast_sdk.training.own.dense.base import OwnSplit
-from cast_sdk.training.own.dense.preparing import Prepared, Request, description
+from cast_sdk.training.own.dense.preparing import Prepared, description
 from cast_sdk.training.own.page import Page
 from cast_sdk.training.own.pictures import draw_confusion
 from cast_sdk.training.own.run_folder import GRAPH, MODEL
+from cast_sdk.training.own.running import Request
 from cast_sdk.training.tasks.dense import Inference, evaluate, predict
 from cast_sdk.training.tasks.segmentation import Segmentation
 
