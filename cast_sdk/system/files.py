@@ -85,7 +85,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise InputError(f"{os.fspath(path)} is not JSON.", found=str(error)) from error
 
 
-def read_csv(path: str | os.PathLike[str]) -> list[list[str]]:
+def read_csv(path: str | os.PathLike[str], delimiter: str = ",") -> list[list[str]]:
     """The rows of a small CSV file, with or without a byte order mark.
 
     Raises:
@@ -93,7 +93,7 @@ def read_csv(path: str | os.PathLike[str]) -> list[list[str]]:
     """
     text = read_text(path).removeprefix("\ufeff")
     try:
-        return list(csv.reader(io.StringIO(text, newline="")))
+        return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:
         raise InputError(f"{os.fspath(path)} is not CSV.", found=str(error)) from error
 

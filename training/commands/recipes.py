@@ -19,11 +19,11 @@ def main(name: str | None) -> None:
     from cast_sdk.system.installing import require
 
     require("train", "Reading recipes")
-    from cast_sdk.training.engine.recipe import FOLDER, list_recipes, load_recipe
+    from cast_sdk.training.engine.recipe import list_recipes, load_recipe, recipe_file
 
     if name is not None:
         load_recipe(name)  # refuses what is none, with the nearest names
-        click.echo((FOLDER / f"{name}.yaml").read_text(), nl=False)
+        click.echo(recipe_file(name).read_text(encoding="utf-8"), nl=False)
         return
     recipes = [load_recipe(one) for one in list_recipes()]
     width = max(len(one.name) for one in recipes)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD, SuperpixelSettings
 from cast_sdk.superpixels import seeds_count, superpixels_for
 from cast_sdk.system.opencv import import_cv2
 from cast_sdk.training.data import transforms
+from cast_sdk.training.data.kept import Kept
 from cast_sdk.training.data.sampler import EpochSampler, Key
 from cast_sdk.training.data.sources import ImageSource
 from cast_sdk.training.engine.recipe import Recipe
@@ -53,18 +54,19 @@ class Images(Dataset[Any]):
     def __init__(self, source: ImageSource, on_bad: OnBadImage = "error") -> None:
         self.source = source
         self.on_bad = on_bad
-        self.decoded: list[Tensor] | None = None
+        self.decoded: Kept | None = None
         self.bad: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.source)
 
     def cache(self, progress: Callable[[int], None] = lambda done: None) -> None:
-        decoded = []
-        for index in range(len(self)):
-            decoded.append(self._load(index))
-            progress(index + 1)
-        self.decoded = decoded
+        def load() -> Iterator[Tensor]:
+            for index in range(len(self)):
+                yield self._load(index)
+                progress(index + 1)
+
+        self.decoded = Kept(load())
 
     def image(self, index: int) -> tuple[Tensor, int]:
         """uint8 [3,H,W] and label. A bad image is replaced by the next good one when `on_bad` is "skip"."""

@@ -67,6 +67,11 @@ class ImageSource:
         number, offset, size = self._places[index].tolist()
         return self._paths[number], offset, size
 
+    def size(self, index: int) -> int:
+        """Bytes of one encoded image."""
+        path, offset, size = self.place(index)
+        return size if offset >= 0 else Path(path).stat().st_size
+
     def read(self, index: int) -> bytes:
         """The encoded bytes of one image."""
         path, offset, size = self.place(index)

@@ -166,7 +166,7 @@ def start(device: str = "auto") -> World:
     if device == "cuda" and not torch.cuda.is_available():
         raise RecipeError("There is no CUDA GPU for --device cuda.", remedy="--device cpu")
     size, rank, local = (int(os.environ.get(key, default)) for key, default in _ENVIRONMENT)
-    where = torch.device("cuda", local) if device == "cuda" else torch.device("cpu")
+    where = torch.device("cuda", local % max(1, torch.cuda.device_count())) if device == "cuda" else torch.device("cpu")
     if device == "cuda":
         torch.cuda.set_device(where)
     else:
@@ -182,7 +182,7 @@ def slurm_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """torchrun's variables for a task of srun; none outside of a step of several tasks, and where they are set already.
 
     The tasks of one node are numbered by SLURM_LOCALID, all meet on the first node of the step, and the port comes from
-    the number of the job.
+    the numbers of the job and of the step. A task that sees only its own GPU takes that one.
     """
     tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")
     if "WORLD_SIZE" in environment or not tasks.isdigit() or int(tasks) < 2 or "SLURM_PROCID" not in environment:
@@ -195,9 +195,15 @@ def slurm_environment(environment: Mapping[str, str]) -> dict[str, str]:
         "LOCAL_RANK": environment.get("SLURM_LOCALID", "0"),
         "LOCAL_WORLD_SIZE": str(tasks_per_node(environment.get("SLURM_STEP_TASKS_PER_NODE", tasks))[here]),
         "MASTER_ADDR": first_host(nodes),
-        "MASTER_PORT": str(20000 + int(environment.get("SLURM_JOB_ID", "0")) % 20000),
+        "MASTER_PORT": str(20000 + (int(environment.get("SLURM_JOB_ID", "0")) + 997 * _step(environment)) % 20000),
     }
     return {name: environment.get(name, value) for name, value in found.items()}
+
+
+def _step(environment: Mapping[str, str]) -> int:
+    """The number of a step: steps of one job may run at the same time on one node."""
+    step = environment.get("SLURM_STEP_ID", "0")
+    return int(step) if step.isdigit() else 0
 
 
 def first_host(nodes: str) -> str:

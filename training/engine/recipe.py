@@ -232,11 +232,11 @@ def list_recipes() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def load_recipe(name: str, overrides: Iterable[str] = (), program: str | None = None) -> Recipe:
-    """Read a recipe and apply `section.key=value` overrides (values in YAML notation).
+def recipe_file(name: str) -> Path:
+    """The file of a recipe: one of this package by its name, or any other by its path.
 
     Raises:
-        RecipeError: for an unknown recipe, key or program, or a value of the wrong type.
+        RecipeError: when there is none.
     """
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
     if kind_at(path) != "file":
@@ -245,6 +245,16 @@ def load_recipe(name: str, overrides: Iterable[str] = (), program: str | None = 
             f"There is no recipe {name!r}.",
             remedy="one of: " + ", ".join(near or list_recipes()),
         )
+    return path
+
+
+def load_recipe(name: str, overrides: Iterable[str] = (), program: str | None = None) -> Recipe:
+    """Read a recipe and apply `section.key=value` overrides (values in YAML notation).
+
+    Raises:
+        RecipeError: for an unknown recipe, key or program, or a value of the wrong type.
+    """
+    path = recipe_file(name)
     data = read_yaml(path) or {}
     if not isinstance(data, dict):
         raise RecipeError(f"{path} holds {shown(data)} in place of keys with values.")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cast_sdk.system.files import atomic_write
 from cast_sdk.training.engine.runlog import read_log
+from cast_sdk.training.metrics.saving import pyplot, save
 
 _BLUE, _RED = "#1f5f8b", "#d1662b"
 
@@ -18,16 +18,11 @@ def draw_classification(run: Path, file: Path, name: str) -> None:
         file: picture to write.
         name: for the titles.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     name = name.replace("$", r"\$")  # which would begin a formula
     recipe = read_log(run, "start")[-1]["recipe"]
     batch, smoothed = recipe["train"]["batch"], recipe["train"]["label_smoothing"]
     steps, validations = read_log(run, "step"), read_log(run, "validation")
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
+    figure, (left, right) = pyplot().subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     left.plot([s["step"] * batch / 1e3 for s in steps], [s["loss"] for s in steps], color=_BLUE, linewidth=1)
     loss = f"{'label-smoothed ' if smoothed else ''}cross entropy"
     left.set(xlabel="images seen (thousands)", ylabel="training loss", title=f"{name}: {loss}")
@@ -42,6 +37,4 @@ def draw_classification(run: Path, file: Path, name: str) -> None:
     for axis in (left, right):
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
-    with atomic_write(file) as temporary:
-        figure.savefig(temporary, dpi=110, format="png")
-    pyplot.close(figure)
+    save(figure, file)

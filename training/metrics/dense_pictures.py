@@ -13,6 +13,7 @@ from cast_sdk.runtime.output.colours import class_colours
 from cast_sdk.system.files import read_json
 from cast_sdk.training.data.dense.base import DenseSplit
 from cast_sdk.training.engine.runlog import read_log
+from cast_sdk.training.metrics.saving import pyplot, save
 
 _BLUE, _GREY = "#1f5f8b", "#777777"
 
@@ -40,13 +41,8 @@ def draw_curve(run: Path, file: Path, baselines: Path | None = None) -> None:
         file: picture to write.
         baselines: baselines.json of `segment.py baselines`.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     steps, validations = read_log(run, "step"), read_log(run, "validation")
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9.5, 3.6), layout="constrained")
+    figure, (left, right) = pyplot().subplots(1, 2, figsize=(9.5, 3.6), layout="constrained")
     left.plot([entry["step"] for entry in steps], [entry["loss"] for entry in steps], color=_BLUE, linewidth=1)
     left.set(xlabel="step", ylabel="training loss", ylim=(0, None))
     scores = [entry["mean_iou"] for entry in validations]
@@ -60,8 +56,7 @@ def draw_curve(run: Path, file: Path, baselines: Path | None = None) -> None:
                            transform=right.get_yaxis_transform())  # fmt: skip
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
-    figure.savefig(file, dpi=110)
-    pyplot.close(figure)
+    save(figure, file)
 
 
 def draw_examples(
@@ -78,15 +73,11 @@ def draw_examples(
         colours: uint8 [256, 3] RGB by class.
         file: picture to write.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
     from matplotlib.patches import Patch
 
     height, width = examples[0][0].shape[:2]
     size = (9.5, 9.5 / 3 * height / width * len(examples) + 0.9)
-    figure, axes = pyplot.subplots(len(examples), 3, figsize=size, layout="constrained", squeeze=False)
+    figure, axes = pyplot().subplots(len(examples), 3, figsize=size, layout="constrained", squeeze=False)
     for row, (image, truth, predicted) in zip(axes, examples, strict=True):
         for axis, picture in zip(row, (image, colours[truth], colours[predicted]), strict=True):
             axis.imshow(picture)
@@ -95,5 +86,4 @@ def draw_examples(
         axis.set_title(title, fontsize=10)
     handles: list[Any] = [Patch(color=colours[index] / 255, label=name) for index, name in enumerate(split.class_names)]
     figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
-    figure.savefig(file, dpi=110, pil_kwargs={"quality": 85} if file.suffix == ".jpg" else {})
-    pyplot.close(figure)
+    save(figure, file)

@@ -20,6 +20,7 @@ from cast_sdk.errors import InputError
 from cast_sdk.runtime.preprocess import fit_geometry, resize
 from cast_sdk.system.processor import available_cores
 from cast_sdk.training.data.dataset import Images, OnBadImage
+from cast_sdk.training.data.kept import Kept
 from cast_sdk.training.data.sources import ImageSource
 from cast_sdk.training.engine.progress import progress
 from cast_sdk.training.own.classes.labelled import Labelled
@@ -77,12 +78,12 @@ def look_at(images: Labelled) -> Survey:
         try:
             with Path(path).open("rb") as file:
                 file.seek(max(offset, 0))
-                mark = digest(file.read(size if offset >= 0 else -1))
-            height, width = read_frame(images, index).shape[:2]
+                data = file.read(size if offset >= 0 else -1)
+            height, width = decode(data, images.names[index]).shape[:2]
         except (InputError, OSError) as error:
             problem = error.problem if isinstance(error, InputError) else str(error)
             return 0, 0, b"", problem
-        return height, width, mark, ""
+        return height, width, digest(data), ""
 
     with ThreadPoolExecutor(available_cores()) as pool:
         seen = list(progress(pool.map(one, chosen), "looking at the images", len(chosen)))
@@ -133,7 +134,7 @@ class OwnImages(Images):
             return False
         with ThreadPoolExecutor(available_cores()) as pool:
             loaded = pool.map(self._load, range(len(self)))
-            self.decoded = list(progress(loaded, "decoding the images", len(self)))
+            self.decoded = Kept(progress(loaded, "decoding the images", len(self)))
         return True
 
 

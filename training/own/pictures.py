@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.system.files import atomic_write
+from cast_sdk.training.metrics.saving import pyplot, save
 
 Pixels = npt.NDArray[np.uint8]
 SHOWN = 30  # classes of a confusion matrix that is still readable
@@ -26,7 +25,6 @@ def draw_confusion(
         file: PNG to write. Of more than SHOWN classes those with the most errors are drawn.
         share_only: write percentages into the fields, not numbers.
     """
-    pyplot = _pyplot()
     text = f"all {len(classes)} classes"
     order = np.arange(len(classes))
     if len(classes) > SHOWN:
@@ -36,7 +34,7 @@ def draw_confusion(
     shown = matrix[np.ix_(order, order)]
     share = shown / np.maximum(matrix[order].sum(1, keepdims=True), 1)
     side = min(3.2 + 0.42 * len(order), 14)
-    figure, axis = pyplot.subplots(figsize=(side, side), layout="constrained")
+    figure, axis = pyplot().subplots(figsize=(side, side), layout="constrained")
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     names = [_short(classes[int(at)]) for at in order]
     axis.set_xticks(range(len(order)), names, rotation=90 if len(order) > 5 else 0, fontsize=8)
@@ -49,7 +47,7 @@ def draw_confusion(
         text_of = f"{100 * share[row, column]:.0f}" if share_only else str(shown[row, column])
         axis.text(column, row, text_of, ha="center", va="center", fontsize=8, color=colour)
     axis.spines[:].set_visible(False)
-    _save(figure, file, "png")
+    save(figure, file)
     return text
 
 
@@ -61,10 +59,9 @@ def draw_sheet(tiles: Sequence[tuple[Pixels, str, str]], file: Path, columns: in
         file: JPEG to write.
         columns: photographs in a row.
     """
-    pyplot = _pyplot()
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
-    figure, axes = pyplot.subplots(
+    figure, axes = pyplot().subplots(
         rows, columns, figsize=(2.05 * columns, 2.5 * rows), layout="constrained", squeeze=False
     )
     for axis in axes.ravel():
@@ -73,25 +70,9 @@ def draw_sheet(tiles: Sequence[tuple[Pixels, str, str]], file: Path, columns: in
         axis.imshow(image)
         axis.set_title(_short(true), fontsize=8, color="#1b6e3c", loc="left", pad=14)
         axis.text(0, 1.02, _short(guess, 30), fontsize=8, color="#a3301c", transform=axis.transAxes)
-    _save(figure, file, "jpg")
+    save(figure, file)
 
 
 def _short(name: str, length: int = 24) -> str:
     # A dollar sign would begin a formula.
     return (name if len(name) <= length else name[: length - 1] + "…").replace("$", r"\$")
-
-
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot
-
-
-def _save(figure: Any, file: Path, kind: str) -> None:
-    options = {"pil_kwargs": {"quality": 85}} if kind == "jpg" else {}
-    with atomic_write(file) as temporary:
-        figure.savefig(temporary, dpi=110, format=kind, **options)
-    _pyplot().close(figure)

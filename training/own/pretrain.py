@@ -60,7 +60,7 @@ def pretrain(
     made_by = {
         "program": "pretrain",
         "data": str(data.resolve()),
-        "fingerprint": run_folder.fingerprint(source.names),
+        "fingerprint": run_folder.fingerprint(zip(source.names, map(source.size, range(len(source))), strict=True)),
         "recipe": recipe.to_dict(),
     }
     world = start(device)
@@ -68,8 +68,7 @@ def pretrain(
         log.info("data       %s: %d images, labels are not read", data, len(source))
         log.info("plan       recipe %s: %s", recipe.name, " ".join(recipe.notes.split()))
         log.info("out        %s", out)
-        run_folder.claim(out, made_by)
-    world.barrier()
+    world.decided_by_main(lambda: run_folder.claim(out, made_by))
     model = create(recipe).to(world.device)
     views = TwoViews(Images(source, on_bad), recipe, model.spec.uses_superpixels)
     loop = Loop(Pretraining(recipe, model, views, world), Options(out, workers, tensorboard=False))

@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from cast_sdk._version import __version__
-from cast_sdk.errors import RecipeError
-from cast_sdk.system.files import atomic_write
+from cast_sdk.errors import InputError, RecipeError
+from cast_sdk.system.files import atomic_write, read_json
 from cast_sdk.training.engine.recipe import Recipe
 
 FILE, SPLIT, RECIPE, REPORT = "run.json", "split.csv", "recipe.yaml", "report.html"
 MODEL, GRAPH = "model.safetensors", "model.onnx"
+START = "start.json"  # the accuracy before fine-tuning
+_BEFORE_TRAINING = {FILE, SPLIT, RECIPE, START}
 
 
 def fingerprint(parts: Iterable[Any]) -> str:
-    """Hex digest of data: equal for the same names, classes, contents and splits in the same order."""
+    """Hex digest of data: equal for equal parts in the same order."""
     total = hashlib.sha256()
     for part in parts:
         total.update(part if isinstance(part, bytes) else repr(part).encode())
@@ -37,24 +39,22 @@ def claim(out: Path, description: Mapping[str, Any]) -> bool:
         RecipeError: for a folder of something else, or of a run of other data or options.
     """
     description = json.loads(json.dumps(description))
-    record = out / FILE
-    if record.is_file():
-        try:
-            before = json.loads(record.read_text())
-        except ValueError:
-            before = {}
-        differences = list(_differences(before.get("made_by", {}), description))
-        if differences and (out / "log.jsonl").exists():
+    before = _made_by(out)
+    if before is not None:
+        differences = list(_differences(before, description))
+        if not differences:
+            return True
+        if {path.name for path in out.iterdir()} - _BEFORE_TRAINING:
             raise RecipeError(
                 f"{out} is the folder of another run.",
                 found="; ".join(differences[:4]),
                 remedy="give another --out for this one, or the same data and options to go on there",
             )
-        if not differences:
-            return True  # otherwise a run that never began: its record is written again
+        for name in _BEFORE_TRAINING:  # a run that never began is made anew
+            (out / name).unlink(missing_ok=True)
     check_free(out)
     out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(record) as temporary:
+    with atomic_write(out / FILE) as temporary:
         temporary.write_text(json.dumps({"made_by": description, "cast_sdk": __version__}, indent=1))
     return False
 
@@ -70,11 +70,21 @@ def check_free(out: Path, data: Path | None = None) -> None:
             f"The folder of the run, {out}, lies inside of the data.",
             remedy=f"give --out another one, such as {data.resolve().parent / 'runs' / data.resolve().name}",
         )
-    if (out / FILE).is_file() or not out.exists():
+    if not out.exists() or _made_by(out) is not None:
         return
     if not out.is_dir() or any(out.iterdir()):
         what = "is a file" if not out.is_dir() else "holds other files"
         raise RecipeError(f"{out} {what}, so nothing is written there.", remedy="give --out a new folder")
+
+
+def _made_by(out: Path) -> dict[str, Any] | None:
+    """What made the run of a folder; None where its record is missing, or is none of this package's."""
+    try:
+        record = read_json(out / FILE)
+    except InputError:
+        return None
+    ours = isinstance(record, dict) and "cast_sdk" in record and isinstance(record.get("made_by"), dict)
+    return record["made_by"] if ours else None
 
 
 def _differences(before: Any, now: Any, where: str = "") -> Iterable[str]:

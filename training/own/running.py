@@ -102,14 +102,16 @@ def _work(
     finish: Callable[[T, R, Request], None],
 ) -> bool:
     report = request.out / run_folder.REPORT
-    if world.main:
-        known = run_folder.claim(request.out, ready.made_by)
-        if known and report.is_file():
+
+    def begin() -> bool:
+        """Whether the run is finished already."""
+        if run_folder.claim(request.out, ready.made_by) and report.is_file():
             log.info("this run is finished: %s", report)
-        else:
-            write_inputs(ready, request.out)
-    world.barrier()
-    if report.is_file():
+            return True
+        write_inputs(ready, request.out)
+        return False
+
+    if world.decided_by_main(begin):
         return True
     task, finished = train(ready, request, world)
     if finished and world.main:

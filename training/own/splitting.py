@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.system.files import atomic_write
-from cast_sdk.training.own.classes.labelled import TRAIN, VAL
+from cast_sdk.training.own.classes.labelled import TRAIN, VAL, VALIDATION
 
+TEST = 2  # a part that is neither trained on nor judged by
 SPLITS = ("train", "val")
 
 
@@ -45,10 +47,48 @@ def split_off(
     return split
 
 
+def part_named(name: str) -> int | None:
+    """The part that a folder or file name such as "train", "val2017" or "instances_test" speaks of, or None."""
+    words = re.findall("[a-z]+", name.lower())
+    for part, known in ((TRAIN, ("train", "training")), (VAL, VALIDATION), (TEST, ("test", "testing"))):
+        if any(word in known for word in words):
+            return part
+    return None
+
+
+def settle(parts: Sequence[int | None]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int8] | None, list[str]]:
+    """The split that names tell of: images of a test part are not used, and a split that is not whole is not taken.
+
+    Args:
+        parts: TRAIN, VAL, TEST or None of each image.
+
+    Returns:
+        The images to use, [M]; TRAIN or VAL of each of them, int8 [M], or None where a split is to be made; and what
+        to tell a person.
+    """
+    everything = np.arange(len(parts))
+    told = sum(part is not None for part in parts)
+    if TRAIN not in parts:
+        return everything, None, ["no name says train, so the split is made anew"] if told else []
+    used = np.array([at for at in everything if parts[at] != TEST], np.intp)
+    notes = [f"{len(parts) - len(used)} images of test are not used"] if len(used) < len(parts) else []
+    left = [parts[at] for at in used.tolist()]
+    if None in left:
+        notes.append(f"{left.count(None)} images lie outside of train and val, so the split is made anew")
+        return used, None, notes
+    return used, np.array(left, np.int8) if VAL in left else None, notes
+
+
 def copies(contents: Sequence[bytes]) -> npt.NDArray[np.int64]:
     """A number for each image, the same for files of the same content: int64 [N]."""
     first: dict[bytes, int] = {}
     return np.array([first.setdefault(digest, at) for at, digest in enumerate(contents)], np.int64)
+
+
+def note_on_copies(groups: npt.NDArray[np.int64]) -> list[str]:
+    """What to tell of files with the same content, see `copies`."""
+    extra = len(groups) - len(np.unique(groups))
+    return [f"{extra} images are copies of others; copies stay on one side of a split made here"] if extra else []
 
 
 def digest(data: bytes) -> bytes:

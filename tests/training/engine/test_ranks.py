@@ -185,6 +185,8 @@ def test_srun_is_as_torchrun():
         "MASTER_PORT": "23456",
     }
     assert slurm_environment(STEP | {"MASTER_ADDR": "10.0.0.1"})["MASTER_ADDR"] == "10.0.0.1"
+    steps = {slurm_environment(STEP | {"SLURM_STEP_ID": str(step)})["MASTER_PORT"] for step in range(8)}
+    assert len(steps) == 8 and "23456" in steps, "steps of one job meet at one port"
     assert slurm_environment(STEP | {"WORLD_SIZE": "2"}) == {}  # torchrun inside of a step
     assert slurm_environment(STEP | {"SLURM_STEP_NUM_TASKS": "1"}) == {}
     batch_script = {"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_JOB_NODELIST": "gpu[07-08]"}

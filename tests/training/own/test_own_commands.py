@@ -20,6 +20,7 @@ from own_data import blob, write_classes, write_coco, write_image
 import cast_sdk
 from cast_sdk.models import create_model, save_native
 from cast_sdk.training.commands.main import COMMANDS, main
+from cast_sdk.training.engine.recipe import FOLDER
 
 SMALL = ["--image-size", "48", "--epochs", "1", "--set", "train.precision=fp32"]
 
@@ -212,6 +213,11 @@ def test_pretrain_then_classify(tmp_path):
     plan = call("classify", labelled, "--out", tmp_path / "run", "--model", out / "checkpoint.pth.tar", "--dry-run")
     assert plan.exit_code == 0, plan.output
     assert "fewer than a batch" in refused("pretrain", labelled, "--out", tmp_path / "none")
+
+
+def test_recipes_of_ones_own_are_printed(tmp_path):
+    (tmp_path / "mine.yaml").write_text((FOLDER / "tiny_moco.yaml").read_text())
+    assert call("recipes", tmp_path / "mine.yaml").output == (FOLDER / "tiny_moco.yaml").read_text()
 
 
 def test_recipes():

@@ -144,3 +144,30 @@ def test_a_run_folder_is_never_mixed(tmp_path):
     with pytest.raises(RecipeError, match="holds other files"):
         claim(tmp_path / "full", made)
     assert (tmp_path / "full" / "thesis.txt").read_text() == "mine"
+    for number, record in enumerate(['{"mine": 1}', "[1]", "{", '{"made_by": {}}']):  # of another program
+        foreign = tmp_path / f"foreign{number}"
+        foreign.mkdir()
+        for name, text in (("run.json", record), ("split.csv", "precious"), ("report.html", "old")):
+            (foreign / name).write_text(text)
+        with pytest.raises(RecipeError, match="holds other files"):
+            claim(foreign, made)
+        assert (foreign / "run.json").read_text() == record and (foreign / "split.csv").read_text() == "precious"
+    (tmp_path / "begun").mkdir()
+    claim(tmp_path / "begun", made)
+    (tmp_path / "begun" / "notes.txt").write_text("mine")
+    with pytest.raises(RecipeError, match="another run"):
+        claim(tmp_path / "begun", {**made, "data": "b"})
+
+
+def test_an_empty_validation_folder_is_told_and_a_split_made(tmp_path):
+    write_classes(tmp_path / "train", {"a": 3, "b": 3})
+    for name in ("a", "b"):
+        (tmp_path / "val" / name).mkdir(parents=True)
+    found = find_labelled(tmp_path)
+    assert found.split is None and any("holds no images" in note for note in found.notes)
+
+
+def test_a_table_that_is_no_utf8_is_named(tmp_path):
+    (tmp_path / "birds.csv").write_bytes("blå.jpg,a\n".encode("latin-1"))
+    with pytest.raises(InputError, match=r"birds.csv is not text in UTF-8"):
+        find_labelled(tmp_path / "birds.csv")

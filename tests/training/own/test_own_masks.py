@@ -14,6 +14,7 @@ from cast_sdk.training.own.dense.base import split_of
 from cast_sdk.training.own.dense.coco import decode_counts
 from cast_sdk.training.own.dense.finding import find_masked
 from cast_sdk.training.own.dense.preparing import look_at, split_images
+from cast_sdk.training.own.splitting import part_named, settle
 
 
 def maps(masked):
@@ -87,8 +88,8 @@ def test_a_mask_of_another_size_is_found_beforehand(tmp_path):
     masked = find_masked(tmp_path)
     with pytest.raises(InputError, match=r"(?s)1 of 3 images or their masks.*another size"):
         look_at(masked, "error")
-    kept, counts, side = look_at(masked, "skip")
-    assert len(kept) == 2 and len(counts) == 2 and side == 96
+    kept, survey = look_at(masked, "skip")
+    assert len(kept) == 2 and len(survey.counts) == 2 and survey.short_side == 96
     assert any("left out: images/1.png" in note for note in kept.notes)
 
 
@@ -111,3 +112,74 @@ def test_no_class_loses_its_last_training_image():
         assert split[0] == 0 and split.sum() == 3
     with pytest.raises(InputError, match="no other image has"):
         split_images(np.eye(3, dtype=bool), 0.3, 0)
+
+
+def test_copies_stay_on_one_side():
+    present = np.ones((12, 2), bool)
+    groups = np.array([0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5])
+    for seed in range(10):
+        split = split_images(present, 0.3, seed, groups)
+        assert (split[::2] == split[1::2]).all() and split.sum() == 4
+
+
+@pytest.mark.parametrize("kind", ["index", "coco", "labelme"])
+def test_a_test_part_is_neither_trained_on_nor_does_it_undo_the_split(tmp_path, kind):
+    for part in ("train", "val", "test"):
+        if kind == "coco":
+            write_coco(tmp_path / part, 3)
+            (tmp_path / part / "instances.json").rename(tmp_path / f"instances_{part}2017.json")
+            (tmp_path / part / "images").rename(tmp_path / f"{part}2017")
+        else:
+            {"index": write_index, "labelme": write_labelme}[kind](tmp_path / part, 3)
+    masked = find_masked(tmp_path)
+    assert masked.split is not None and sorted(masked.split.tolist()) == [0] * 3 + [1] * 3
+    for name, part in zip(masked.names, masked.split, strict=True):
+        assert name.startswith(("train", "val")[part]), name
+    assert "3 images of test are not used" in masked.notes
+
+
+def test_a_split_that_is_not_whole_is_made_anew_and_said():
+    used, split, notes = settle([0, 1, None])
+    assert used.tolist() == [0, 1, 2] and split is None and "1 images lie outside" in notes[0]
+    used, split, notes = settle([2, 1, 1])
+    assert used.tolist() == [0, 1, 2] and split is None and "no name says train" in notes[0]
+    assert settle([None, None])[1:] == (None, [])
+    assert settle([0, 2, 0])[0].tolist() == [0, 2]
+    assert [part_named(name) for name in ("train2017", "instances_val", "Testing", "contest", "street")] == [
+        0, 1, 2, None, None,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("write", [write_coco, write_labelme])
+def test_damaged_annotations_are_named(tmp_path, write):
+    write(tmp_path, 3)
+    file = min(tmp_path.glob("*.json"))
+    whole = file.read_text()
+    file.write_text(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=rf"{file.name} is not JSON"):
+        find_masked(tmp_path)
+    content = json.loads(whole)
+    lists = {"categories": [{"id": 1}]} if write is write_coco else {"shapes": [{"points": []}]}
+    file.write_text(json.dumps(content | lists))
+    with pytest.raises(InputError, match=rf"of .*{file.name} is not a list of objects with"):
+        find_masked(tmp_path)
+    file.write_text(whole)
+    (tmp_path / "._0.json").write_bytes(b"\xff\x00")  # of another system, hidden
+    assert len(find_masked(tmp_path)) == 3
+
+
+def test_images_without_labelme_files_are_told(tmp_path):
+    write_labelme(tmp_path, 3)
+    (tmp_path / "2.json").unlink()
+    assert "1 images without a JSON file are left out" in find_masked(tmp_path).notes
+
+
+def test_images_of_coco_may_lie_elsewhere(tmp_path):
+    write_coco(tmp_path / "a", 2)
+    (tmp_path / "a" / "images").rename(tmp_path / "b")
+    file = tmp_path / "a" / "instances.json"
+    content = json.loads(file.read_text())
+    for image in content["images"]:
+        image["file_name"] = str(tmp_path / "b" / image["file_name"])
+    file.write_text(json.dumps(content))
+    assert find_masked(tmp_path / "a").names == [str(tmp_path / "b" / f"{at}.png") for at in range(2)]

@@ -58,7 +58,7 @@ def train(ready: Prepared, request: Request, world: World) -> tuple[Classificati
         metrics = task.validate()
         if world.main:
             log.info("before fine-tuning, a linear probe of the frozen model: %.1f %% right", metrics["top1"])
-            with atomic_write(request.out / "start.json") as temporary:
+            with atomic_write(request.out / run_folder.START) as temporary:
                 temporary.write_text(f'{{"top1": {metrics["top1"]:.4f}}}\n')
     loop.run()
     return task, not loop.stop

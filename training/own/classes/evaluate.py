@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from cast_sdk.training.own.classes.judging import Judged
 from cast_sdk.training.own.classes.labelled import TRAIN, VAL, find_labelled
 from cast_sdk.training.own.images import read_frame
 
+log = logging.getLogger("cast_sdk.training")
+
 
 def evaluate(model: str, data: Path, split: str = "all") -> dict[str, Any]:
     """Accuracies in percent.
@@ -24,12 +27,14 @@ def evaluate(model: str, data: Path, split: str = "all") -> dict[str, Any]:
         split: "all", "train" or "val".
 
     Returns:
-        `images`, `accuracy`, `balanced_accuracy`, and for each class `images` and `found`.
+        `images`, `notes` of what was left out, `accuracy`, `balanced_accuracy`, and of each class `images`, `found`.
 
     Raises:
         InputError: for classes that the model does not know, or a split that the data does not have.
     """
     images = find_labelled(data, least=1)
+    for note in images.notes:
+        log.info("note       %s", note)
     chosen = np.arange(len(images))
     if split != "all":
         if images.split is None:
@@ -57,6 +62,7 @@ def evaluate(model: str, data: Path, split: str = "all") -> dict[str, Any]:
     return {
         "model": model,
         "images": len(chosen),
+        "notes": images.notes,
         "accuracy": judged.accuracy,
         "balanced_accuracy": judged.balanced_accuracy,
         "classes": {

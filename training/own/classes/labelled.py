@@ -8,7 +8,6 @@ Hidden files and folders (names that begin with a dot, `__MACOSX`) are passed ov
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy.typing as npt
 
 from cast_sdk.errors import InputError
 from cast_sdk.images import images_in, is_image
+from cast_sdk.system.files import read_csv
 from cast_sdk.training.data.sources import ImageSource, open_source
 
 VALIDATION = ("val", "valid", "validation")  # names of a split that judges
@@ -112,7 +112,12 @@ def folders_in(folder: Path) -> list[Path]:
 
 def visible_images(folder: Path) -> list[Path]:
     """Images of a folder and of the folders inside, without hidden files."""
-    return [path for path in images_in(folder, deep=True) if not any(map(_hidden_name, path.relative_to(folder).parts))]
+    return [path for path in images_in(folder, deep=True) if is_visible(path, folder)]
+
+
+def is_visible(path: Path, folder: Path) -> bool:
+    """Whether neither a file nor a folder on the way to it is hidden."""
+    return not any(map(_hidden_name, path.relative_to(folder).parts))
 
 
 def _hidden(path: Path) -> bool:
@@ -189,14 +194,16 @@ def _collect(data: Path, folders: list[tuple[Path, int]], notes: list[str], kind
             labels.append(number[folder.name])
             parts.append(part)
     array = np.array(parts, np.int8) if split else None
+    if array is not None and not (array == VAL).any():
+        notes.append("the validation folder holds no images, so a split is made")
+        array = None
     return Labelled(data, places, names, np.array(labels, np.int64), classes, array, notes, kind)
 
 
 def _from_table(table: Path) -> Labelled:
     """Lines of path,class[,split]; paths are relative to the table's folder. A header line is optional."""
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        delimiter = "\t" if table.suffix.lower() == ".tsv" else ","
-        rows = [[cell.strip() for cell in row] for row in csv.reader(file, delimiter=delimiter) if any(row)]
+    delimiter = "\t" if table.suffix.lower() == ".tsv" else ","
+    rows = [[cell.strip() for cell in row] for row in read_csv(table, delimiter) if any(row)]
     if rows and not is_image(rows[0][0]) and not (table.parent / rows[0][0]).is_file():
         rows = rows[1:]  # a header
     if not rows:

@@ -6,10 +6,11 @@ class "background", or do not count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from cast_sdk.errors import InputError
 from cast_sdk.training.data.dataset import OnBadImage
 from cast_sdk.training.data.dense.base import IGNORE, DenseSplit, Pair, Pixels, read_rgb
+from cast_sdk.training.own.classes.labelled import is_visible
 
 BACKGROUND = "background"
 Unlabelled = Literal["background", "ignore"]
@@ -51,6 +53,18 @@ class Masked:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def only(self, chosen: npt.NDArray[np.integer]) -> Masked:
+        """Some of the images; classes stay."""
+        return dataclasses.replace(
+            self,
+            names=[self.names[at] for at in chosen],
+            images=[self.images[at] for at in chosen],
+            masks=[self.masks[at] for at in chosen],
+            marks=[self.marks[at] for at in chosen],
+            split=None if self.split is None else self.split[chosen],
+            notes=list(self.notes),
+        )
 
 
 @dataclass
@@ -96,6 +110,26 @@ def polygon_map(
         points = [np.round((outline - 0.5) * 16).astype(np.int32) for outline in outlines]
         cv2.fillPoly(drawn, points, int(value), shift=4)
     return drawn
+
+
+def json_files(files: Iterable[Path], folder: Path) -> list[Path]:
+    """Those that are not hidden, sorted."""
+    return sorted(path for path in files if is_visible(path, folder))
+
+
+def check_entries(file: Path, content: dict[str, Any], name: str, keys: Sequence[str]) -> None:
+    """Refuse a list of an annotation file whose entries are not objects with these keys.
+
+    Raises:
+        InputError: naming the file, the list and the key.
+    """
+    entries = content[name]
+    whole = isinstance(entries, list) and all(isinstance(one, dict) and set(keys) <= set(one) for one in entries)
+    if not whole:
+        raise InputError(
+            f"{name} of {file} is not a list of objects with {' and '.join(keys)}.",
+            remedy="write the file again with the program that made it, or remove it",
+        )
 
 
 def background_first(names: Sequence[str], unlabelled: Unlabelled) -> tuple[tuple[str, ...], int]:

@@ -13,19 +13,28 @@ import numpy.typing as npt
 
 from cast_sdk.errors import InputError
 from cast_sdk.runtime.output import rle
+from cast_sdk.system.files import read_json
 from cast_sdk.training.data.dense.base import Pixels
-from cast_sdk.training.own.classes.labelled import TRAIN, VAL, VALIDATION
-from cast_sdk.training.own.dense.base import Masked, Unlabelled, background_first, polygon_map
-from cast_sdk.training.own.splitting import digest
+from cast_sdk.training.own.dense.base import (
+    Masked,
+    Unlabelled,
+    background_first,
+    check_entries,
+    json_files,
+    polygon_map,
+)
+from cast_sdk.training.own.splitting import digest, part_named, settle
+
+_ENTRIES = {"images": ("id", "file_name"), "annotations": ("image_id", "category_id"), "categories": ("id", "name")}
 
 
 def find(data: Path, unlabelled: Unlabelled) -> Masked | None:
     """Images and masks of COCO JSON files; None where there are none.
 
     Raises:
-        InputError: for images that are not found, or files that disagree about the classes.
+        InputError: for damaged files, images that are not found, or files that disagree about the classes.
     """
-    files = [data] if data.is_file() else sorted((*data.glob("*.json"), *data.glob("annotations/*.json")))
+    files = [data] if data.is_file() else json_files((*data.glob("*.json"), *data.glob("annotations/*.json")), data)
     read = [(file, content) for file in files if (content := _content(file)) is not None]
     if not read:
         return None
@@ -53,24 +62,25 @@ def find(data: Path, unlabelled: Unlabelled) -> Masked | None:
             annotations.sort(key=lambda one: -float(one.get("area") or 0))
             mark = digest(json.dumps(annotations, sort_keys=True).encode())
             shapes = [(numbers[one["category_id"]] + shift, one.get("segmentation")) for one in annotations]
-            found.append((path, functools.partial(_drawn, str(path), shapes, start), _part(file, len(read)), mark))
+            part = part_named(file.stem) if len(read) > 1 else None
+            found.append((path, functools.partial(_drawn, str(path), shapes, start), part, mark))
     if lacking:
         raise InputError(
             f"{len(lacking)} images of {read[0][0].name} are not there, first {lacking[0]}.",
             remedy=f"put them into {root} or {root / 'images'}",
         )
     notes = [f"{empty} images without annotations are left out"] if empty else []
-    parts = [part for _, _, part, _ in found]
-    split = None if None in parts or VAL not in parts or TRAIN not in parts else np.array(parts, np.int8)
+    used, split, told = settle([part for _, _, part, _ in found])
+    found = [found[at] for at in used]
     return Masked(
-        [str(path.relative_to(root)) for path, *_ in found],
+        [str(path.relative_to(root)) if path.is_relative_to(root) else str(path) for path, *_ in found],
         [path for path, *_ in found],
         [drawn for _, drawn, *_ in found],
         class_names,
         (),
         split,
         "COCO JSON",
-        notes,
+        [*notes, *told],
         [mark for *_, mark in found],
     )
 
@@ -126,12 +136,12 @@ def _drawn(name: str, shapes: list[tuple[int, Any]], start: int, size: tuple[int
 
 def _content(file: Path) -> dict[str, Any] | None:
     """What a COCO file holds; None for other JSON."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
+    content = read_json(file)
+    if not isinstance(content, dict) or not set(_ENTRIES) <= set(content):
         return None
-    kind = isinstance(content, dict) and {"images", "annotations", "categories"} <= set(content)
-    return content if kind else None
+    for name, keys in _ENTRIES.items():
+        check_entries(file, content, name, keys)
+    return content
 
 
 def _categories(read: Sequence[tuple[Path, dict[str, Any]]]) -> tuple[list[str], dict[int, int]]:
@@ -156,10 +166,3 @@ def _image(root: Path, file: Path, name: str) -> Path | None:
         if (folder / name).is_file():
             return folder / name
     return None
-
-
-def _part(file: Path, files: int) -> int | None:
-    name = file.stem.lower()
-    if files < 2:
-        return None
-    return TRAIN if "train" in name else VAL if any(word in name for word in VALIDATION) else None

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError
+from cast_sdk.system.files import read_text
 from cast_sdk.system.processor import available_cores
 from cast_sdk.training.data.dense.base import IGNORE, Pixels, read_indices
 from cast_sdk.training.own.classes.labelled import TRAIN, VAL, VALIDATION, folders_in, visible_images
 from cast_sdk.training.own.dense.base import Masked
-from cast_sdk.training.own.splitting import digest
+from cast_sdk.training.own.splitting import TEST, digest, part_named, settle
 
 IMAGES = ("images", "image", "imgs", "img", "jpegimages")
 MASKS = ("masks", "mask", "labels", "label", "annotations", "annots", "segmentationclass", "gt")
@@ -54,17 +55,14 @@ def find(data: Path) -> Masked | None:
             if key in files:
                 images.append(path)
                 masks.append(files[key])
-                parts.append(_part(key.parts, part))
+                parts.append(part if part is not None or len(key.parts) < 2 else part_named(key.parts[0]))
     if not images:
         return None
+    used, split, told = settle(parts)
+    images, masks = [images[at] for at in used], [masks[at] for at in used]
     values, palette, marks = _survey(masks)
     names, table = _classes(data, values)
     colours = tuple(palette[value] for value in values) if palette and all(v in palette for v in values) else ()
-    if parts.count(None):
-        split = None
-    else:
-        split = np.array([part or 0 for part in parts], np.int8)
-        split = split if (split == VAL).any() and (split == TRAIN).any() else None
     return Masked(
         [str(path.relative_to(data)) for path in images],
         images,
@@ -73,7 +71,7 @@ def find(data: Path) -> Masked | None:
         colours,
         split,
         "index PNG",
-        notes,
+        [*notes, *told],
         marks,
     )
 
@@ -91,7 +89,7 @@ def _folders(data: Path) -> list[tuple[Path, Path, int | None]]:
     found = pair(data, None)
     if found:
         return found
-    for name, part in (("train", TRAIN), *((name, VAL) for name in VALIDATION)):
+    for name, part in (("train", TRAIN), *((name, VAL) for name in VALIDATION), ("test", TEST)):
         if name not in here:
             continue
         if f"{name}annot" in here:  # SegNet's CamVid
@@ -99,14 +97,6 @@ def _folders(data: Path) -> list[tuple[Path, Path, int | None]]:
         else:
             found += pair(here[name], part)
     return found
-
-
-def _part(below: tuple[str, ...], part: int | None) -> int | None:
-    """Of an image at `below` its image folder."""
-    if part is not None or len(below) < 2:
-        return part
-    first = below[0].lower()
-    return TRAIN if first.startswith("train") else VAL if first.startswith(VALIDATION) else None
 
 
 def _survey(masks: list[Path]) -> tuple[list[int], dict[int, tuple[int, int, int]], list[bytes]]:
@@ -130,7 +120,7 @@ def _classes(data: Path, values: list[int]) -> tuple[tuple[str, ...], dict[int, 
     file = data / "classes.txt"
     if not file.is_file():
         return tuple(f"class {value}" for value in values), {value: at for at, value in enumerate(values)}
-    names = [line.strip().rpartition("\t")[2] for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = [line.strip().rpartition("\t")[2] for line in read_text(file).splitlines() if line.strip()]
     nameless = [value for value in values if not 0 <= value < len(names)]
     if nameless:
         raise InputError(

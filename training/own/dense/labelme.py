@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from pathlib import Path
@@ -10,9 +11,17 @@ from typing import Any
 import numpy as np
 
 from cast_sdk.errors import InputError
-from cast_sdk.training.own.classes.labelled import TRAIN, VAL, VALIDATION
-from cast_sdk.training.own.dense.base import Masked, Unlabelled, background_first, polygon_map
-from cast_sdk.training.own.splitting import digest
+from cast_sdk.system.files import read_json
+from cast_sdk.training.own.classes.labelled import visible_images
+from cast_sdk.training.own.dense.base import (
+    Masked,
+    Unlabelled,
+    background_first,
+    check_entries,
+    json_files,
+    polygon_map,
+)
+from cast_sdk.training.own.splitting import digest, part_named, settle
 
 IGNORED_LABEL = "__ignore__"  # LabelMe's own name for pixels that do not count
 
@@ -21,11 +30,13 @@ def find(data: Path, unlabelled: Unlabelled) -> Masked | None:
     """Images and masks of LabelMe files in a folder and below; None where there are none.
 
     Raises:
-        InputError: for images that are not found, or shapes that enclose nothing.
+        InputError: for damaged files, images that are not found, or shapes that enclose nothing.
     """
     if not data.is_dir():
         return None
-    read = [(file, content) for file in sorted(data.rglob("*.json")) if (content := _content(file)) is not None]
+    read = [
+        (file, content) for file in json_files(data.rglob("*.json"), data) if (content := _content(file)) is not None
+    ]
     if not read:
         return None
     labels = sorted({str(shape["label"]) for _, content in read for shape in content["shapes"]} - {IGNORED_LABEL})
@@ -40,26 +51,30 @@ def find(data: Path, unlabelled: Unlabelled) -> Masked | None:
         shapes = [(number[str(shape["label"])], [_outline(file, shape)]) for shape in content["shapes"]]
         images.append(path)
         masks.append(functools.partial(polygon_map, shapes=shapes, start=start))
-        below = [part.lower() for part in file.relative_to(data).parts[:-1]]
-        parts.append(TRAIN if "train" in below else VAL if any(name in below for name in VALIDATION) else None)
+        below = (part_named(folder) for folder in file.relative_to(data).parts[:-1])
+        parts.append(next((part for part in below if part is not None), None))
         marks.append(digest(json.dumps(content["shapes"], sort_keys=True).encode()))
     if lacking:
         raise InputError(
             f"{len(lacking)} LabelMe files are without their image, first {lacking[0]}.",
             remedy="put each image beside its JSON file",
         )
-    split = None if None in parts or VAL not in parts or TRAIN not in parts else np.array(parts, np.int8)
+    used, split, notes = settle(parts)
+    bare = len(set(visible_images(data)) - set(images))
+    if bare:
+        notes.append(f"{bare} images without a JSON file are left out")
     names = [str(path.relative_to(data)) if path.is_relative_to(data) else str(path) for path in images]
-    return Masked(names, images, masks, class_names, (), split, "LabelMe JSON", [], marks)
+    found = Masked(names, images, masks, class_names, (), None, "LabelMe JSON", notes, marks)
+    return dataclasses.replace(found.only(used), split=split)
 
 
 def _content(file: Path) -> dict[str, Any] | None:
     """What a LabelMe file holds; None for other JSON."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError):
+    content = read_json(file)
+    if not isinstance(content, dict) or not {"shapes", "imagePath"} <= set(content):
         return None
-    return content if isinstance(content, dict) and {"shapes", "imagePath"} <= set(content) else None
+    check_entries(file, content, "shapes", ("label",))
+    return content
 
 
 def _image(file: Path, content: dict[str, Any]) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from cast_sdk.training.own.classes.planning import Choices, Plan, check_batch, l
 from cast_sdk.training.own.dense.base import Masked, OwnSplit, Unlabelled, split_of
 from cast_sdk.training.own.dense.finding import find_masked
 from cast_sdk.training.own.running import Request
+from cast_sdk.training.own.splitting import copies, digest, note_on_copies
 from cast_sdk.training.tasks.segmentation import Segmentation
 
 VIEWS = 3000  # crops that a run sees at least, counted with every epoch
@@ -58,10 +58,12 @@ class Prepared:
 def prepare(request: MaskRequest) -> Prepared:
     """Find, look at and split the images, and plan the run. Writes nothing."""
     masked = find_masked(request.data, request.unlabelled)
-    masked, counts, sides = look_at(masked, request.on_bad_image)
+    masked, survey = look_at(masked, request.on_bad_image)
+    counts, groups = survey.counts, copies(survey.contents)
+    masked.notes.extend(note_on_copies(groups))
     split = masked.split
     if split is None:
-        split = split_images(counts > 0, request.validation, request.choices.seed)
+        split = split_images(counts > 0, request.validation, request.choices.seed, groups)
     absent = (counts[split == TRAIN].sum(0) == 0) & (counts.sum(0) > 0)
     if absent.any():
         names = [name for name, missing in zip(masked.class_names, absent, strict=True) if missing]
@@ -69,14 +71,14 @@ def prepare(request: MaskRequest) -> Prepared:
     file = start_file(request.model)
     spec = load_model(file).spec
     init = BUNDLED if request.model == BUNDLED else run_folder.absolute(request.model)
-    plan = plan_segmentation(spec, init, int((split == TRAIN).sum()), sides, counts, request.choices)
+    plan = plan_segmentation(spec, init, int((split == TRAIN).sum()), survey.short_side, counts, request.choices)
     Segmentation.check(plan.recipe)
     made_by = {
         "program": "segment",
         "data": str(request.data.resolve()),
         "unlabelled": request.unlabelled,
         "fingerprint": run_folder.fingerprint(
-            (masked.class_names, *zip(masked.names, split.tolist(), masked.marks, strict=True))
+            (masked.class_names, *zip(masked.names, split.tolist(), masked.marks, survey.contents, strict=True))
         ),
         "model": sha256(file) if Path(file).is_file() else request.model,
         "recipe": plan.recipe.to_dict(),
@@ -84,14 +86,29 @@ def prepare(request: MaskRequest) -> Prepared:
     return Prepared(masked, split, counts.sum(0), plan, made_by)
 
 
-def look_at(masked: Masked, on_bad: OnBadImage) -> tuple[Masked, npt.NDArray[np.int64], int]:
-    """Read every pair once: pixels of each class int64 [images, classes], and the median shorter side.
+@dataclass(frozen=True)
+class Survey:
+    """What was seen of the images before a run.
+
+    Attributes:
+        counts: pixels of each class in each image, int64 [images, classes].
+        short_side: median of the shorter sides in pixels.
+        contents: a digest of each image file.
+    """
+
+    counts: npt.NDArray[np.int64]
+    short_side: int
+    contents: list[bytes]
+
+
+def look_at(masked: Masked, on_bad: OnBadImage) -> tuple[Masked, Survey]:
+    """Read every pair once. The images that can be used, and what was seen of them.
 
     Raises:
         InputError: for unreadable images or masks, all of them named, unless they are left out.
     """
     everything = split_of(masked, np.arange(len(masked)))
-    counts, sides, bad = [], [], {}
+    counts, sides, contents, bad = [], [], [], {}
     for at in progress(range(len(masked)), "looking at the images", len(masked)):
         try:
             image, label = everything.read(at)
@@ -100,6 +117,7 @@ def look_at(masked: Masked, on_bad: OnBadImage) -> tuple[Masked, npt.NDArray[np.
             continue
         counts.append(np.bincount(label.ravel(), minlength=IGNORE + 1)[: len(masked.class_names)])
         sides.append(min(image.shape[:2]))
+        contents.append(digest(masked.images[at].read_bytes()))
     if bad:
         listed = ", ".join(masked.names[at] for at in list(bad)[:5])
         first = next(iter(bad.values()))
@@ -109,35 +127,33 @@ def look_at(masked: Masked, on_bad: OnBadImage) -> tuple[Masked, npt.NDArray[np.
                 found=f"{first.problem} {first.found or ''}".strip(),
                 remedy="mend or remove them, or leave them out with --on-bad-image skip",
             )
-        keep = [at for at in range(len(masked)) if at not in bad]
-        masked = dataclasses.replace(
-            masked,
-            names=[masked.names[at] for at in keep],
-            images=[masked.images[at] for at in keep],
-            masks=[masked.masks[at] for at in keep],
-            marks=[masked.marks[at] for at in keep],
-            split=None if masked.split is None else masked.split[keep],
-            notes=[*masked.notes, f"{len(bad)} unreadable images are left out: {listed}"],
-        )
-    return masked, np.array(counts, np.int64), int(np.median(sides))
+        masked = masked.only(np.setdiff1d(np.arange(len(masked)), list(bad)))
+        masked.notes.append(f"{len(bad)} unreadable images are left out: {listed}")
+    return masked, Survey(np.array(counts, np.int64), int(np.median(sides)), contents)
 
 
-def split_images(present: npt.NDArray[np.bool_], share: float, seed: int) -> npt.NDArray[np.int8]:
-    """TRAIN or VAL for each image: int8 [N]. No class loses its last training image.
+def split_images(
+    present: npt.NDArray[np.bool_], share: float, seed: int, groups: npt.NDArray[np.integer] | None = None
+) -> npt.NDArray[np.int8]:
+    """TRAIN or VAL for each image: int8 [N]. No class loses its last training image; copies stay together.
 
     Args:
         present: which classes are in each image, [N, classes].
         share: of the images that judge; at least one does, and never all.
         seed: of the choice.
+        groups: a number for each image, equal for copies of one; default: all different.
     """
+    groups = np.arange(len(present)) if groups is None else groups
     split = np.full(len(present), TRAIN, np.int8)
     left = present.sum(0)
     wanted = min(max(1, round(share * len(present))), len(present) - 1)
     for at in np.random.default_rng(seed).permutation(len(present)):
-        if (left[present[at]] > 1).all():
-            split[at] = VAL
-            left = left - present[at]
-        if (split == VAL).sum() == wanted:
+        members = groups == groups[at]
+        after = left - present[members].sum(0)
+        if split[at] == TRAIN and (after[present[members].any(0)] > 0).all():
+            split[members] = VAL
+            left = after
+        if (split == VAL).sum() >= wanted:
             break
     if not (split == VAL).any():
         raise InputError(

@@ -1,0 +1,27 @@
+"""Figures, written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cast_sdk.system.files import atomic_write
+
+
+def pyplot() -> Any:
+    """matplotlib.pyplot, which draws into files only."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as found
+
+    return found
+
+
+def save(figure: Any, file: Path) -> None:
+    """Write a figure in the format that the file's name says, such as PNG, JPEG or SVG, and close it."""
+    kind = file.suffix.lower().removeprefix(".") or "png"
+    options: dict[str, Any] = {"pil_kwargs": {"quality": 85}} if kind in ("jpg", "jpeg") else {}
+    with atomic_write(file) as temporary:
+        figure.savefig(temporary, dpi=110, format=kind, **options)
+    pyplot().close(figure)
