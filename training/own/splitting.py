@@ -70,7 +70,7 @@ def settle(parts: Sequence[int | None]) -> tuple[npt.NDArray[np.intp], npt.NDArr
     told = sum(part is not None for part in parts)
     if TRAIN not in parts:
         return everything, None, ["no name says train, so the split is made anew"] if told else []
-    used = np.array([at for at in everything if parts[at] != TEST], np.intp)
+    used = np.array([at for at in range(len(parts)) if parts[at] != TEST], np.intp)
     notes = [f"{len(parts) - len(used)} images of test are not used"] if len(used) < len(parts) else []
     left = [parts[at] for at in used.tolist()]
     if None in left:
