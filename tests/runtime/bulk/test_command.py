@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pictures
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -132,6 +133,14 @@ def test_an_image_that_fails_is_a_row_with_its_error(folder, tiny_onnx, tmp_path
     assert "damaged or not complete" in failed["bad.jpg"]["error"]
     for row in failed.values():
         assert len(row["sha256"]) == 64 and row["embedding"] is None and row["class"] is None
+
+
+def test_an_image_of_an_impossible_depth_is_a_row_with_its_error(folder, tiny_onnx, tmp_path):
+    (folder / "bad.png").write_bytes(pictures.png_of_depth(0))
+    bulk(folder / "bad.png", folder / "00.jpg", "-o", tmp_path / "d", "-m", tiny_onnx, "--workers", 1)
+    bad, good = rows(tmp_path / "d")
+    assert "0 bits per channel" in bad["error"] and len(bad["sha256"]) == 64
+    assert good["error"] is None and good["class"]
 
 
 def test_an_image_that_ends_its_process(folder, tiny_onnx, tmp_path):

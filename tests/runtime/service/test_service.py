@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pictures
 import pytest
 from standin import StandIn
 
@@ -224,6 +225,7 @@ HOSTILE = {
     "a form of nothing": (b"", form()[1], 400),
     "a form without a boundary": (form(photo())[0], {"content-type": "multipart/form-data"}, 400),
     "a gif": (b"GIF89a" + bytes(50), {}, 415),
+    "no bits per channel": (pictures.png_of_depth(0), {}, 415),
 }
 
 
