@@ -60,6 +60,9 @@ class Dataset:
         self._settings = {**settings, "layout": json.loads(json.dumps(asdict(layout)))}
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / ENDED).exists():  # which the lock needs, and which a folder of others does not get
+            self._read_manifest()
+        with writing(folder):
             self._ended = (folder / ENDED).open("a", encoding="utf-8")
         try:
             lock(self._ended, folder)
