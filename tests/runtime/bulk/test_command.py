@@ -14,13 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pictures
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from endings import Fragile
 
+pytest.importorskip("pyarrow", reason="pyarrow, of the extra bulk, is not installed")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 import cast_sdk
-from cast_sdk.errors import InputError
+from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.runtime.bulk import job
 from cast_sdk.runtime.bulk.dataset import Dataset
 from cast_sdk.runtime.bulk.inputs import Listing
@@ -183,6 +186,12 @@ def test_a_folder_of_others_is_left_alone(tmp_path):
     with pytest.raises(InputError, match="holds other files"):
         Dataset(tmp_path / "mine", LAYOUT, {})
     assert (tmp_path / "mine" / "_inputs").read_text() == "words"
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["_inputs"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "_manifest.json").write_text("{}")
+    with pytest.raises(ArtifactError, match="no manifest of cast-bulk"):
+        Dataset(tmp_path / "other", LAYOUT, {})
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["_manifest.json"]
     (tmp_path / "killed").mkdir()
     (tmp_path / "killed" / "._inputs.parquet.0abcde-99999.x.tmp").touch()  # killed while it listed the images
     with Dataset(tmp_path / "killed", LAYOUT, {}) as dataset:
@@ -224,8 +233,6 @@ def test_a_full_disk_loses_nothing(made, stock, tiny_onnx, tmp_path):
 
 
 def test_a_layout_of_the_future_is_refused():
-    from cast_sdk.errors import ArtifactError
-
     with pytest.raises(ArtifactError, match="schema version 99"):
         Layout.from_schema(replace(LAYOUT, schema_version=99).schema())
     with pytest.raises(ArtifactError, match="no columns that cast-bulk wrote"):

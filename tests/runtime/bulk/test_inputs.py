@@ -8,10 +8,14 @@ import os
 import tarfile
 from pathlib import Path
 
+import pytest
+
+pytest.importorskip("pyarrow", reason="pyarrow, of the extra bulk, is not installed")
+pytest.importorskip("fsspec", reason="fsspec, of the extra bulk, is not installed")
+
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
 from cast_sdk.errors import InputError
 from cast_sdk.runtime.bulk.inputs import Listing

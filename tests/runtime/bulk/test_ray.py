@@ -9,9 +9,12 @@ import threading
 import time
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from endings import Fragile
+
+pytest.importorskip("pyarrow", reason="pyarrow, of the extra bulk, is not installed")
+
+import pyarrow.parquet as pq
 
 import cast_sdk
 from cast_sdk.runtime.bulk import job
