@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import IO, Any
 
 from cast_sdk.errors import InputError
 from cast_sdk.system.secrets import mask
 
 
+def source_of(name: str) -> str:
+    """What opens a name from any folder: the address itself, or the absolute path.
+
+    A name that stands for a file here is a path, whatever is in it.
+    """
+    return name if not name or (is_address(name) and not os.path.lexists(name)) else os.path.abspath(name)  # noqa: PTH100
+
+
 def is_address(name: str) -> bool:
-    """Whether a name is one that fsspec opens, and not a path."""
-    return "://" in name or "::" in name
+    """Whether a name is one that fsspec opens, and not a path; of what `source_of` gives it is always right."""
+    return not name.startswith("/") and ("://" in name or "::" in name)
 
 
 def check_address(address: str) -> None:
@@ -64,7 +73,7 @@ def address_of(fs: Any, path: str, like: str) -> str:
 
 
 def open_source(name: str) -> IO[bytes]:
-    """A file or address, open for reading.
+    """A file or address, as `source_of` gives it, open for reading.
 
     Raises:
         InputError: it cannot be opened.

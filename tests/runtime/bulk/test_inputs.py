@@ -58,6 +58,32 @@ def test_a_list_is_seen_from_its_folder(folder, files, contents):
         Reader().read(item)
 
 
+@pytest.mark.parametrize("sign", ["::", "?"])
+def test_names_of_local_files_may_look_like_addresses(files, contents, tmp_path, monkeypatch, sign):
+    """Named from the folder they are in, listed, found in a folder, and read from another folder."""
+    monkeypatch.chdir(tmp_path)
+    name, listed = f"x{sign}y.jpg", f"l{sign}m.txt"
+    place = Path(f"f{sign}g")
+    place.mkdir()
+    for path in (Path(name), place / "in.jpg", place / name):
+        path.write_bytes(contents[0])
+    for path in (Path(listed), place / "list.txt"):
+        path.write_text(f"{name}\n" + ("in.jpg\n" if path.parent == place else ""))
+    table = Path(f"t{sign}u.parquet")
+    pq.write_table(pa.table({"path": [name]}), table.absolute())
+    shard = Path(f"s{sign}t.tar")
+    with tarfile.open(shard, "w") as archive:
+        archive.add(files[0], "0.jpg")
+    inputs = [name, listed, place, place / "list.txt", table, shard]
+    items = [item for one in inputs for item in Listing([os.fspath(one)]).items()]
+    assert [item.path for item in items[:2]] == [name, name] and len(items) == 8
+    assert {item.path for item in items[2:6]} == {os.fspath(place / "in.jpg"), os.fspath(place / name)}
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    reader = Reader()
+    assert [reader.read(item) for item in items] == [contents[0]] * 8
+
+
 def test_tar_shards(folder, files, contents, tmp_path):
     shard = tmp_path / "s.tar"
     with tarfile.open(shard, "w") as archive:
