@@ -9,6 +9,8 @@ from typing import IO, Any
 from cast_sdk.errors import InputError
 from cast_sdk.system.secrets import mask
 
+_REACH = "check the path or address, its permissions and the network"
+
 
 def source_of(name: str) -> str:
     """What opens a name from any folder: the address itself, or the absolute path.
@@ -53,7 +55,7 @@ def open_address(address: str) -> tuple[Any, str]:
     except (ValueError, ImportError) as error:
         raise InputError(f"fsspec cannot open {address}.", found=str(error), remedy="check the address") from error
     except Exception as error:
-        raise InputError(f"{address} cannot be opened.", found=f"{type(error).__name__}: {error}") from error
+        raise InputError(f"{address} cannot be opened.", found=said(error), remedy=_REACH) from error
     return fs, str(path)
 
 
@@ -88,7 +90,7 @@ def open_source(name: str) -> IO[bytes]:
     except FileNotFoundError as error:
         raise InputError(f"There is no file {name}.", remedy="check the path") from error
     except Exception as error:  # file systems of all kinds raise errors of all kinds
-        raise InputError(f"{name} cannot be read.", found=said(error)) from error
+        raise InputError(f"{name} cannot be read.", found=said(error), remedy=_REACH) from error
 
 
 def said(error: Exception) -> str:

@@ -18,6 +18,7 @@ from cast_sdk.runtime.bulk.addresses import (
     is_address,
     open_address,
     open_source,
+    said,
     source_of,
 )
 from cast_sdk.runtime.sources.folders import Found, walk
@@ -85,7 +86,9 @@ class Listing:
             try:
                 folder = fs.isdir(path)
             except Exception as error:
-                raise InputError(f"{name} cannot be looked at.", found=f"{type(error).__name__}: {error}") from error
+                raise InputError(
+                    f"{name} cannot be looked at.", found=said(error), remedy="check the address and the network"
+                ) from error
             found = self._remote_folder(fs, path, name) if folder else self._named(name, source)
         elif Path(name).is_dir():
             found = self._folder(Path(name))
@@ -152,7 +155,9 @@ class Listing:
             try:
                 table = pq.ParquetFile(file)
             except (pa.ArrowException, OSError) as error:
-                raise InputError(f"{name} cannot be read as Parquet.", found=str(error)) from error
+                raise InputError(
+                    f"{name} cannot be read as Parquet.", found=str(error), remedy="copy the file again"
+                ) from error
             column = self._column(name, table.schema_arrow)
             kind = table.schema_arrow.field(column).type
             if _holds_bytes(kind):

@@ -133,7 +133,11 @@ class Layout:
             lists = {name: tuple(data[name]) for name in ("size", "groups", "token_widths")}
             return cls(**{**data, **lists})
         except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError("These are no columns that cast-bulk wrote.", found=str(error)) from error
+            raise ArtifactError(
+                "These are no columns that cast-bulk wrote.",
+                found=str(error),
+                remedy="give the schema of a part: pq.read_schema('data/part-000000.parquet')",
+            ) from error
 
     def schema(self) -> pa.Schema:
         """The columns."""
@@ -181,7 +185,11 @@ class Layout:
         """
         labels, lengths, levels = (row.get(name) for name in ("superpixel_labels", "superpixel_lengths", "levels"))
         if labels is None or lengths is None or levels is None:
-            raise InputError("The row has no segments.", found=row.get("error"))
+            raise InputError(
+                "The row has no segments.",
+                found=row.get("error"),
+                remedy="pass over rows with an error; if all are so, leave out --only, or add --only levels",
+            )
         superpixels = from_runs(np.asarray(labels, np.int32), np.asarray(lengths, np.int32), self.size)
         return Hierarchy.from_labels(superpixels, [np.asarray(level, np.int32) for level in levels])
 
@@ -217,5 +225,6 @@ def from_runs(
         raise InputError(
             "The run lengths of the row do not fill the model's size.",
             found=f"{int(lengths.sum())} pixels for {size[0]} x {size[1]}",
+            remedy="read the row with the layout of its own part",
         )
     return np.repeat(labels, lengths).reshape(size)

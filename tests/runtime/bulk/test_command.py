@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 import cast_sdk
 from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.runtime.bulk import job
-from cast_sdk.runtime.bulk.dataset import Dataset
+from cast_sdk.runtime.bulk.dataset import Dataset, Parts
 from cast_sdk.runtime.bulk.inputs import Listing
 from cast_sdk.runtime.bulk.rows import Recipe
 from cast_sdk.runtime.bulk.schema import GROUPS, Layout
@@ -189,7 +189,7 @@ def test_a_folder_of_others_is_left_alone(tmp_path):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["_inputs"]
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "_manifest.json").write_text("{}")
-    with pytest.raises(ArtifactError, match="no manifest of cast-bulk"):
+    with pytest.raises(ArtifactError, match=r"(?s)no manifest of cast-bulk.*choose another --out"):
         Dataset(tmp_path / "other", LAYOUT, {})
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["_manifest.json"]
     (tmp_path / "killed").mkdir()
@@ -198,6 +198,17 @@ def test_a_folder_of_others_is_left_alone(tmp_path):
         assert not dataset.listed
     with Dataset(tmp_path / "x", LAYOUT, {}), pytest.raises(InputError, match="Another process"):
         Dataset(tmp_path / "x", LAYOUT, {})
+
+
+@pytest.mark.parametrize("content", [b"no Parquet", pa.schema([("a", pa.int32())])])
+def test_a_spoiled_list_of_images_says_what_helps(tmp_path, content):
+    path = tmp_path / "_inputs.parquet"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        pq.write_table(content.empty_table(), path)
+    with pytest.raises(ArtifactError, match="in another folder"):
+        Parts(path)
 
 
 LAYOUT = Layout("m", "0" * 64, (96, 96), "stretch", ("class",))
