@@ -20,6 +20,7 @@ import numpy.typing as npt
 from cast_sdk.arguments import real
 from cast_sdk.descriptions import build
 from cast_sdk.errors import ArtifactError, ExportError, InputError
+from cast_sdk.runtime.output import rle
 from cast_sdk.runtime.output.serialise import SCHEMA_VERSION, path_entries
 from cast_sdk.runtime.preprocess import Geometry, check_text, import_cv2
 from cast_sdk.system.files import atomic_write
@@ -224,7 +225,7 @@ def frame_record(result: Segmentation) -> dict[str, Any]:
     if result.spec.taxonomy:
         data["path"] = path_entries(result.path())
     if result.hierarchy is not None:
-        labels, lengths = runs(result.hierarchy.superpixels)
+        labels, lengths = rle.runs(result.hierarchy.superpixels)
         geometry = result.geometry
         data["levels"] = {
             "map": list(result.hierarchy.superpixels.shape),
@@ -318,13 +319,6 @@ def read_records(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Iterator
             remedy="give the .jsonl file that lies beside a recorded video",
         )
     return header, lines
-
-
-def runs(labels: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Labels and lengths of the runs of equal values, row by row."""
-    flat = labels.ravel()
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    return flat[starts], np.diff(np.append(starts, flat.size))
 
 
 def letterboxed(picture: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
