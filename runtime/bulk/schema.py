@@ -13,6 +13,8 @@ import pyarrow as pa
 
 from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.hierarchy import Hierarchy
+from cast_sdk.runtime.bulk.groups import GROUPS
+from cast_sdk.runtime.output import rle
 from cast_sdk.runtime.output.serialise import path_entries
 from cast_sdk.runtime.preprocess import Fit, fit_geometry
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 KEY = b"cast_sdk"  # of the schema's metadata
-GROUPS = ("class", "embedding", "levels")  # what `--only` chooses from
 
 
 def _list(kind: pa.DataType, size: int = -1) -> pa.DataType:
@@ -168,7 +169,8 @@ class Layout:
             row["embedding"] = result.embedding
         hierarchy = result.hierarchy
         if hierarchy is not None and self.superpixels:
-            row["superpixel_labels"], row["superpixel_lengths"] = runs(hierarchy.superpixels)
+            labels, lengths = rle.runs(hierarchy.superpixels)
+            row["superpixel_labels"], row["superpixel_lengths"] = labels, lengths.astype(np.int32)
             row["levels"] = list(hierarchy.members[1:])
             if self.semantic:
                 row["semantic"] = result.outputs["semantic"][hierarchy.ids[0]].astype(np.int32)
@@ -203,14 +205,6 @@ def batch(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatc
     """Rows as one batch; a column that a row does not name is null in it."""
     columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
     return pa.record_batch(columns, schema=schema)
-
-
-def runs(labels: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Run lengths of a label map [h, w], row by row: the label and the length of each run, int32 both."""
-    flat = labels.ravel()
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    lengths = np.diff(np.concatenate([starts, [flat.size]]))
-    return flat[starts].astype(np.int32), lengths.astype(np.int32)
 
 
 def from_runs(

@@ -26,9 +26,10 @@ import cast_sdk
 from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.runtime.bulk import job
 from cast_sdk.runtime.bulk.dataset import Dataset, Parts
+from cast_sdk.runtime.bulk.groups import GROUPS
 from cast_sdk.runtime.bulk.inputs import Listing
 from cast_sdk.runtime.bulk.rows import Recipe
-from cast_sdk.runtime.bulk.schema import GROUPS, Layout
+from cast_sdk.runtime.bulk.schema import Layout
 
 BULK = [sys.executable, "-m", "cast_sdk.runtime.commands.bulk"]
 
@@ -122,6 +123,15 @@ def test_only_some_columns(stock, tiny_onnx, tmp_path):
     names = ["index", "path", "sha256", "width", "height", "error"]
     assert Layout.of(runtime, "", ["embedding"], tokens=False).schema().names == [*names, "embedding"]
     assert "levels" in Layout.of(runtime, "", ["levels"], tokens=False).schema().names
+
+
+def test_the_command_knows_the_columns_without_loading_them():
+    code = (
+        "import sys; from cast_sdk.runtime.bulk.groups import GROUPS; from cast_sdk.runtime.commands.bulk import main\n"
+        "(only,) = (one for one in main.params if one.name == 'only')\n"
+        "assert tuple(only.type.choices) == GROUPS and 'pyarrow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_image_that_fails_is_a_row_with_its_error(folder, tiny_onnx, tmp_path):
