@@ -13,6 +13,7 @@ _ORIENTATIONS = {
     (0, _MIRROR_COLUMNS): 2, (1, _MIRROR_COLUMNS): 7, (2, _MIRROR_COLUMNS): 4, (3, _MIRROR_COLUMNS): 5,
     (0, _MIRROR_ROWS): 4, (1, _MIRROR_ROWS): 5, (2, _MIRROR_ROWS): 2, (3, _MIRROR_ROWS): 7,
 }  # fmt: skip
+_DEPTHS = (8, 10, 12, 16)
 Box = tuple[bytes, int, int]  # name, start and end of the content
 
 
@@ -34,7 +35,7 @@ def read_header(data: bytes) -> Header:
 
     Raises:
         Refused: for a crop inside the file, which OpenCV does not make.
-        Incomplete: for half a file, and for one without a picture.
+        Incomplete: for half a file, for one without a picture, and for a depth that there is not.
     """
     meta = next((box for box in boxes(data, 0, len(data)) if box[0] == b"meta"), None)
     if meta is None:
@@ -60,6 +61,8 @@ def read_header(data: bytes) -> Header:
             mirror = data[at] & 1
     if size is None:
         raise Incomplete("no size of the primary picture")
+    if bits not in _DEPTHS:
+        raise Incomplete(f"{bits} bits per channel")
     return Header("AVIF", *size, _ORIENTATIONS[turns, mirror], (1 << bits) - 1)
 
 

@@ -32,7 +32,7 @@ def read_header(data: bytes) -> Header | None:
     """What a file says of its picture; None where it is no image format of this reader's.
 
     Raises:
-        Incomplete: where the file is damaged or ends too early.
+        Incomplete: where the file is damaged or ends too early, whatever its numbers make of the arithmetic.
         Refused: where it is a picture that this reader does not take.
     """
     reader = _reader(data)
@@ -40,8 +40,8 @@ def read_header(data: bytes) -> Header | None:
         return None
     try:
         return reader(data)
-    except (struct.error, IndexError) as error:
-        raise Incomplete(f"{len(data)} bytes that end inside the header") from error
+    except (struct.error, LookupError, ArithmeticError, ValueError) as error:
+        raise Incomplete(f"{len(data)} bytes with a header that contradicts itself or ends too early") from error
 
 
 def _reader(data: bytes) -> Callable[[bytes], Header] | None:

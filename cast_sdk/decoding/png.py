@@ -11,6 +11,7 @@ from cast_sdk.decoding.orientation import exif_orientation
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _ANIMATION = frozenset({b"acTL", b"fcTL", b"fdAT"})
 _GREY = 0
+_DEPTHS = (1, 2, 4, 8, 16)
 
 
 def chunks(data: bytes) -> dict[bytes, list[tuple[int, int]]]:
@@ -36,11 +37,17 @@ def chunks(data: bytes) -> dict[bytes, list[tuple[int, int]]]:
 
 
 def read_header(data: bytes) -> Header:
-    """Header of a PNG file."""
+    """Header of a PNG file.
+
+    Raises:
+        Incomplete: for half a file, and for content that was changed.
+    """
     found = chunks(data)
     if not found.get(b"IHDR") or found[b"IHDR"][0][1] != 13:
         raise Incomplete("no header chunk")
     width, height, bits, colour = struct.unpack_from(">IIBB", data, found[b"IHDR"][0][0])
+    if bits not in _DEPTHS:
+        raise Incomplete(f"{bits} bits per channel")
     orientation, transparent = 1, None
     if b"eXIf" in found:
         start, length = found[b"eXIf"][0]

@@ -70,7 +70,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
     except OSError as error:
         raise InputError(f"{name} cannot be read.", found=error.strerror, remedy="check its permissions") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{name} is not text in UTF-8.", found=str(error)) from error
+        raise InputError(f"{name} is not text in UTF-8.", found=str(error), remedy="save it as UTF-8") from error
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -82,7 +82,9 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     try:
         return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{os.fspath(path)} is not JSON.", found=str(error)) from error
+        raise InputError(
+            f"{os.fspath(path)} is not JSON.", found=str(error), remedy="check that it is the file meant, and complete"
+        ) from error
 
 
 def read_csv(path: str | os.PathLike[str], delimiter: str = ",") -> list[list[str]]:
@@ -95,7 +97,9 @@ def read_csv(path: str | os.PathLike[str], delimiter: str = ",") -> list[list[st
     try:
         return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:
-        raise InputError(f"{os.fspath(path)} is not CSV.", found=str(error)) from error
+        raise InputError(
+            f"{os.fspath(path)} is not CSV.", found=str(error), remedy="save it as comma-separated text in UTF-8"
+        ) from error
 
 
 @contextmanager
@@ -143,7 +147,9 @@ def writable_target(path: str | os.PathLike[str]) -> Path:
     """
     target = Path(path)
     if "\0" in str(target):
-        raise ExportError("The name of the output holds a NUL character.", found=repr(str(target)))
+        raise ExportError(
+            "The name of the output holds a NUL character.", found=repr(str(target)), remedy="choose another name"
+        )
     with writing(target):
         if target.is_dir():
             raise ExportError(f"The output {target} is a folder.", remedy="name a file in it")

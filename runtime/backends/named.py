@@ -68,7 +68,10 @@ def named_file(
     arguments = export_arguments(export or {})
     if source.is_graph:
         if export:
-            raise InputError(f"{source.name} is exported already, so export= means nothing for it.")
+            raise InputError(
+                f"{source.name} is exported already, so export= means nothing for it.",
+                remedy="leave export= out, or name the weights it was exported from",
+            )
         return names.get(source)
     if backend == "torch":
         return names.get(source)
@@ -101,7 +104,10 @@ def export_arguments(options: Mapping[str, Any]) -> list[str]:
             arguments += [option, str(value or 0)]
         elif name in FLAGS:
             if not isinstance(value, (bool, type(None))):
-                raise InputError(f"The option {name} of the export is {value!r}, not True or False.")
+                raise InputError(
+                    f"The option {name} of the export is {value!r}, not True or False.",
+                    remedy=f"give {name}=True, or leave it out",
+                )
             arguments += [option] if value else []
         elif value not in (None, False):
             arguments += [option, str(value)]

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import IO, Any
 
 from cast_sdk.errors import InputError
 from cast_sdk.system.secrets import mask
 
+_REACH = "check the path or address, its permissions and the network"
+
+
+def source_of(name: str) -> str:
+    """What opens a name from any folder: the address itself, or the absolute path.
+
+    A name that stands for a file here is a path, whatever is in it.
+    """
+    return name if not name or (is_address(name) and not os.path.lexists(name)) else os.path.abspath(name)  # noqa: PTH100
+
 
 def is_address(name: str) -> bool:
-    """Whether a name is one that fsspec opens, and not a path."""
-    return "://" in name or "::" in name
+    """Whether a name is one that fsspec opens, and not a path; of what `source_of` gives it is always right."""
+    return not name.startswith("/") and ("://" in name or "::" in name)
 
 
 def check_address(address: str) -> None:
@@ -44,7 +55,7 @@ def open_address(address: str) -> tuple[Any, str]:
     except (ValueError, ImportError) as error:
         raise InputError(f"fsspec cannot open {address}.", found=str(error), remedy="check the address") from error
     except Exception as error:
-        raise InputError(f"{address} cannot be opened.", found=f"{type(error).__name__}: {error}") from error
+        raise InputError(f"{address} cannot be opened.", found=said(error), remedy=_REACH) from error
     return fs, str(path)
 
 
@@ -64,7 +75,7 @@ def address_of(fs: Any, path: str, like: str) -> str:
 
 
 def open_source(name: str) -> IO[bytes]:
-    """A file or address, open for reading.
+    """A file or address, as `source_of` gives it, open for reading.
 
     Raises:
         InputError: it cannot be opened.
@@ -79,7 +90,7 @@ def open_source(name: str) -> IO[bytes]:
     except FileNotFoundError as error:
         raise InputError(f"There is no file {name}.", remedy="check the path") from error
     except Exception as error:  # file systems of all kinds raise errors of all kinds
-        raise InputError(f"{name} cannot be read.", found=said(error)) from error
+        raise InputError(f"{name} cannot be read.", found=said(error), remedy=_REACH) from error
 
 
 def said(error: Exception) -> str:

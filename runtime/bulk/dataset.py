@@ -28,6 +28,7 @@ from cast_sdk.runtime.bulk.inputs import Item, Listing
 from cast_sdk.runtime.bulk.schema import SCHEMA_VERSION, Layout
 from cast_sdk.system.files import atomic_write, lock, writing
 
+_ANEW = "make the data set anew in another folder"
 MANIFEST, INPUTS, ENDED = "_manifest.json", "_inputs.parquet", "_ended.jsonl"
 _LISTED = pa.schema(
     [
@@ -60,6 +61,9 @@ class Dataset:
         self._settings = {**settings, "layout": json.loads(json.dumps(asdict(layout)))}
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / ENDED).exists():  # which the lock needs, and which a folder of others does not get
+            self._read_manifest()
+        with writing(folder):
             self._ended = (folder / ENDED).open("a", encoding="utf-8")
         try:
             lock(self._ended, folder)
@@ -199,7 +203,9 @@ class Dataset:
                 ) from None
             return None
         except (ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(f"{path} is no manifest of cast-bulk.", found=str(error)) from error
+            raise ArtifactError(
+                f"{path} is no manifest of cast-bulk.", found=str(error), remedy="choose another --out"
+            ) from error
         if before != self._settings:
             raise InputError(
                 f"{self.folder} holds a data set of other inputs or settings.",
@@ -216,9 +222,9 @@ class Parts:
         try:
             self._file = pq.ParquetFile(path)
             if not self._file.schema_arrow.equals(_LISTED):
-                raise ArtifactError(f"{path} is no list of images of cast-bulk.")
+                raise ArtifactError(f"{path} is no list of images of cast-bulk.", remedy=_ANEW)
         except (pa.ArrowException, OSError) as error:
-            raise ArtifactError(f"{path} cannot be read.", found=str(error)) from error
+            raise ArtifactError(f"{path} cannot be read.", found=str(error), remedy=_ANEW) from error
         metadata = self._file.metadata
         self.rows = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
         self._firsts = [0, *accumulate(self.rows)]

@@ -12,7 +12,15 @@ from typing import Any, Literal
 
 from cast_sdk.errors import InputError
 from cast_sdk.images import is_image
-from cast_sdk.runtime.bulk.addresses import address_of, check_address, is_address, open_address, open_source
+from cast_sdk.runtime.bulk.addresses import (
+    address_of,
+    check_address,
+    is_address,
+    open_address,
+    open_source,
+    said,
+    source_of,
+)
 from cast_sdk.runtime.sources.folders import Found, walk
 from cast_sdk.runtime.sources.kinds import file_kind
 
@@ -71,20 +79,23 @@ class Listing:
                 yield from self._input(name)
 
     def _input(self, name: str) -> Iterator[Item]:
-        if is_address(name):
+        source = source_of(name)
+        if is_address(source):
             check_address(name)
             fs, path = open_address(name)
             try:
                 folder = fs.isdir(path)
             except Exception as error:
-                raise InputError(f"{name} cannot be looked at.", found=f"{type(error).__name__}: {error}") from error
-            found = self._remote_folder(fs, path, name) if folder else self._named(name)
+                raise InputError(
+                    f"{name} cannot be looked at.", found=said(error), remedy="check the address and the network"
+                ) from error
+            found = self._remote_folder(fs, path, name) if folder else self._named(name, source)
         elif Path(name).is_dir():
             found = self._folder(Path(name))
         elif not Path(name).exists():
             raise InputError(f"There is no file or folder {name}.", remedy="check the path")
         else:
-            found = self._named(name)
+            found = self._named(name, source)
         count = 0
         for count, item in enumerate(found, 1):  # noqa: B007
             yield item
@@ -99,7 +110,7 @@ class Listing:
         found = Found()
         for kind, path in walk(folder, found):
             if kind == "image":
-                yield _file(os.fspath(path))
+                yield Item(os.fspath(path), os.path.abspath(path))  # noqa: PTH100
             else:
                 found.leave_out("videos; cast-segment reads them", path)
         self.left_out += found.summary()
@@ -116,47 +127,47 @@ class Listing:
         if others:
             self.left_out.append(f"left out files of {name} whose names are no images' ({others})")
 
-    def _named(self, name: str) -> Iterator[Item]:
-        lower = name.partition("::")[0].partition("?")[0].lower()
+    def _named(self, name: str, source: str) -> Iterator[Item]:
+        lower = (name.partition("::")[0].partition("?")[0] if is_address(source) else name).lower()
         if lower.endswith(_PACKED):
             raise InputError(
                 f"{name} is packed, so no image can be read without all before it.",
                 remedy="unpack it to a .tar file, for instance with gunzip",
             )
         if lower.endswith(".tar"):
-            return _members(name)
+            return _members(name, source)
         if lower.endswith((".parquet", ".pq")):
-            return self._rows(name)
+            return self._rows(name, source)
         if lower.endswith(LISTS):
-            return _lines(name)
-        if is_address(name) or is_image(name) or file_kind(name) == "image":
-            return iter([_file(name)])
+            return _lines(name, source)
+        if is_address(source) or is_image(name) or file_kind(source) == "image":
+            return iter([Item(name, source)])
         raise InputError(
             f"{name} is neither an image nor a list of images.",
             remedy="lists end with .txt, shards with .tar, tables with .parquet",
         )
 
-    def _rows(self, name: str) -> Iterator[Item]:
+    def _rows(self, name: str, source: str) -> Iterator[Item]:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        with open_source(name) as file:
+        with open_source(source) as file:
             try:
                 table = pq.ParquetFile(file)
             except (pa.ArrowException, OSError) as error:
-                raise InputError(f"{name} cannot be read as Parquet.", found=str(error)) from error
+                raise InputError(
+                    f"{name} cannot be read as Parquet.", found=str(error), remedy="copy the file again"
+                ) from error
             column = self._column(name, table.schema_arrow)
             kind = table.schema_arrow.field(column).type
-            source = _whole(name)
             if _holds_bytes(kind):
                 for group in range(table.num_row_groups):
                     for row in range(table.metadata.row_group(group).num_rows):
                         yield Item(f"{name}#{group}.{row}", source, "parquet", group, row, column)
                 return
-            folder = name.rpartition("/")[0]
             for batch in table.iter_batches(columns=[column]):
                 for path in batch.column(0).to_pylist():
-                    yield _file(_joined(folder, path or ""))
+                    yield _listed(path or "", name, source)
 
     def _column(self, name: str, schema: Any) -> str:
         usable = [one.name for one in schema if _holds_bytes(one.type) or _holds_text(one.type)]
@@ -182,7 +193,7 @@ def _expand(text: str) -> list[str]:
     """One argument: a quoted pattern stands for what it matches, sorted."""
     if "\0" in text or not text:
         raise InputError(f"{text!r} is no name of a file.", remedy="check the path")
-    if not glob.has_magic(text) or (not is_address(text) and os.path.lexists(text)):
+    if not glob.has_magic(text) or os.path.lexists(text):
         return [text]
     if is_address(text):
         if text.startswith(("http://", "https://")):  # a ? there begins the query
@@ -196,37 +207,33 @@ def _expand(text: str) -> list[str]:
     return names
 
 
-def _file(path: str) -> Item:
-    return Item(path, _whole(path))
-
-
-def _whole(name: str) -> str:
-    """What opens the file from any folder."""
-    return name if is_address(name) or not name else os.path.abspath(name)  # noqa: PTH100
-
-
-def _joined(folder: str, path: str) -> str:
-    """A path as a list in `folder` means it."""
-    if is_address(path):
+def _listed(path: str, name: str, source: str) -> Item:
+    """The image that a list means: a path from the list's folder, or an address. `name`, `source`: of the list."""
+    if not path or path.startswith("/"):
+        return Item(path, source_of(path))
+    beside = _beside(path, source)
+    local = not is_address(source)
+    if is_address(path) and not (local and os.path.lexists(beside)):
         check_address(path)
-        return path
-    return path if not folder or not path or path.startswith("/") else f"{folder}/{path}"
+        return Item(path, path)
+    return Item(_beside(path, name), os.path.abspath(beside) if local else beside)  # noqa: PTH100
 
 
-def _lines(name: str) -> Iterator[Item]:
+def _beside(path: str, name: str) -> str:
+    folder, slash, _ = name.rpartition("/")
+    return f"{folder}{slash}{path}"
 
-    folder = name.rpartition("/")[0]
-    with open_source(name) as file:
+
+def _lines(name: str, source: str) -> Iterator[Item]:
+    with open_source(source) as file:
         for line in file:
             path = os.fsdecode(line.rstrip(b"\r\n"))
             if path.strip():
-                yield _file(_joined(folder, path))
+                yield _listed(path, name, source)
 
 
-def _members(name: str) -> Iterator[Item]:
-
-    source = _whole(name)
-    with open_source(name) as file:
+def _members(name: str, source: str) -> Iterator[Item]:
+    with open_source(source) as file:
         try:
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 while (member := archive.next()) is not None:

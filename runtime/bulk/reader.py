@@ -13,6 +13,8 @@ from cast_sdk.runtime.bulk.inputs import Item
 
 MAX_BYTES = 1 << 30  # of one image
 _REMOTE_TRIES = 3  # a network may fail once
+_FOR_GOOD = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ValueError, ImportError)
+_REREAD = "check the disk or the network, then make the data set anew in another folder"
 
 
 class Reader:
@@ -30,18 +32,20 @@ class Reader:
             InputError: it is not there, is too large or cannot be read.
         """
         if not item.source:
-            raise InputError("The image has no path.")
+            raise InputError("The image has no path.", remedy="fill the gap in the column of paths")
         for tried in range(1, _REMOTE_TRIES + 1):
             try:
                 return self._read(item)
             except FileNotFoundError as error:
-                raise InputError(f"There is no image {item.path}.") from error
+                raise InputError(
+                    f"There is no image {item.path}.", remedy="check the path; a list's paths are seen from its folder"
+                ) from error
             except InputError as error:
-                if not is_address(item.source) or isinstance(error.__cause__, (FileNotFoundError, ValueError)):
+                if not is_address(item.source) or not _may_pass(error.__cause__):
                     raise
                 failure: Exception = error
             except Exception as error:
-                failure = InputError(f"{item.path} cannot be read.", found=said(error))
+                failure = InputError(f"{item.path} cannot be read.", found=said(error), remedy=_REREAD)
                 failure.__cause__ = error
             self.close()
             if tried == _REMOTE_TRIES or not is_address(item.source):
@@ -64,11 +68,14 @@ class Reader:
             file.seek(item.first)
             data = file.read(min(item.size, MAX_BYTES + 1))
             if len(data) < min(item.size, MAX_BYTES + 1):
-                raise InputError(f"The shard of {item.path} ends before the image does.")
+                found = f"{len(data)} of {item.size} bytes"
+                raise InputError(
+                    f"The shard of {item.path} ends before the image does.", found=found, remedy=_REREAD
+                ) from EOFError(found)
         else:
             data = self._row(item)
         if len(data) > MAX_BYTES:
-            raise InputError(f"The image has more than {MAX_BYTES >> 20} MiB.")
+            raise InputError(f"The image has more than {MAX_BYTES >> 20} MiB.", remedy="check what it is")
         return data
 
     def _opened(self, source: str) -> IO[bytes]:
@@ -83,8 +90,13 @@ class Reader:
             self._rows = _Rows(place, self._opened(item.source))
         data = self._rows.take(item.size)
         if data is None:
-            raise InputError("The row holds no image.", found="null")
+            raise InputError("The row holds no image.", found="null", remedy="fill the gap in the column of images")
         return data
+
+
+def _may_pass(cause: BaseException | None) -> bool:
+    """Whether another try may end otherwise: an error without a cause is about the image itself."""
+    return cause is not None and not isinstance(cause, _FOR_GOOD)
 
 
 class _Rows:

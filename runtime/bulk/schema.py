@@ -13,6 +13,8 @@ import pyarrow as pa
 
 from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.hierarchy import Hierarchy
+from cast_sdk.runtime.bulk.groups import GROUPS
+from cast_sdk.runtime.output import rle
 from cast_sdk.runtime.output.serialise import path_entries
 from cast_sdk.runtime.preprocess import Fit, fit_geometry
 
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 KEY = b"cast_sdk"  # of the schema's metadata
-GROUPS = ("class", "embedding", "levels")  # what `--only` chooses from
 
 
 def _list(kind: pa.DataType, size: int = -1) -> pa.DataType:
@@ -133,7 +134,11 @@ class Layout:
             lists = {name: tuple(data[name]) for name in ("size", "groups", "token_widths")}
             return cls(**{**data, **lists})
         except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError("These are no columns that cast-bulk wrote.", found=str(error)) from error
+            raise ArtifactError(
+                "These are no columns that cast-bulk wrote.",
+                found=str(error),
+                remedy="give the schema of a part: pq.read_schema('data/part-000000.parquet')",
+            ) from error
 
     def schema(self) -> pa.Schema:
         """The columns."""
@@ -164,7 +169,8 @@ class Layout:
             row["embedding"] = result.embedding
         hierarchy = result.hierarchy
         if hierarchy is not None and self.superpixels:
-            row["superpixel_labels"], row["superpixel_lengths"] = runs(hierarchy.superpixels)
+            labels, lengths = rle.runs(hierarchy.superpixels)
+            row["superpixel_labels"], row["superpixel_lengths"] = labels, lengths.astype(np.int32)
             row["levels"] = list(hierarchy.members[1:])
             if self.semantic:
                 row["semantic"] = result.outputs["semantic"][hierarchy.ids[0]].astype(np.int32)
@@ -181,7 +187,11 @@ class Layout:
         """
         labels, lengths, levels = (row.get(name) for name in ("superpixel_labels", "superpixel_lengths", "levels"))
         if labels is None or lengths is None or levels is None:
-            raise InputError("The row has no segments.", found=row.get("error"))
+            raise InputError(
+                "The row has no segments.",
+                found=row.get("error"),
+                remedy="pass over rows with an error; if all are so, leave out --only, or add --only levels",
+            )
         superpixels = from_runs(np.asarray(labels, np.int32), np.asarray(lengths, np.int32), self.size)
         return Hierarchy.from_labels(superpixels, [np.asarray(level, np.int32) for level in levels])
 
@@ -197,14 +207,6 @@ def batch(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatc
     return pa.record_batch(columns, schema=schema)
 
 
-def runs(labels: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Run lengths of a label map [h, w], row by row: the label and the length of each run, int32 both."""
-    flat = labels.ravel()
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    lengths = np.diff(np.concatenate([starts, [flat.size]]))
-    return flat[starts].astype(np.int32), lengths.astype(np.int32)
-
-
 def from_runs(
     labels: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32], size: tuple[int, int]
 ) -> npt.NDArray[np.int32]:
@@ -217,5 +219,6 @@ def from_runs(
         raise InputError(
             "The run lengths of the row do not fill the model's size.",
             found=f"{int(lengths.sum())} pixels for {size[0]} x {size[1]}",
+            remedy="read the row with the layout of its own part",
         )
     return np.repeat(labels, lengths).reshape(size)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cast_sdk.runtime.bulk.groups import GROUPS
 from cast_sdk.runtime.commands.common import clean_exit, common_options, is_quiet, model_options, open_runtime
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.bulk.job import Engine, Progress
 
 LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
-GROUPS = ("class", "embedding", "levels")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -24,7 +24,7 @@ from cast_sdk.runtime.commands.common import clean_exit, common_options, is_quie
     "--queue",
     "places",
     type=click.IntRange(1, 10_000),
-    help="Photographs that wait or are worked on, at most (default: 8 per worker); more are refused with 429.",
+    help="Photographs that wait or are worked on, at most (default: 8 per worker, at least 16); more get a 429.",
 )
 @click.option(
     "--batch",
@@ -58,7 +58,7 @@ def main(
     cast-serve --model cast_s.onnx --serve 0.0.0.0:8000    the network, with a token
     curl --data-binary @photo.jpg localhost:8000/v1/segment
     """
-    from cast_sdk.runtime.service.server import Service
+    from cast_sdk.runtime.service.server import Service, default_places
     from cast_sdk.runtime.service.web import parse_address
     from cast_sdk.system.processor import available_cores
 
@@ -75,7 +75,7 @@ def main(
             port=port,
             token=token,
             threads=workers,
-            places=places or 8 * workers,
+            places=places or default_places(workers),
             batch=min(batch or (8 if runtime.device == "cuda" else 1), fixed or 16),
             linger=linger,
         )

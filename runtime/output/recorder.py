@@ -20,6 +20,7 @@ import numpy.typing as npt
 from cast_sdk.arguments import real
 from cast_sdk.descriptions import build
 from cast_sdk.errors import ArtifactError, ExportError, InputError
+from cast_sdk.runtime.output import rle
 from cast_sdk.runtime.output.serialise import SCHEMA_VERSION, path_entries
 from cast_sdk.runtime.preprocess import Geometry, check_text, import_cv2
 from cast_sdk.system.files import atomic_write
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from cast_sdk.runtime.result import Segmentation
 
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+_AGAIN = "record it again"
 _MAX_GAP = 10.0  # seconds that a live recording repeats a frame for, when its camera is away
 
 
@@ -223,7 +225,7 @@ def frame_record(result: Segmentation) -> dict[str, Any]:
     if result.spec.taxonomy:
         data["path"] = path_entries(result.path())
     if result.hierarchy is not None:
-        labels, lengths = runs(result.hierarchy.superpixels)
+        labels, lengths = rle.runs(result.hierarchy.superpixels)
         geometry = result.geometry
         data["levels"] = {
             "map": list(result.hierarchy.superpixels.shape),
@@ -249,6 +251,7 @@ def level_maps(record: dict[str, Any]) -> list[npt.NDArray[np.int32]]:
         raise InputError(
             "The runs of the record do not fill its map.",
             found=f"{sum(levels.lengths)} pixels for {height} x {width}",
+            remedy=_AGAIN,
         )
     flat = np.repeat(np.asarray(levels.labels, np.int32), np.asarray(levels.lengths, np.int64))
     place = levels.geometry
@@ -256,7 +259,7 @@ def level_maps(record: dict[str, Any]) -> list[npt.NDArray[np.int32]]:
     maps = [flat.reshape(height, width)]
     for parents in levels.parents:
         if int(maps[-1].max()) >= len(parents):
-            raise InputError("The record has labels without a parent.", found=f"{len(parents)} parents")
+            raise InputError("The record has labels without a parent.", found=f"{len(parents)} parents", remedy=_AGAIN)
         maps.append(np.asarray(parents, np.int32)[maps[-1]])
     return [geometry.to_frame(labels) for labels in maps]
 
@@ -296,12 +299,12 @@ _RANGES = {
 def _maps_of(record: Mapping[str, Any]) -> _Maps:
     found = record.get("levels") if isinstance(record, Mapping) else None
     if not isinstance(found, Mapping):
-        raise InputError("The record of the frame has no levels.")
+        raise InputError(
+            "The record of the frame has no levels.", remedy="record it with a model that gives segments, such as CAST"
+        )
     fields = {field.name: found[field.name] for field in fields_of(_Maps) if field.name in found}
     try:
-        return build(
-            _Maps, {"size": record.get("size"), **fields}, "the record of the frame", _RANGES, remedy="record it again"
-        )
+        return build(_Maps, {"size": record.get("size"), **fields}, "the record of the frame", _RANGES, remedy=_AGAIN)
     except ArtifactError as error:
         raise InputError(error.problem, remedy=error.remedy) from error
 
@@ -311,15 +314,11 @@ def read_records(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Iterator
     lines = _lines(Path(path))
     header = next(lines, None)
     if not isinstance(header, dict) or "schema_version" not in header:
-        raise InputError(f"{os.fspath(path)} does not begin with the description of a recording.")
+        raise InputError(
+            f"{os.fspath(path)} does not begin with the description of a recording.",
+            remedy="give the .jsonl file that lies beside a recorded video",
+        )
     return header, lines
-
-
-def runs(labels: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Labels and lengths of the runs of equal values, row by row."""
-    flat = labels.ravel()
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    return flat[starts], np.diff(np.append(starts, flat.size))
 
 
 def letterboxed(picture: npt.NDArray[np.uint8], size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -344,6 +343,12 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
                 try:
                     yield json.loads(line)
                 except (ValueError, RecursionError) as error:
-                    raise InputError(f"Line {number} of {path} is not JSON.", found=str(error)) from error
+                    raise InputError(
+                        f"Line {number} of {path} is not JSON.", found=str(error), remedy="copy the file again"
+                    ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read.", found=getattr(error, "strerror", None) or str(error)) from error
+        raise InputError(
+            f"{path} cannot be read.",
+            found=getattr(error, "strerror", None) or str(error),
+            remedy="check the path, and that it is the .jsonl file of a recording",
+        ) from error

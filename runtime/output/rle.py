@@ -1,4 +1,4 @@
-"""Run-length masks in COCO's uncompressed form, straight from a label map.
+"""Runs of equal values, and run-length masks in COCO's uncompressed form, straight from a label map.
 
 A mask is `{"size": [height, width], "counts": [n0, n1, ...]}`: lengths of alternating runs of zeros and ones over the
 pixels taken **column by column** (top to bottom, then the next column), beginning with zeros (n0 may be 0).
@@ -7,12 +7,21 @@ pixels taken **column by column** (top to bottom, then the next column), beginni
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError
+
+Value = TypeVar("Value", bound=np.generic)
+
+
+def runs(values: npt.NDArray[Value]) -> tuple[npt.NDArray[Value], npt.NDArray[np.int64]]:
+    """Value and length of each run of equal values of a map [h, w], row by row."""
+    flat = values.ravel()
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    return flat[starts], np.diff(np.append(starts, flat.size))
 
 
 def encode_labels(labels: npt.NDArray[np.int32], count: int) -> list[dict[str, Any]]:
@@ -20,16 +29,16 @@ def encode_labels(labels: npt.NDArray[np.int32], count: int) -> list[dict[str, A
 
     One pass over the runs of the map, not one over the pixels per segment.
     """
-    flat = labels.T.ravel()
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1, [flat.size]])
-    owner = flat[starts[:-1]]
+    owner, lengths = runs(labels.T)
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
     order = np.argsort(owner, kind="stable")
     bounds = np.searchsorted(owner[order], np.arange(count + 1))
     masks = []
     for segment in range(count):
-        runs = order[bounds[segment] : bounds[segment + 1]]
-        edges = np.stack([starts[runs], starts[runs + 1]], axis=1).ravel()
-        counts = np.diff(np.concatenate([[0], edges, [flat.size]]))
+        own = order[bounds[segment] : bounds[segment + 1]]
+        edges = np.stack([starts[own], ends[own]], axis=1).ravel()
+        counts = np.diff(np.concatenate([[0], edges, [labels.size]]))
         if counts[-1] == 0:
             counts = counts[:-1]
         masks.append({"size": list(labels.shape), "counts": counts.tolist()})

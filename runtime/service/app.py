@@ -50,7 +50,7 @@ class State:
 
 
 _WHY = {
-    400: "The form is not one, or has no photograph.",
+    400: "The form is not one, has no photograph, or has more than are taken at once.",
     408: f"The upload took more than {UPLOAD_SECONDS:g} s.",
     413: f"More than {MAX_BYTES >> 20} MiB or 50 megapixels.",
     415: "No JPEG, PNG or WebP file, or a damaged one.",
@@ -130,6 +130,12 @@ def build(queue: Queue, metrics: Metrics, state: State) -> FastAPI:
         places = 1
         try:
             photos = await _upload(request, MAX_BATCH_BYTES)
+            if len(photos) > queue.places:  # waiting would not help
+                raise HTTPException(
+                    400,
+                    f"The form has {len(photos)} photographs, and the service runs with --queue {queue.places}: "
+                    "send fewer at once.",
+                )
             queue.reserve(len(photos) - 1)
             places = len(photos)
             found = await asyncio.gather(*(queue.run(data, answer) for data in photos), return_exceptions=True)

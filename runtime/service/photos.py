@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.decoding.reader import decode
+from cast_sdk.errors import TooLargeError
 from cast_sdk.system.opencv import import_cv2
 
 MAX_BYTES = 16 * 2**20
@@ -14,15 +15,24 @@ MAX_SIDE = 1600  # larger photographs are reduced to it: the model looks at far 
 FORMATS = ("JPEG", "PNG", "WebP")
 
 
+def too_large(limit: int, found: str | None = None) -> TooLargeError:
+    """The error of a photograph that has more bytes than `limit`."""
+    return TooLargeError(
+        f"The photograph is larger than {limit >> 20} MiB.", found=found, remedy="reduce it before it is sent"
+    )
+
+
 def read_photo(data: bytes) -> npt.NDArray[np.uint8]:
     """uint8 [h, w, 3] BGR of a JPEG, PNG or WebP, by the rules of `decode`, at most `MAX_SIDE` pixels wide or high.
 
     The size that the header states is checked before any pixel is decoded.
 
     Raises:
-        TooLargeError: more than `MAX_PIXELS`.
+        TooLargeError: more than `MAX_BYTES` or `MAX_PIXELS`.
         InputError: no such image, or a damaged one.
     """
+    if len(data) > MAX_BYTES:
+        raise too_large(MAX_BYTES)
     pixels = decode(data, "that was sent", max_pixels=MAX_PIXELS, formats=FORMATS)
     factor = MAX_SIDE / max(pixels.shape[:2])
     if factor >= 1:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cast_sdk.errors import CastError
+from cast_sdk.errors import CastError, EngineError
 from cast_sdk.runtime.preprocess import Prepared
 from cast_sdk.runtime.result import Segmentation
 from cast_sdk.runtime.runtime import Runtime
+from cast_sdk.runtime.service.logs import LOG
 from cast_sdk.runtime.service.photos import read_photo
 
 
@@ -98,7 +99,7 @@ class Queue:
         """What `answer` makes of the result, in one of the threads.
 
         Raises:
-            CastError: see `read_photo` and `Runtime`.
+            CastError: see `read_photo` and `Runtime`; an EngineError for whatever else went wrong.
         """
         loop = asyncio.get_running_loop()
         job = _Job(data, answer, loop, loop.create_future())
@@ -138,8 +139,9 @@ class Queue:
         try:
             rows = self.runtime.infer([job.prepared for job in jobs if job.prepared is not None])
         except Exception as error:
+            failure = _answerable(error)
             for job in jobs:
-                job.settle(None, error)
+                job.settle(None, failure)
             return
         for job, row in zip(jobs, rows, strict=True):
 
@@ -153,10 +155,19 @@ class Queue:
         """Whether a step of one photograph succeeded; if not, that photograph alone is answered with the error."""
         try:
             step(job)
-        except CastError as error:
-            job.settle(None, error)
-            return False
         except Exception as error:  # a thread must not end of one photograph
-            job.settle(None, error)
+            job.settle(None, _answerable(error))
             return False
         return True
+
+
+def _answerable(error: Exception) -> CastError:
+    """The error of a photograph, as it is answered; what nobody foresaw goes whole into the log, and only there."""
+    if isinstance(error, CastError):
+        return error
+    LOG.error("a photograph failed", exc_info=error)
+    failure = EngineError(
+        "The model failed on this photograph.", found=type(error).__name__, remedy="see the log of the service"
+    )
+    failure.__cause__ = error
+    return failure

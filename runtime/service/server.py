@@ -16,7 +16,7 @@ from cast_sdk.system.installing import pip_install
 try:
     import uvicorn
 
-    from cast_sdk.runtime.service.app import PROBES, State, build
+    from cast_sdk.runtime.service.app import MAX_IMAGES, PROBES, State, build
     from cast_sdk.runtime.service.guard import LOOPBACK, Gate, security_headers
     from cast_sdk.runtime.service.guide import STYLE
     from cast_sdk.runtime.service.logs import say
@@ -32,6 +32,11 @@ except ImportError as error:
     ) from error
 
 END_SECONDS = 60  # that requests under way may take once the service ends
+
+
+def default_places(threads: int) -> int:
+    """Places for so many threads; never fewer than the photographs of one request."""
+    return max(MAX_IMAGES, 8 * threads)
 
 
 class Service:
@@ -60,7 +65,7 @@ class Service:
         port: int = 8000,
         token: str | None = None,
         threads: int = 2,
-        places: int = 16,
+        places: int = MAX_IMAGES,
         batch: int = 1,
         linger: float = 1.0,
     ) -> None:

@@ -11,8 +11,9 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from cast_sdk.errors import CastError, InputError, TooLargeError
+from cast_sdk.errors import CastError, InputError
 from cast_sdk.runtime.service.guard import LOOPBACK, ImpatientProtocol
+from cast_sdk.runtime.service.photos import too_large
 
 UPLOAD_SECONDS = 20.0
 MIN_TOKEN_LENGTH = 12
@@ -91,14 +92,12 @@ async def read_body(request: Request, limit: int) -> bytes:
     """
     stated = request.headers.get("content-length", "0")
     if not stated.isdecimal() or int(stated) > limit:
-        raise TooLargeError(
-            f"The photograph is larger than {limit >> 20} MiB.", found=f"a content length of {stated[:20]} bytes"
-        )
+        raise too_large(limit, found=f"a content length of {stated[:20]} bytes")
     data = bytearray()
     async for part in request.stream():
         data += part
         if len(data) > limit:
-            raise TooLargeError(f"The photograph is larger than {limit >> 20} MiB.")
+            raise too_large(limit)
     return bytes(data)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -11,6 +13,7 @@ import pictures
 import pytest
 from PIL import Image, ImageOps
 
+from cast_sdk.decoding import formats
 from cast_sdk.decoding.reader import decode, read_image
 from cast_sdk.errors import InputError, TooLargeError
 from cast_sdk.runtime.inputs.arrays import to_bgr
@@ -151,6 +154,56 @@ def test_a_changed_byte_of_a_png_is_seen():
     data[len(data) // 2] ^= 0x5A
     with pytest.raises(InputError, match="wrong checksum of the chunk 'IDAT'"):
         decode(bytes(data), "it")
+
+
+def avif_of_depth(bits: int) -> bytes:
+    data = bytearray(pictures.saved(pictures.RGB, "AVIF").replace(b"av1C", b"free"))  # which says it once more
+    at = data.index(b"pixi") + 9
+    assert data[at] == 8
+    data[at] = bits
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "make, bits",
+    [
+        (pictures.png_of_depth, 0),
+        (pictures.png_of_depth, 3),
+        (pictures.png_of_depth, 255),
+        (avif_of_depth, 0),
+        (avif_of_depth, 200),
+    ],
+)
+def test_a_depth_that_there_is_not_is_damage(make, bits):
+    with pytest.raises(InputError, match=rf"(?s)damaged or not complete.*{bits} bits per channel.*Remedy"):
+        decode(make(bits), "it")
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, OverflowError, ValueError, KeyError, IndexError, struct.error])
+def test_whatever_a_header_makes_of_the_arithmetic_is_damage(monkeypatch, error):
+    def fail(data: bytes) -> None:
+        raise error("hostile")
+
+    monkeypatch.setattr(formats.png, "read_header", fail)
+    with pytest.raises(InputError, match="damaged or not complete"):
+        decode(EXACT["colour.png"][0], "it")
+
+
+HEADS = ["one-grey-transparent.png", "turned6.webp", "grey.tif", "colour.jp2", "colour.ppm", "colour.bmp", "usual.jpg"]
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_headers_of_any_numbers_are_read_or_refused(name):
+    """Also where a PNG's checksums fit what was changed."""
+    whole = {**EXACT, **PHOTOGRAPHS}[name][0]
+    for at in range(2, min(len(whole), 120)):
+        for value in (0, 1, 127, 255):
+            data = bytearray(whole)
+            data[at] = value
+            if name.endswith(".png") and at < 29:
+                data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+            with contextlib.suppress(formats.Incomplete, formats.Refused):
+                formats.read_header(bytes(data))
 
 
 def bomb(width: int, height: int) -> bytes:

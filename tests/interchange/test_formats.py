@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import shutil
 import sys
 from xml.etree import ElementTree
 
+import cv2
 import numpy as np
 import pytest
 from readers import read
@@ -16,6 +18,8 @@ from cast_sdk.errors import InputError, MissingDependencyError
 from cast_sdk.runtime.output.interchange.coco import to_coco
 from cast_sdk.runtime.output.interchange.cvat import to_cvat
 from cast_sdk.runtime.output.interchange.labelme import to_labelme
+from cast_sdk.runtime.output.interchange.names import file_name, labels_of
+from cast_sdk.runtime.result import Segmentation
 
 
 def test_pycocotools_opens_coco_and_agrees(seg, dense, tmp_path, capsys):
@@ -69,6 +73,35 @@ def test_labelme_opens_its_file(seg, photograph, tmp_path):
         assert len(found["masks"]) == seg.num_segments(2) and set(found["labels"]) == {"level 2"}
         for mask, segment in zip(found["masks"], found["groups"], strict=True):
             assert np.array_equal(mask, seg.labels(2) == segment)
+
+
+ADDRESS = "https://host/photos/cat.png?token=***&w=3#top"
+
+
+def test_labelme_holds_the_image_of_an_address(seg):
+    data = to_labelme(dataclasses.replace(seg, source=ADDRESS), 2)
+    assert data["imagePath"] == "cat.png"
+    picture = cv2.imdecode(np.frombuffer(base64.b64decode(data["imageData"]), np.uint8), cv2.IMREAD_COLOR)
+    assert np.array_equal(picture, seg.frame)
+    assert to_labelme(dataclasses.replace(seg, source=ADDRESS), 2, embed=False)["imageData"] is None
+
+
+@pytest.mark.parametrize(
+    "source, name",
+    [(ADDRESS, "cat.png"), ("http://host/", "image_4.png"), ("a/b?c#d.png", "b?c#d.png"), (None, "image_4.png")],
+)
+def test_the_name_of_an_image(seg, source, name):
+    assert file_name(dataclasses.replace(seg, source=source), 4) == name
+
+
+def test_labels_are_the_classes_without_a_look_at_the_pixels(seg, dense, monkeypatch):
+    found = [dense.class_name(number) for number in dense.features(3)["semantic"]]
+    monkeypatch.setattr(Segmentation, "labels", None)
+    assert labels_of(dense, 3) == found and len(set(found)) > 1
+    assert labels_of(seg, 3) == ["level 3"] * seg.num_segments(3)
+    for one in (seg, dense):
+        with pytest.raises(InputError, match="no level 9"):
+            labels_of(one, 9)
 
 
 def test_labelme_without_the_frame(seg):
@@ -134,6 +167,8 @@ def test_without_supervision(seg, monkeypatch):
 def test_unknown_formats_and_levels(seg, tmp_path):
     with pytest.raises(InputError, match="no format 'voc'"):
         seg.save_as(tmp_path / "x", "voc", 2)
+    with pytest.raises(InputError, match="no format \\['coco'\\]"):
+        seg.save_as(tmp_path / "x", ["coco"], 2)
     for kind in ("coco", "cvat", "geojson", "labelme"):
         with pytest.raises(InputError, match="no level 9"):
             seg.save_as(tmp_path / "x", kind, 9)

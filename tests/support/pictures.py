@@ -64,6 +64,12 @@ def png(values: npt.NDArray[Any], colour: int, bits: int = 16, extra: bytes = b"
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + extra + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
+def png_of_depth(bits: int) -> bytes:
+    """Grey with a see-through value, that states another depth than its pixels have."""
+    data = png(GREY[..., None], 0, 8, chunk(b"tRNS", b"\0\x07"))
+    return data[:8] + chunk(b"IHDR", struct.pack(">IIBBBBB", W, H, bits, 0, 0, 0, 0)) + data[33:]
+
+
 def chunk(name: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 

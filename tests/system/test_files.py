@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cast_sdk.errors import ExportError
+from cast_sdk.errors import ExportError, InputError
+from cast_sdk.system import files
 from cast_sdk.system.files import atomic_write
 
 
@@ -95,3 +96,13 @@ def test_what_an_earlier_process_of_the_same_number_left_is_removed(tmp_path):
             pass
         assert film.exists() and all(path.exists() for path in foreign)
         assert not any(path.exists() for path in left)
+
+
+@pytest.mark.parametrize(
+    "read, content", [(files.read_json, b"{"), (files.read_text, b"\xff"), (files.read_csv, b"a," + b"x" * 200_000)]
+)
+def test_a_file_of_another_form_says_what_helps(tmp_path, read, content):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(InputError, match=r"file is not ") as caught:
+        read(tmp_path / "file")
+    assert caught.value.remedy

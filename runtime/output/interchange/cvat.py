@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import numpy.typing as npt
 
+from cast_sdk.runtime.output import rle
 from cast_sdk.runtime.output.interchange.names import file_name, labels_of
 from cast_sdk.runtime.output.serialise import boxes
 
@@ -54,7 +55,6 @@ def _add_image(root: ElementTree.Element, result: Segmentation, level: int, numb
 
 def _runs(mask: npt.NDArray[np.bool_]) -> list[int]:
     """Lengths of runs of zeros and ones in turn, row by row, beginning with zeros."""
-    flat = mask.ravel()
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    lengths = np.diff(np.concatenate([[0], changes, [flat.size]])).tolist()
-    return [0, *lengths] if flat[0] else lengths
+    values, lengths = rle.runs(mask)
+    counts: list[int] = lengths.tolist()
+    return [0, *counts] if values[0] else counts

@@ -6,7 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING, Literal, get_args
 
-from cast_sdk.errors import InputError
+from cast_sdk.arguments import one_of
 from cast_sdk.runtime.output.interchange.coco import to_coco
 from cast_sdk.runtime.output.interchange.cvat import to_cvat
 from cast_sdk.runtime.output.interchange.geojson import to_geojson
@@ -26,8 +26,7 @@ def write(result: Segmentation, path: str | os.PathLike[str], kind: Format, leve
         InputError: for an unknown format or level.
         ExportError: for a folder that is missing or cannot be written.
     """
-    if kind not in get_args(Format):
-        raise InputError(f"There is no format {kind!r}.", remedy=f"choose one of {', '.join(get_args(Format))}")
+    one_of(kind, "format", get_args(Format))
     if kind == "cvat":
         text = to_cvat([result], level)
     else:

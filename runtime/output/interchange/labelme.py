@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cast_sdk.errors import InputError
+from cast_sdk.runtime.inputs.addresses import is_address
 from cast_sdk.runtime.output.interchange.names import file_name, labels_of
 from cast_sdk.runtime.output.serialise import boxes
 
@@ -23,7 +24,7 @@ def to_labelme(result: Segmentation, level: int, *, embed: bool | None = None) -
     Args:
         result: of one image.
         level: whose segments.
-        embed: store the image in the file; None: where it has no name.
+        embed: store the image in the file; None: where it lies behind an address or has no name.
 
     Raises:
         InputError: when the image is to be stored and the frame was let go.
@@ -31,7 +32,7 @@ def to_labelme(result: Segmentation, level: int, *, embed: bool | None = None) -
     from cast_sdk.runtime.output.drawing import encode
 
     if embed is None:
-        embed = result.source is None
+        embed = result.source is None or is_address(result.source)
     if embed and result.frame is None:
         raise InputError(
             "The frame of this result was let go, so it cannot be stored in the file.", remedy="keep seg.frame"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import PurePath
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from cast_sdk.runtime.output.interchange.tables import features
+from cast_sdk.runtime.inputs.addresses import is_address
+from cast_sdk.runtime.output.interchange.tables import classes_of
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.result import Segmentation
@@ -13,11 +15,19 @@ if TYPE_CHECKING:
 
 def labels_of(result: Segmentation, level: int) -> list[str]:
     """Label of each segment: the class of most of its pixels for a model with a dense head, else "level N"."""
-    if "semantic" not in result.outputs:
-        return [f"level {level}"] * result.num_segments(level)
-    return [result.class_name(int(index)) for index in features(result, level)["semantic"]]
+    count = result.num_segments(level)
+    classes = classes_of(result, level)
+    if classes is None:
+        return [f"level {level}"] * count
+    return [result.class_name(int(index)) for index in classes]
 
 
 def file_name(result: Segmentation, number: int = 1) -> str:
-    """Name of the image a result is of, without folders; "image_N.png" where it has none."""
-    return PurePath(result.source).name if result.source else f"image_{number}.png"
+    """Name of the image a result is of, without folders, and of an address without what follows the path.
+
+    "image_N.png" where it has none.
+    """
+    path = result.source or ""
+    if is_address(path):
+        path = urlsplit(path).path
+    return PurePath(path).name or f"image_{number}.png"

@@ -71,21 +71,30 @@ def _of_the_model(result: Segmentation, level: int) -> Table:
     tokens = result.outputs.get(f"tokens{level + 1}")
     if tokens is not None:
         table["token"] = tokens[hierarchy.ids[level]]
-    classes = result.outputs.get("semantic")
+    classes = classes_of(result, level)
     if classes is None:
         return table
-    member, size = hierarchy.members[level], hierarchy.areas(0)
-    count = len(hierarchy.ids[level])
-    own = classes[hierarchy.ids[0]]
-    votes = np.zeros((count, int(own.max()) + 1), np.int64)
-    np.add.at(votes, (member, own), size)
-    table["semantic"] = votes.argmax(1).astype(np.int32)
+    table["semantic"] = classes
     scores = result.outputs.get("dense")
     if scores is not None:
+        member, size, count = hierarchy.members[level], hierarchy.areas(0), len(classes)
         sums = np.zeros((count, scores.shape[1]))
         np.add.at(sums, member, scores[hierarchy.ids[0]] * size[:, None])
         table["scores"] = (sums / np.bincount(member, weights=size, minlength=count)[:, None]).astype(np.float32)
     return table
+
+
+def classes_of(result: Segmentation, level: int) -> npt.NDArray[np.int32] | None:
+    """Class of most pixels of each segment, int32 [n]; None for a model without a dense head."""
+    found = result.outputs.get("semantic")
+    if found is None:
+        return None
+    hierarchy = result.hierarchy
+    assert hierarchy is not None
+    own = found[hierarchy.ids[0]]
+    votes = np.zeros((len(hierarchy.ids[level]), int(own.max()) + 1), np.int64)
+    np.add.at(votes, (hierarchy.members[level], own), hierarchy.areas(0))
+    return votes.argmax(1).astype(np.int32)
 
 
 def flat(table: Table) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A folder of small photographs of several kinds, and the packages of the extra."""
+"""A folder of small photographs of several kinds."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-
-pytest.importorskip("pyarrow", reason="pyarrow, of the extra bulk, is not installed")
 
 
 @pytest.fixture

@@ -13,18 +13,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pictures
 import pytest
 from endings import Fragile
 
+pytest.importorskip("pyarrow", reason="pyarrow, of the extra bulk, is not installed")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 import cast_sdk
-from cast_sdk.errors import InputError
+from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.runtime.bulk import job
-from cast_sdk.runtime.bulk.dataset import Dataset
+from cast_sdk.runtime.bulk.dataset import Dataset, Parts
+from cast_sdk.runtime.bulk.groups import GROUPS
 from cast_sdk.runtime.bulk.inputs import Listing
 from cast_sdk.runtime.bulk.rows import Recipe
-from cast_sdk.runtime.bulk.schema import GROUPS, Layout
+from cast_sdk.runtime.bulk.schema import Layout
 
 BULK = [sys.executable, "-m", "cast_sdk.runtime.commands.bulk"]
 
@@ -120,6 +125,15 @@ def test_only_some_columns(stock, tiny_onnx, tmp_path):
     assert "levels" in Layout.of(runtime, "", ["levels"], tokens=False).schema().names
 
 
+def test_the_command_knows_the_columns_without_loading_them():
+    code = (
+        "import sys; from cast_sdk.runtime.bulk.groups import GROUPS; from cast_sdk.runtime.commands.bulk import main\n"
+        "(only,) = (one for one in main.params if one.name == 'only')\n"
+        "assert tuple(only.type.choices) == GROUPS and 'pyarrow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_an_image_that_fails_is_a_row_with_its_error(folder, tiny_onnx, tmp_path):
     whole = (folder / "00.jpg").read_bytes()
     (folder / "bad.jpg").write_bytes(whole[: len(whole) // 2])
@@ -132,6 +146,14 @@ def test_an_image_that_fails_is_a_row_with_its_error(folder, tiny_onnx, tmp_path
     assert "damaged or not complete" in failed["bad.jpg"]["error"]
     for row in failed.values():
         assert len(row["sha256"]) == 64 and row["embedding"] is None and row["class"] is None
+
+
+def test_an_image_of_an_impossible_depth_is_a_row_with_its_error(folder, tiny_onnx, tmp_path):
+    (folder / "bad.png").write_bytes(pictures.png_of_depth(0))
+    bulk(folder / "bad.png", folder / "00.jpg", "-o", tmp_path / "d", "-m", tiny_onnx, "--workers", 1)
+    bad, good = rows(tmp_path / "d")
+    assert "0 bits per channel" in bad["error"] and len(bad["sha256"]) == 64
+    assert good["error"] is None and good["class"]
 
 
 def test_an_image_that_ends_its_process(folder, tiny_onnx, tmp_path):
@@ -174,12 +196,29 @@ def test_a_folder_of_others_is_left_alone(tmp_path):
     with pytest.raises(InputError, match="holds other files"):
         Dataset(tmp_path / "mine", LAYOUT, {})
     assert (tmp_path / "mine" / "_inputs").read_text() == "words"
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["_inputs"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "_manifest.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=r"(?s)no manifest of cast-bulk.*choose another --out"):
+        Dataset(tmp_path / "other", LAYOUT, {})
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["_manifest.json"]
     (tmp_path / "killed").mkdir()
     (tmp_path / "killed" / "._inputs.parquet.0abcde-99999.x.tmp").touch()  # killed while it listed the images
     with Dataset(tmp_path / "killed", LAYOUT, {}) as dataset:
         assert not dataset.listed
     with Dataset(tmp_path / "x", LAYOUT, {}), pytest.raises(InputError, match="Another process"):
         Dataset(tmp_path / "x", LAYOUT, {})
+
+
+@pytest.mark.parametrize("content", [b"no Parquet", pa.schema([("a", pa.int32())])])
+def test_a_spoiled_list_of_images_says_what_helps(tmp_path, content):
+    path = tmp_path / "_inputs.parquet"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        pq.write_table(content.empty_table(), path)
+    with pytest.raises(ArtifactError, match="in another folder"):
+        Parts(path)
 
 
 LAYOUT = Layout("m", "0" * 64, (96, 96), "stretch", ("class",))
@@ -215,8 +254,6 @@ def test_a_full_disk_loses_nothing(made, stock, tiny_onnx, tmp_path):
 
 
 def test_a_layout_of_the_future_is_refused():
-    from cast_sdk.errors import ArtifactError
-
     with pytest.raises(ArtifactError, match="schema version 99"):
         Layout.from_schema(replace(LAYOUT, schema_version=99).schema())
     with pytest.raises(ArtifactError, match="no columns that cast-bulk wrote"):

@@ -7,14 +7,19 @@ import io
 import os
 import tarfile
 from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+pytest.importorskip("pyarrow", reason="pyarrow, of the extra bulk, is not installed")
+pytest.importorskip("fsspec", reason="fsspec, of the extra bulk, is not installed")
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
 from cast_sdk.errors import InputError
-from cast_sdk.runtime.bulk.inputs import Listing
+from cast_sdk.runtime.bulk.inputs import Item, Listing
 from cast_sdk.runtime.bulk.reader import Reader
 
 
@@ -52,6 +57,90 @@ def test_a_list_is_seen_from_its_folder(folder, files, contents):
     (item,) = Listing([str(folder / "list.txt")]).items()
     with pytest.raises(InputError, match="There is no"):
         Reader().read(item)
+
+
+@pytest.mark.parametrize("sign", ["::", "?"])
+def test_names_of_local_files_may_look_like_addresses(files, contents, tmp_path, monkeypatch, sign):
+    """Named from the folder they are in, listed, found in a folder, and read from another folder."""
+    monkeypatch.chdir(tmp_path)
+    name, listed = f"x{sign}y.jpg", f"l{sign}m.txt"
+    place = Path(f"f{sign}g")
+    place.mkdir()
+    for path in (Path(name), place / "in.jpg", place / name):
+        path.write_bytes(contents[0])
+    for path in (Path(listed), place / "list.txt"):
+        path.write_text(f"{name}\n" + ("in.jpg\n" if path.parent == place else ""))
+    table = Path(f"t{sign}u.parquet")
+    pq.write_table(pa.table({"path": [name]}), table.absolute())
+    shard = Path(f"s{sign}t.tar")
+    with tarfile.open(shard, "w") as archive:
+        archive.add(files[0], "0.jpg")
+    inputs = [name, listed, place, place / "list.txt", table, shard]
+    items = [item for one in inputs for item in Listing([os.fspath(one)]).items()]
+    assert [item.path for item in items[:2]] == [name, name] and len(items) == 8
+    assert {item.path for item in items[2:6]} == {os.fspath(place / "in.jpg"), os.fspath(place / name)}
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    reader = Reader()
+    assert [reader.read(item) for item in items] == [contents[0]] * 8
+
+
+class Remote(fsspec.AbstractFileSystem):
+    """Files that fail as often as they are told to."""
+
+    protocol = "failing"
+    cachable = False
+    errors: ClassVar[dict[str, list[Exception | None]]] = {}
+    content: ClassVar[bytes] = b"content"
+    opened: ClassVar[list[str]] = []
+
+    def _open(self, path, mode="rb", **_):
+        self.opened.append(path)
+        waiting = self.errors.get(path, [])
+        error = waiting.pop(0) if waiting else None
+        if error is not None:
+            raise error
+        return io.BytesIO(self.content)
+
+
+@pytest.fixture
+def remote(monkeypatch):
+    """Its pauses are written down and not made."""
+    fsspec.register_implementation("failing", Remote, clobber=True)
+    monkeypatch.setattr(Remote, "errors", {})
+    monkeypatch.setattr(Remote, "opened", [])
+    pauses: list[float] = []
+    monkeypatch.setattr("cast_sdk.runtime.bulk.reader.time.sleep", pauses.append)
+    return pauses
+
+
+def test_a_network_may_fail_twice(remote):
+    Remote.errors["a.jpg"] = [TimeoutError("late"), ConnectionResetError("gone")]
+    assert Reader().read(Item("failing://a.jpg", "failing://a.jpg")) == b"content"
+    assert remote == [1, 2] and Remote.opened == ["a.jpg"] * 3
+    Remote.errors["b.jpg"] = [TimeoutError("late")] * 9
+    with pytest.raises(InputError, match=r"(?s)cannot be read.*Remedy"):
+        Reader().read(Item("failing://b.jpg", "failing://b.jpg"))
+    assert remote == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [(FileNotFoundError(), "no file"), (PermissionError(13, "Forbidden"), "Forbidden"), (None, "more than 0 MiB")],
+)
+def test_what_will_fail_again_is_not_tried_again(remote, monkeypatch, error, said):
+    Remote.errors["a.jpg"] = [error] * 9
+    monkeypatch.setattr("cast_sdk.runtime.bulk.reader.MAX_BYTES", 3)  # of 7
+    with pytest.raises(InputError, match=rf"(?s){said}.*Remedy"):
+        Reader().read(Item("failing://a.jpg", "failing://a.jpg"))
+    assert remote == [] and Remote.opened == ["a.jpg"]
+
+
+def test_a_shard_that_the_network_cut_short_is_opened_again(remote):
+    shard = Item("tar://a.jpg::failing://s.tar", "failing://s.tar", "tar", 3, 6)  # 4 bytes are there
+    with pytest.raises(InputError, match=r"(?s)shard of .* ends before.*4 of 6 bytes.*Remedy"):
+        Reader().read(shard)
+    assert remote == [1, 2] and Remote.opened == ["s.tar"] * 3
 
 
 def test_tar_shards(folder, files, contents, tmp_path):

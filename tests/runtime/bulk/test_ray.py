@@ -9,16 +9,20 @@ import threading
 import time
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from endings import Fragile
+
+pytest.importorskip("pyarrow", reason="pyarrow, of the extra bulk, is not installed")
+
+import pyarrow.parquet as pq
 
 import cast_sdk
 from cast_sdk.runtime.bulk import job
 from cast_sdk.runtime.bulk.dataset import Dataset
+from cast_sdk.runtime.bulk.groups import GROUPS
 from cast_sdk.runtime.bulk.inputs import Listing
 from cast_sdk.runtime.bulk.rows import Recipe
-from cast_sdk.runtime.bulk.schema import GROUPS, Layout
+from cast_sdk.runtime.bulk.schema import Layout
 
 pytestmark = pytest.mark.full
 ray = pytest.importorskip("ray", reason="Ray, of the extra ray, is not installed")

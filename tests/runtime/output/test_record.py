@@ -179,3 +179,36 @@ def test_a_recording_that_could_not_be_written_is_an_error(rt, tmp_path, monkeyp
 
 def _cut(recorder):
     recorder._shown += 1
+
+
+LEVELS = {
+    "map": [2, 2],
+    "labels": [0, 1],
+    "lengths": [2, 2],
+    "parents": [[0, 0]],
+    "geometry": {"resized": [2, 2], "top": 0, "left": 0},
+}
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"size": [2, 2]},
+        {"size": [2, 2], "levels": {**LEVELS, "lengths": [2, 1]}},
+        {"size": [2, 2], "levels": {**LEVELS, "parents": [[0]]}},
+    ],
+)
+def test_a_spoiled_record_says_what_helps(record):
+    assert len(level_maps({"size": [2, 2], "levels": LEVELS})) == 2
+    with pytest.raises(InputError) as caught:
+        level_maps(record)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("content", [b"[]", b"no JSON", b"\xff\xfe", None])
+def test_a_spoiled_recording_says_what_helps(tmp_path, content):
+    if content is not None:
+        (tmp_path / "r.jsonl").write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_records(tmp_path / "r.jsonl")
+    assert caught.value.remedy

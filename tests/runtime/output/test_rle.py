@@ -30,3 +30,11 @@ def test_counts_run_down_the_columns_and_begin_with_zeros():
 def test_counts_that_do_not_fill_the_mask():
     with pytest.raises(InputError, match="5 for 2 x 3"):
         rle.decode({"size": [2, 3], "counts": [5]})
+
+
+@given(arrays(np.int32, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=12), elements=st.integers(-1, 5)))
+@settings(max_examples=100, deadline=None)
+def test_runs_are_as_few_as_can_be_and_make_the_map_again(labels):
+    values, lengths = rle.runs(labels)
+    assert values.dtype == labels.dtype and lengths.dtype == np.int64 and (lengths > 0).all()
+    assert np.array_equal(np.repeat(values, lengths), labels.ravel()) and (values[1:] != values[:-1]).all()

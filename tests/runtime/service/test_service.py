@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pictures
 import pytest
 from standin import StandIn
 
@@ -23,7 +24,7 @@ pytest.importorskip("python_multipart", reason="python-multipart, of the extra s
 
 from cast_sdk.errors import InputError
 from cast_sdk.runtime.service import photos
-from cast_sdk.runtime.service.server import Service
+from cast_sdk.runtime.service.server import Service, default_places
 
 TOKEN = "a-token-for-the-tests"
 BOUNDARY = "a-line-between"
@@ -128,6 +129,65 @@ def test_several_photographs_in_order_one_of_them_broken(running):
     assert running.post("/v1/segment", *form(data[0], field="picture"))[0] == 400
 
 
+def test_a_batch_that_can_never_fit_is_told_so_and_not_to_wait():
+    small = Running(places=2)
+    try:
+        data = [photo(seed) for seed in range(3)]
+        status, answer = small.post("/v1/segment-batch", *form(*data))
+        assert status == 400 and "3 photographs" in answer["error"] and "--queue 2" in answer["error"]
+        assert small.post("/v1/segment-batch", *form(*data[:2]))[0] == 200
+        assert small.service.queue.taken == 0
+    finally:
+        small.end()
+
+
+def test_the_places_of_few_workers_take_a_whole_batch():
+    assert [default_places(workers) for workers in (1, 2, 3, 64)] == [16, 16, 24, 512]
+    full = Running(threads=1, places=default_places(1))
+    try:
+        status, answer = full.post("/v1/segment-batch?masks=false", *form(*[photo()] * 16))
+        assert status == 200 and all(one["top"] for one in answer["results"])
+    finally:
+        full.end()
+
+
+def test_one_photograph_of_a_batch_is_as_small_as_one_alone(running):
+    data = photo()
+    huge = data + bytes(photos.MAX_BYTES)
+    status, answer = running.post("/v1/segment-batch?masks=false", *form(data, huge, data))
+    assert status == 200
+    assert answer["results"][1]["error"] == "The photograph is larger than 16 MiB."
+    assert same(answer["results"][0], expected(data, masks=False)) and "top" in answer["results"][2]
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("stage", ["add_superpixels", "infer", "finish"])
+def test_what_nobody_foresaw_is_answered_and_logged(stage, batch, monkeypatch, caplog):
+    failing = Running(threads=1, places=16, batch=batch)
+    try:
+        good, bad = photo(1), photo(2, size=(50, 50))
+        stages = failing.service.queue.runtime
+        real = getattr(stages, stage)
+
+        def fail(prepared, *more):
+            first = prepared[0] if isinstance(prepared, list) else prepared
+            if first.frame.shape[:2] == (50, 50):
+                raise ZeroDivisionError("planted in the model")
+            return real(prepared, *more)
+
+        monkeypatch.setattr(stages, stage, fail)
+        with caplog.at_level("ERROR", logger="cast_sdk.service"):
+            status, answer = failing.post("/v1/segment", bad)
+        assert status == 500
+        assert answer == {"error": "The model failed on this photograph.", "found": "ZeroDivisionError"}
+        assert "planted in the model" in caplog.text, "the log does not say what happened"
+        status, answer = failing.post("/v1/segment-batch?masks=false", *form(bad, good))
+        assert status == 200 and answer["results"][0]["error"] == "The model failed on this photograph."
+        assert failing.post("/v1/segment", good)[0] == 200 and failing.service.queue.taken == 0
+    finally:
+        failing.end()
+
+
 def test_probes_counters_and_the_page(running):
     assert running.request("GET", "/healthz")[:2] == (200, b'{"status":"ok"}')
     assert running.post("/v1/segment", b"words")[0] == 415
@@ -224,6 +284,7 @@ HOSTILE = {
     "a form of nothing": (b"", form()[1], 400),
     "a form without a boundary": (form(photo())[0], {"content-type": "multipart/form-data"}, 400),
     "a gif": (b"GIF89a" + bytes(50), {}, 415),
+    "no bits per channel": (pictures.png_of_depth(0), {}, 415),
 }
 
 
