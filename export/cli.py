@@ -42,7 +42,7 @@ def threshold_options(command: F) -> F:
 @click.option(
     "--ckpt",
     metavar="FILE",
-    help="Checkpoint: official (.pth, .pth.tar) or own (.safetensors); a published name or hf:// address.",
+    help="Checkpoint: official (.pth, .pth.tar) or own (.safetensors, a folder); a published name or hf:// address.",
 )
 @click.option(
     "--model", "name", metavar="NAME", help="Instead: a registered model with random weights, to measure speed."
@@ -283,7 +283,7 @@ class Steps:
 
 
 def _stem(path: str) -> str:
-    name = path.rsplit("/", 1)[-1]
+    name = path.rstrip("/").rsplit("/", 1)[-1]
     for suffix in (".tar", ".pth", ".pt", ".safetensors", ".onnx"):
         name = name.removesuffix(suffix)
     return name
@@ -303,9 +303,10 @@ def _open(checkpoint: str | None, name: str | None, stage: Any) -> tuple[Any, st
     from cast_sdk.models import load_model
     from cast_sdk.system.files import sha256
 
-    source = names.find(checkpoint)
-    path = names.get(source) if source else checkpoint
-    return load_model(checkpoint, stage=stage), sha256(path)
+    file, source = names.resolve(checkpoint)
+    model = load_model(file.absolute(), stage=stage)  # absolute: a path and no name, whatever the file is called
+    model.spec = names.credited(model.spec, source)
+    return model, sha256(file)
 
 
 if __name__ == "__main__":

@@ -297,11 +297,7 @@ def load_model(
         one_of(stage, "stage", get_args(Stage))
     if num_classes is not None:
         whole(num_classes, "num_classes", 0, 2**22)
-    source = weights.find(path)
-    if source is not None:
-        path = weights.get(source)
-    elif kind_at(path) == "folder":
-        path = weights.local_weights(Path(path))
+    path, source = weights.resolve(path)
     raw = read_file(path)
     state, kind = unwrap(raw, path)
     if spec is None:
@@ -326,8 +322,7 @@ def load_model(
         draw_classifier(head)
         state = {**state, "head.weight": head.weight.detach(), "head.bias": head.bias.detach()}
     fill(model, _fit_positions(model, state), path)
-    if source is not None and not model.spec.source:
-        model.spec = dataclasses.replace(model.spec, source=source.name)
+    model.spec = weights.credited(model.spec, source)
     return model.eval()
 
 

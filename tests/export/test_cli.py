@@ -8,8 +8,10 @@ import pytest
 from click.testing import CliRunner
 from export_tools import small_model
 
+from cast_sdk.export import cli
 from cast_sdk.export.cli import main
 from cast_sdk.models import save_native
+from cast_sdk.system.files import sha256
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,22 @@ def test_export_then_inspect(checkpoint, tmp_path):
     assert facts["info"]["verification"]["passed"] and len(facts["info"]["checkpoint_sha256"]) == 64
     compared = cast_export("compare", checkpoint, path)
     assert compared.exit_code == 0 and "same class" in compared.output
+
+
+def test_a_folder_of_save_pretrained(tmp_path):
+    small_model("vit_conv_small").save_pretrained(tmp_path / "mine")
+    done = cast_export("--ckpt", f"{tmp_path}/mine/", "--out", tmp_path / "vit.onnx", "--no-verify")
+    assert done.exit_code == 0, done.output
+    facts = json.loads(cast_export("inspect", "--json", tmp_path / "vit.onnx").output)
+    assert facts["info"]["checkpoint_sha256"] == sha256(tmp_path / "mine" / "model.safetensors")
+    assert cli._stem(f"{tmp_path}/mine/") == "mine"
+
+
+def test_a_file_with_the_name_of_published_weights_is_that_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cast_tiny.bundled").write_bytes(b"not weights")
+    done = cast_export("--ckpt", "./cast_tiny.bundled", "--out", "x.onnx", "--no-verify")
+    assert done.exit_code == 1 and f"The checkpoint {tmp_path}" in done.output
 
 
 def test_unverified_is_said(checkpoint, tmp_path):

@@ -100,6 +100,25 @@ def test_cast_export_takes_a_name_and_records_the_digest(server, tmp_path, monke
     assert spec.source == NAME and info.checkpoint_sha256 == records.read(names.find(NAME).uri)
 
 
+def test_cast_export_asks_the_hub_once_and_records_what_it_opened(server, tmp_path, monkeypatch):
+    """An address whose owner publishes another version meanwhile."""
+    from cast_sdk.export import cli
+
+    asked = []
+
+    def change(source, get=names.get):
+        asked.append(source.uri)
+        path = get(source)
+        server.files[FILE] = server.files[FILE] + b"\0"
+        return path
+
+    monkeypatch.setattr(names, "get", change)
+    before = sha256_of(server.files[FILE])
+    model, digest = cli._open(f"hf://twke/CAST/{FILE}", None, None)
+    assert len(asked) == 1 and digest == before
+    assert model.spec.source == f"hf://twke/CAST/{FILE}"
+
+
 def test_without_torch_the_message_says_what_to_do(server, monkeypatch):
     from cast_sdk.system.installing import Requirement
 
