@@ -74,6 +74,8 @@ def test_inspect_a_checkpoint(checkpoint):
         (("--ckpt", "no.pth"), "no.pth does not exist"),
         (("--model", "cast_huge"), "cast_huge"),
         (("--onnx", "x.onnx"), "without --trt"),
+        (("--ckpt", "{here}", "--out", "{folder}/x.onnx", "--target", "gpu"), "--target gpu was given without --trt"),
+        (("--ckpt", "{here}", "--web", "{folder}/x", "--target", "sm86"), "--target sm86 was given without --trt"),
         (("--ckpt", "{here}", "--out", "{folder}/x.txt"), "x.txt does not end in .onnx"),
         (("--ckpt", "{here}", "--out", "{folder}/missing/x.onnx"), "cannot be written"),
         (("--ckpt", "{here}", "--out", "{folder}/x.onnx", "--image-size", "64"), "64 x 64 pixels, only of 224 x 224"),
