@@ -104,9 +104,13 @@ def test_threads_share_a_network_of_matrices(exported):
     backend = open_backend(exported(DENSE[0], "cpu"))
     inputs = photo_inputs(backend.spec, backend.info.height, backend.info.width, 4)
     rows = [slice(index, index + 1) for index in range(4)]
-    alone = [backend.run(inputs.image[row], inputs.superpixels[row])["level1"] for row in rows]
+
+    def labels(row):
+        return backend.run(inputs.image[row], inputs.superpixels[row])["level1"]
+
+    alone = [labels(row) for row in rows]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda row: backend.run(inputs.image[row], inputs.superpixels[row])["level1"], rows * 4))
+        together = list(pool.map(labels, rows * 4))
     assert all(np.array_equal(found, expected) for found, expected in zip(together, alone * 4, strict=True))
 
 

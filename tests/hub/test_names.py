@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import cast_sdk
+from cast_sdk import bundled
 from cast_sdk.errors import CheckpointError, ExportError, InputError, MissingDependencyError
 from cast_sdk.hub import names, records
 from cast_sdk.published import PUBLISHED
@@ -84,8 +86,6 @@ def segment_command():
 
 
 def photo():
-    from cast_sdk import bundled
-
     return bundled.photos()[0]
 
 
@@ -184,8 +184,6 @@ def test_an_error_of_the_export_comes_through(server):
 
 
 def test_the_bundled_weights_have_a_name_too():
-    from cast_sdk import bundled
-
     assert named_file("cast_tiny.bundled") == bundled.path(bundled.MODEL)
     model = cast_sdk.create_model("cast_tiny", pretrained=True, num_classes=3)
     assert model.training and model.head.out_features == 3 and model.spec.class_names == ()
@@ -224,6 +222,20 @@ def test_options_of_the_export():
         *("--precision", "fp16"),
         "--tokens",
     ]
+    usual = {"batch": 1, "precision": "fp32", "tokens": False, "soft_assignments": None, "image_size": None}
+    assert export_arguments(usual) == []
+    assert named_file("cast_tiny.bundled", export=usual) == bundled.path(bundled.MODEL)
+    assert export_arguments({"superpixels": np.int64(100), "image_size": 96}) == [
+        *("--image-size", "96"),
+        *("--superpixels", "100"),
+    ]
+    for wrong in ({"batch": -1}, {"batch": "2"}, {"image_size": 7}, {"image_size": 96.0}, {"superpixels": False}):
+        with pytest.raises(InputError, match="not a whole number"):
+            export_arguments(wrong)
+    with pytest.raises(InputError, match="no stage 'training'"):
+        export_arguments({"stage": "training"})
+    with pytest.raises(InputError, match=r"square images(.|\n)*export_onnx"):
+        export_arguments({"image_size": (512, 768)})
     with pytest.raises(InputError, match="no option colour"):
         export_arguments({"colour": 1})
     with pytest.raises(InputError, match="not True or False"):
