@@ -22,16 +22,17 @@ JOBS ?= 2
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# The stamps make a second call quick; pyproject.toml renews them.
-$(VENV)/.demo: pyproject.toml setup.py | $(BIN)/python
+# The stamps make a second call quick; what the installation is made from renews them, the kernels' sources too.
+SOURCES := pyproject.toml setup.py $(wildcard cast_sdk/superpixels/*.cpp runtime/tracking/*.cpp)
+$(VENV)/.demo: $(SOURCES) | $(BIN)/python
 	$(BIN)/pip install --quiet -e .
 	touch $@
 
-$(VENV)/.export: pyproject.toml setup.py | $(BIN)/python
+$(VENV)/.export: $(SOURCES) | $(BIN)/python
 	$(BIN)/pip install --quiet -e ".[export]"
 	touch $@ $(VENV)/.demo
 
-$(VENV)/.dev: pyproject.toml setup.py | $(BIN)/python
+$(VENV)/.dev: $(SOURCES) | $(BIN)/python
 	$(BIN)/pip install --quiet -e ".[dev]"
 	touch $@ $(VENV)/.demo $(VENV)/.export
 

@@ -42,7 +42,7 @@ def threshold_options(command: F) -> F:
 @click.option(
     "--ckpt",
     metavar="FILE",
-    help="Checkpoint: official (.pth, .pth.tar) or own (.safetensors); a published name or hf:// address.",
+    help="Checkpoint: official (.pth, .pth.tar) or own (.safetensors, a folder); a published name or hf:// address.",
 )
 @click.option(
     "--model", "name", metavar="NAME", help="Instead: a registered model with random weights, to measure speed."
@@ -104,7 +104,7 @@ def export(options: dict[str, Any]) -> None:
     from cast_sdk.export.web import options as web_cli
     from cast_sdk.system.installing import require
 
-    _check_cpu_target(options)
+    _check_target(options)
     if options["onnx"] is None:  # a graph has its precision and its batch already
         options["precision"] = options["precision"] or "fp32"
         options["batch"] = 1 if options["batch"] is None else options["batch"]
@@ -164,10 +164,16 @@ def _export_graph(options: dict[str, Any], target: Path, say: Steps) -> None:
     say(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
 
 
-def _check_cpu_target(options: dict[str, Any]) -> None:
-    """Refuse what a graph for processors cannot be."""
+def _check_target(options: dict[str, Any]) -> None:
+    """Refuse what a graph for processors cannot be, and other targets without the engine that they are of."""
     from cast_sdk.errors import ExportError
 
+    if options["targets"] not in ("cpu", "current") and not options["trt"]:
+        raise ExportError(
+            f"--target {options['targets']} was given without --trt.",
+            found="compute capabilities such as sm86 are of TensorRT engines; a graph is for every target, or for cpu",
+            remedy="add --trt, or leave --target out",
+        )
     others = ("trt", "torch_trt", "web", "single_file", "onnx")
     given = [f"--{name.replace('_', '-')}" for name in others if options[name]]
     if options["targets"] == "cpu" and given:
@@ -283,7 +289,7 @@ class Steps:
 
 
 def _stem(path: str) -> str:
-    name = path.rsplit("/", 1)[-1]
+    name = path.rstrip("/").rsplit("/", 1)[-1]
     for suffix in (".tar", ".pth", ".pt", ".safetensors", ".onnx"):
         name = name.removesuffix(suffix)
     return name
@@ -303,9 +309,10 @@ def _open(checkpoint: str | None, name: str | None, stage: Any) -> tuple[Any, st
     from cast_sdk.models import load_model
     from cast_sdk.system.files import sha256
 
-    source = names.find(checkpoint)
-    path = names.get(source) if source else checkpoint
-    return load_model(checkpoint, stage=stage), sha256(path)
+    file, source = names.resolve(checkpoint)
+    model = load_model(file.absolute(), stage=stage)  # absolute: a path and no name, whatever the file is called
+    model.spec = names.credited(model.spec, source)
+    return model, sha256(file)
 
 
 if __name__ == "__main__":

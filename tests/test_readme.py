@@ -58,6 +58,23 @@ def test_make_does_what_the_page_says():
     assert ".[dev]" in made and "-m pytest" in made
 
 
+@pytest.mark.parametrize("stamp", [".demo", ".export", ".dev"])
+def test_make_builds_a_changed_kernel_again(tmp_path, stamp):
+    (tmp_path / "bin").mkdir()
+    for name in ("bin/python", stamp):
+        (tmp_path / name).touch()
+    command = ["make", "--no-print-directory", "-n", f"VENV={tmp_path}", f"{tmp_path}/{stamp}"]
+
+    def planned(*changed: str) -> str:
+        words = [word for name in changed for word in ("-W", name)]
+        return subprocess.run([*command, *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    sources = re.findall(r'"([\w/]+\.cpp)"', (ROOT / "setup.py").read_text())
+    assert len(sources) == 3 and "install" not in planned()
+    for source in sources:
+        assert "install --quiet -e" in planned(source), source
+
+
 def test_python_example(tmp_path, monkeypatch):
     code = re.search(r"```python\n(.*?)```", PAGE, re.S).group(1)
     once, _, stream = code.partition("for seg in rt.stream")

@@ -9,6 +9,7 @@ anything else                   a path
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 import re
@@ -20,6 +21,7 @@ from cast_sdk.errors import CheckpointError, InputError, MissingDependencyError
 from cast_sdk.hub import download, records
 from cast_sdk.published import PUBLISHED, Published
 from cast_sdk.registry import list_models
+from cast_sdk.spec import ModelSpec
 from cast_sdk.system.files import kind_at, sha256
 
 WEIGHTS = "model.safetensors"  # of a repository or folder that save_pretrained wrote
@@ -63,6 +65,27 @@ def find(reference: str | os.PathLike[str]) -> Source | None:
     if kind_at(text) == "nothing":
         _refuse_near_names(text)
     return None
+
+
+def resolve(reference: str | os.PathLike[str]) -> tuple[Path, Source | None]:
+    """The file of the weights that a reference stands for, and their source unless they are the user's own.
+
+    A name's or address's file is downloaded unless it is here, a folder's is the one that `save_pretrained` wrote, and
+    a path is itself, whether something stands there or not.
+
+    Raises:
+        As `find`, `get` and `local_weights`.
+    """
+    source = find(reference)
+    if source is not None:
+        return get(source), source
+    path = Path(reference)
+    return (local_weights(path) if kind_at(path) == "folder" else path), None
+
+
+def credited(spec: ModelSpec, source: Source | None) -> ModelSpec:
+    """The description with the source of its weights, unless it names one or they are the user's own."""
+    return dataclasses.replace(spec, source=source.name) if source is not None and not spec.source else spec
 
 
 def source_of(entry: Published) -> Source:

@@ -6,19 +6,24 @@ import dataclasses
 import os
 from abc import abstractmethod
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from torch import nn
 
+from cast_sdk.arguments import shown, whole
 from cast_sdk.errors import InputError
 from cast_sdk.models.saving import push_to_hub, save_pretrained
 from cast_sdk.spec import ModelSpec
+from cast_sdk.system.files import kind_at
 from cast_sdk.taxonomy import HEAD_NAMES
 
 if TYPE_CHECKING:
     from cast_sdk.models.cast import CastOutput
 
 M = TypeVar("M", bound="Model")
+MOST_CLASSES = 2**22
+_FILES = (".onnx", ".pt", ".pth", ".safetensors", ".tar")  # ends of names that are no repository's
 
 
 class Model(nn.Module):
@@ -57,15 +62,16 @@ class Model(nn.Module):
         Class names, taxonomy and calibration, which were of the classes that are gone, leave the description.
 
         Raises:
-            InputError: for a model whose classes are not those of a linear layer (Segmenter, SPML, MoCo's wrapper).
+            InputError: for a model whose classes are not those of a linear layer (Segmenter, SPML, MoCo's wrapper),
+                and for what is no number of classes.
         """
         if not isinstance(getattr(self, "head", None), nn.Module):
             raise self._has_no("a classifier that can be replaced")
         spec = with_classes(self.spec, num_classes)
         like = next(self.parameters())
         head: nn.Module = nn.Identity()
-        if num_classes:
-            head = nn.Linear(spec.embed_dim, num_classes, device=like.device, dtype=like.dtype)
+        if spec.num_classes:
+            head = nn.Linear(spec.embed_dim, spec.num_classes, device=like.device, dtype=like.dtype)
             draw_classifier(head)
         for name in HEAD_NAMES[1:]:
             self._modules.pop(name, None)
@@ -82,24 +88,41 @@ class Model(nn.Module):
 
     @classmethod
     def from_pretrained(cls, where: str | os.PathLike[str], **options: Any) -> Model:
-        """Open a folder of `save_pretrained`, a published name, "owner/repository" or an hf:// address.
+        """Open a folder of `save_pretrained`, a checkpoint, a published name, "owner/repository" or an hf:// address.
 
-        A folder goes before a repository of the same name.
+        A text is a path where its first part is a folder here or its end that of a checkpoint; write
+        hf://owner/repository for the repository.
 
         Args:
             where: what to open.
             options: of `load_model`.
 
+        Returns:
+            A model of this class; `Model.from_pretrained` opens every one.
+
         Raises:
+            InputError: when it is a model of another class.
             As `load_model`.
         """
         text = os.fspath(where)
-        if text.count("/") == 1 and not text.startswith((".", "/", "hf:")) and not os.path.exists(text):  # noqa: PTH110
-            text = f"hf://{text}"
-        return cls.opener(text, **options)
+        model = cls.opener(f"hf://{text}" if _is_repository(text) else text, **options)
+        if not isinstance(model, cls):
+            kind = type(model).__name__
+            raise InputError(
+                f"{text} is a {kind}, not a {cls.__name__}.",
+                remedy=f"{kind}.from_pretrained opens it, Model.from_pretrained whatever it is",
+            )
+        return model
 
     def _has_no(self, what: str) -> InputError:
         return InputError(f"{type(self).__name__} ({self.spec.family}) does not have {what}.")
+
+
+def _is_repository(text: str) -> bool:
+    """Whether a text means "owner/repository" of the hub and no path."""
+    owner, _, repository = text.partition("/")
+    named = bool(owner and repository) and "/" not in repository and not owner.startswith((".", "hf:"))
+    return named and Path(repository).suffix.lower() not in _FILES and kind_at(owner) == "nothing"
 
 
 def draw_classifier(head: nn.Linear) -> None:
@@ -112,7 +135,7 @@ def with_classes(spec: ModelSpec, num_classes: int) -> ModelSpec:
     """The description with another linear classifier: what was said of the old classes is gone.
 
     Raises:
-        InputError: for families that keep their own classes, or a negative number.
+        InputError: for families that keep their own classes, or what is no number of classes.
     """
     if spec.family in ("segmenter", "spml"):
         raise InputError(
@@ -120,7 +143,11 @@ def with_classes(spec: ModelSpec, num_classes: int) -> ModelSpec:
             found=f"{spec.num_classes} classes",
             remedy="load its encoder's checkpoint and fine-tune it for your classes",
         )
-    if num_classes < 0:
-        raise InputError(f"A classifier cannot have {num_classes} classes.", remedy="give 0 for a model without one")
+    try:
+        num_classes = whole(num_classes, "num_classes", 0, MOST_CLASSES)
+    except InputError as error:
+        raise InputError(
+            f"A classifier cannot have {shown(num_classes)} classes.", remedy="give 0 for a model without one"
+        ) from error
     gone: dict[str, Any] = {"class_names": (), "taxonomy": (), "temperature": 1.0, "unsure_below": 0.0}
     return dataclasses.replace(spec, num_classes=num_classes, head="linear", **gone)

@@ -25,7 +25,7 @@ from cast_sdk.arguments import one_of, shown, whole
 from cast_sdk.artifact import SPEC_KEY
 from cast_sdk.errors import ArtifactError, CheckpointError, InputError
 from cast_sdk.hub import names as weights
-from cast_sdk.models.base import Model, draw_classifier, with_classes
+from cast_sdk.models.base import MOST_CLASSES, Model, draw_classifier, with_classes
 from cast_sdk.models.building import build
 from cast_sdk.models.infer import infer_spec
 from cast_sdk.models.layers import resize_positions
@@ -296,12 +296,8 @@ def load_model(
     if stage is not None:
         one_of(stage, "stage", get_args(Stage))
     if num_classes is not None:
-        whole(num_classes, "num_classes", 0, 2**22)
-    source = weights.find(path)
-    if source is not None:
-        path = weights.get(source)
-    elif kind_at(path) == "folder":
-        path = weights.local_weights(Path(path))
+        whole(num_classes, "num_classes", 0, MOST_CLASSES)
+    path, source = weights.resolve(path)
     raw = read_file(path)
     state, kind = unwrap(raw, path)
     if spec is None:
@@ -326,8 +322,7 @@ def load_model(
         draw_classifier(head)
         state = {**state, "head.weight": head.weight.detach(), "head.bias": head.bias.detach()}
     fill(model, _fit_positions(model, state), path)
-    if source is not None and not model.spec.source:
-        model.spec = dataclasses.replace(model.spec, source=source.name)
+    model.spec = weights.credited(model.spec, source)
     return model.eval()
 
 

@@ -12,7 +12,7 @@ from cast_sdk.models.base import Model
 from cast_sdk.models.building import build
 from cast_sdk.models.checkpoints import load_model
 from cast_sdk.models.sampling import Sampler
-from cast_sdk.registry import list_models, model_spec
+from cast_sdk.registry import checked, list_models, model_spec
 
 _WITH_WEIGHTS = ("num_classes", "stage", "drop_path")
 
@@ -57,7 +57,7 @@ def _with_weights(name: str, sampler: Sampler, **overrides: Any) -> Model:
     model = load_model(_only_weights(name), sampler=sampler, **overrides)
     if drop_path is not None and drop_path != model.spec.drop_path:
         state = model.state_dict()
-        model = build(dataclasses.replace(model.spec, drop_path=drop_path), sampler)
+        model = build(checked(dataclasses.replace(model.spec, drop_path=drop_path)), sampler)
         model.load_state_dict(state)
     return model.train()
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from cast_sdk.superpixels.assignment import Mode, taps
 
 
 def nearest_labels(labels: Tensor, height: int, width: int) -> Tensor:
@@ -55,21 +54,14 @@ def segment_mean(features: Tensor, labels: Tensor, count: int) -> Tensor:
     return (sums.view(n, count, channels) / sizes[..., None]).to(features.dtype)
 
 
-def resize_taps(size_in: int, size_out: int, mode: Literal["bilinear", "bicubic"]) -> tuple[Tensor, Tensor]:
-    """Sources and weights of a 1-D resize (half-pixel centres): index [size_out, taps] and weight of the same shape.
-
-    Read off torch's own interpolation by resizing an identity matrix, borders included.
-    """
-    eye = torch.eye(size_in)[None, :, :, None]
-    matrix = F.interpolate(eye, size=(size_out, 1), mode=mode, align_corners=False)[0, :, :, 0].T
-    taps = min(size_in, 2 if mode == "bilinear" else 4)
-    order = matrix.abs().topk(taps, dim=1).indices
-    return order, matrix.gather(1, order)
+def resize_taps(cells: int, pixels: int, mode: Mode) -> tuple[Tensor, Tensor]:
+    """`cast_sdk.superpixels.assignment.taps` as tensors: cell int64 and weight float32, [pixels, n] both."""
+    known = taps.__wrapped__ if torch.compiler.is_compiling() else taps  # compilers do not see a cache, and warn of it
+    index, weight = known(cells, pixels, mode)
+    return torch.from_numpy(index).long(), torch.from_numpy(weight)
 
 
-def resized_assignment(
-    labels: Tensor, count: int, grid: tuple[int, int], mode: Literal["bilinear", "bicubic"]
-) -> Tensor:
+def resized_assignment(labels: Tensor, count: int, grid: tuple[int, int], mode: Mode) -> Tensor:
     """The matrix A [N,S,h*w] with A @ grid features = segment mean of the features resized to the label map.
 
     Resizing and averaging are both linear, so their product is applied at once and the full-resolution feature map
@@ -91,7 +83,7 @@ def resized_assignment(
     return matrix.view(n, count, h * w) / sizes[..., None]
 
 
-def resized_segment_mean(features: Tensor, labels: Tensor, count: int, mode: Literal["bilinear", "bicubic"]) -> Tensor:
+def resized_segment_mean(features: Tensor, labels: Tensor, count: int, mode: Mode) -> Tensor:
     """Segment mean of features [N or 1,h,w,C] resized to the resolution of the labels [N,H,W] -> [N,S,C]."""
     grid = (features.shape[1], features.shape[2])
     if labels.shape[1:] == grid:

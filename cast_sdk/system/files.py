@@ -189,7 +189,7 @@ def check_replaceable(path: str | os.PathLike[str], read: Callable[[Path], objec
     except CastError as error:
         raise ExportError(
             f"{target} is there already and was not written by this package, so it is not replaced.",
-            remedy="choose another --out, or move the file away",
+            remedy="choose another --out or folder, or move the file away",
         ) from error
 
 

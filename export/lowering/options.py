@@ -15,7 +15,8 @@ from cast_sdk._version import __version__
 from cast_sdk.arguments import shown, whole
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ExportError, InputError
-from cast_sdk.runtime.backends.feeding import ASSIGNMENT, POSITIONS, fill
+from cast_sdk.runtime.backends.feeding import fill
+from cast_sdk.runtime.backends.ports import ASSIGNMENT, POSITIONS
 from cast_sdk.spec import ModelSpec
 from cast_sdk.superpixels import seeds_count
 

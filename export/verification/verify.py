@@ -28,8 +28,9 @@ from cast_sdk.errors import ExportError
 from cast_sdk.export.verification.photos import Inputs, Progress
 from cast_sdk.export.verification.report import Check, Report
 from cast_sdk.models.cast import CastOutput, Level
-from cast_sdk.runtime.backends.feeding import feeding
+from cast_sdk.runtime.backends.feeding import Feeder
 from cast_sdk.runtime.backends.onnxruntime import import_onnxruntime, session_options
+from cast_sdk.runtime.backends.ports import ASSIGNMENT, POSITIONS
 from cast_sdk.spec import ModelSpec
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -73,11 +74,12 @@ def open_session(model: bytes, threads: int = 0) -> Any:
 def run_session(session: Any, inputs: Inputs, batch: int | None) -> Iterator[Arrays]:
     """Outputs per image (no batch axis). A static batch is filled up with the last image; a dynamic one gets two."""
     names = [value.name for value in session.get_outputs()]
-    feeds = {value.name: tuple(value.shape) for value in session.get_inputs()}
+    shapes = {value.name: tuple(value.shape[1:]) for value in session.get_inputs()}
+    feeder = Feeder(shapes, {name: shapes[name] for name in (ASSIGNMENT, POSITIONS) if name in shapes})
     step = batch or 2
     for begin in range(0, len(inputs), step):
         chosen = np.minimum(np.arange(begin, begin + step), len(inputs) - 1)
-        with feeding(feeds, inputs.image[chosen], inputs.superpixels[chosen]) as feed:
+        with feeder.feed(inputs.image[chosen], inputs.superpixels[chosen]) as feed:
             values = session.run(names, feed)
         for row in range(min(step, len(inputs) - begin)):
             yield {name: value[row] for name, value in zip(names, values, strict=True)}

@@ -17,13 +17,15 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from cast_sdk import bundled
 from cast_sdk._version import __version__
+from cast_sdk.arguments import one_of, shown, whole
 from cast_sdk.errors import CastError, ExportError, InputError, MissingDependencyError
 from cast_sdk.hub import names
 from cast_sdk.hub.names import Source
+from cast_sdk.spec import Stage
 from cast_sdk.system.caches import cache_room
 from cast_sdk.system.installing import require
 
@@ -39,6 +41,7 @@ OPTIONS = {
     "tokens": "--tokens",
 }
 FLAGS = ("soft_assignments", "tokens")
+_DEFAULTS = {"batch": 1, "precision": "fp32"}
 PRECISIONS = ("fp32", "fp16")  # int8 needs images to calibrate with
 
 
@@ -81,7 +84,7 @@ def named_file(
 
 
 def export_arguments(options: Mapping[str, Any]) -> list[str]:
-    """Arguments of cast-export for options of an export, in a fixed order.
+    """Arguments of cast-export for options of an export, in a fixed order; none for what is so anyway.
 
     Raises:
         InputError: for an option that is unknown or has an impossible value.
@@ -99,19 +102,37 @@ def export_arguments(options: Mapping[str, Any]) -> list[str]:
         )
     arguments: list[str] = []
     for name, option in OPTIONS.items():
-        value = options.get(name)
-        if name == "batch" and name in options:
-            arguments += [option, str(value or 0)]
-        elif name in FLAGS:
-            if not isinstance(value, (bool, type(None))):
-                raise InputError(
-                    f"The option {name} of the export is {value!r}, not True or False.",
-                    remedy=f"give {name}=True, or leave it out",
-                )
+        value = _checked(name, options.get(name, _DEFAULTS.get(name)))
+        if name in FLAGS:
             arguments += [option] if value else []
-        elif value not in (None, False):
+        elif value != _DEFAULTS.get(name):
             arguments += [option, str(value)]
     return arguments
+
+
+def _checked(name: str, value: Any) -> Any:
+    """The value of an option as cast-export takes it; None where it decides."""
+    if name in FLAGS:
+        if not isinstance(value, (bool, type(None))):
+            raise InputError(
+                f"The option {name} of the export is {shown(value)}, not True or False.",
+                remedy=f"give {name}=True, or leave it out",
+            )
+        return value
+    if name == "batch":
+        return whole(0 if value is None else value, "batch", 0, 65536)
+    if value is None:
+        return None
+    if name == "stage":
+        return one_of(value, "stage", get_args(Stage))
+    if name == "image_size" and isinstance(value, (tuple, list)):
+        raise InputError(
+            f"A name is exported for square images, and image_size is {shown(value)}.",
+            remedy="give the side in pixels; for a rectangle use export_onnx(model, 'MODEL.onnx', image_size=(height, "
+            "width)) of cast_sdk.export, and give its file",
+        )
+    ranges = {"image_size": (8, 16384), "superpixels": (1, 2**20)}
+    return whole(value, name, *ranges[name]) if name in ranges else value
 
 
 def exported(source: Source, arguments: list[str]) -> Path:

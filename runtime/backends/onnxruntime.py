@@ -12,7 +12,7 @@ import numpy as np
 from cast_sdk.artifact import from_metadata
 from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
 from cast_sdk.runtime.backends.base import check_batch
-from cast_sdk.runtime.backends.feeding import feeding
+from cast_sdk.runtime.backends.feeding import Feeder, matrix_shapes
 from cast_sdk.runtime.backends.forking import keep_alive, watch
 from cast_sdk.runtime.backends.ports import Port, check_ports
 from cast_sdk.system.processor import int8_saturates
@@ -51,7 +51,7 @@ class OnnxRuntimeBackend:
         inputs = {item.name: _port(item) for item in self._session.get_inputs()}
         outputs = {item.name: _port(item) for item in self._session.get_outputs()}
         check_ports(path, self.spec, self.info, inputs, outputs)
-        self._inputs = {item.name: tuple(item.shape) for item in self._session.get_inputs()}
+        self._feeder = Feeder(inputs, matrix_shapes(self.spec, self.info))
         self._outputs = [item.name for item in self._session.get_outputs()]
         watch(self)
 
@@ -95,12 +95,13 @@ class OnnxRuntimeBackend:
         session = self._session
         if session is None:
             raise InputError("This backend is closed.", remedy="open the model again")
-        with feeding(self._inputs, image, superpixels) as feed:
+        with self._feeder.feed(image, superpixels) as feed:
             values = session.run(None, feed)
         return dict(zip(self._outputs, values, strict=True))
 
     def close(self) -> None:
         self._session, self._forgotten = None, False
+        self._feeder.clear()
 
     def forget(self) -> None:
         """In a forked child: the session is left alone; the next run opens another one."""

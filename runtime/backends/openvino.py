@@ -13,7 +13,7 @@ import numpy as np
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY, from_metadata
 from cast_sdk.errors import ArtifactError, InputError, MissingDependencyError
 from cast_sdk.runtime.backends.base import check_batch
-from cast_sdk.runtime.backends.feeding import feeding
+from cast_sdk.runtime.backends.feeding import Feeder, matrix_shapes
 from cast_sdk.runtime.backends.forking import StaysBehind, watch
 from cast_sdk.runtime.backends.ports import Port, check_ports
 from cast_sdk.system.installing import pip_install
@@ -87,12 +87,7 @@ class OpenVINOBackend(StaysBehind):
                 remedy="check that the file is a complete .onnx, or use backend='onnxruntime'",
             ) from error
         self._native: Any = (core, model, compiled)
-        self._inputs = {
-            port.get_any_name(): tuple(
-                size.get_length() if size.is_static else None for size in port.get_partial_shape()
-            )
-            for port in compiled.inputs
-        }
+        self._feeder = Feeder(inputs, matrix_shapes(self.spec, self.info))
         self._outputs = [_name(port, self.info.outputs) for port in compiled.outputs]
         self._request: Any = compiled.create_infer_request()
         self._lock = threading.Lock()  # one request holds one set of buffers
@@ -104,13 +99,14 @@ class OpenVINOBackend(StaysBehind):
             self.check_process()
             if self._request is None:
                 raise InputError("This backend is closed.", remedy="open the model again")
-            with feeding(self._inputs, image, superpixels) as feed:
+            with self._feeder.feed(image, superpixels) as feed:
                 values = self._request.infer(feed, share_inputs=True)
                 return {name: np.array(values[index]) for index, name in enumerate(self._outputs)}
 
     def close(self) -> None:
         with self._lock:
             self.drop()
+            self._feeder.clear()
 
 
 def import_openvino() -> Any:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError
-from cast_sdk.runtime.backends.feeding import ASSIGNMENT, POSITIONS
 from cast_sdk.spec import ModelSpec
 
+ASSIGNMENT, POSITIONS = "assignment", "positions"  # inputs of graphs with target "cpu"
 Port = tuple[str, tuple[int | None, ...]]  # NumPy's name of the dtype, and the shape; None: any length
 
 

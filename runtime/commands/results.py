@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from cast_sdk.errors import InputError
-from cast_sdk.system.files import lock, sha256, writing
+from cast_sdk.system.files import kind_at, lock, sha256, writing
 
 NAME = "cast-segment.jsonl"
 
@@ -91,6 +91,13 @@ class Results:
         self._made: set[str] = set()  # every file below the folder that this record lists
         if "\0" in str(folder):
             raise InputError(f"{str(folder)!r} is no name of a folder.", remedy="choose another --out")
+        if kind_at(folder) not in ("folder", "nothing"):
+            raise InputError(f"{folder} is a file or device and no folder.", remedy="choose another --out")
+        if kind_at(folder / NAME) not in ("file", "nothing"):
+            raise InputError(
+                f"{folder / NAME} is no ordinary file, so nothing can be recorded there.",
+                remedy="move it away, or choose another --out",
+            )
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         before = self._read(folder / NAME)

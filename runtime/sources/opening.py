@@ -23,6 +23,7 @@ from urllib.parse import parse_qsl, unquote
 import numpy as np
 
 from cast_sdk.errors import InputError
+from cast_sdk.system.files import kind_at
 from cast_sdk.images import is_image
 from cast_sdk.runtime.inputs.reading import Frame
 from cast_sdk.runtime.sources.base import Source, SourceOptions
@@ -71,7 +72,7 @@ def open_source(
     _named(uri)
     if uri.isdecimal():
         device = f"/dev/video{int(uri)}"
-        if Path(uri).exists() and not Path(device).exists():  # a folder named 2024
+        if kind_at(uri) != "nothing" and kind_at(device) == "nothing":  # a folder named 2024
             return _path(uri, uri, options)
         return _camera(device, {}, options, wait)
     scheme, found, rest = uri.partition("://")
@@ -114,7 +115,8 @@ def _named(text: str) -> str:
 
 
 def _path(uri: str, path: str, options: SourceOptions) -> Source:
-    if Path(path).is_dir():
+    kind = kind_at(path)
+    if kind == "folder":
         found = search(Path(path), deep=False)
         for line in found.summary():
             _log.warning("%s: %s", path, line)
@@ -125,7 +127,7 @@ def _path(uri: str, path: str, options: SourceOptions) -> Source:
                 remedy="name a video or another folder",
             )
         return ImageSource(uri, options, [str(file) for file in found.images])
-    if Path(path).exists():
+    if kind != "nothing":
         if _is_image(path):
             return ImageSource(uri, options, [path])
         from cast_sdk.runtime.sources.opencv import FileSource

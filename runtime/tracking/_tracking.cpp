@@ -1,25 +1,34 @@
 // The inner loops of tracking: overlaps of two superpixel maps, and what a level remembers.
 //
 // Sums and comparisons are those of the NumPy code in assignment.py and membership.py, in the same order, so that both
-// give the same bits. Compile with -ffp-contract=off. All indices come from that code and are in their ranges.
+// give the same bits. Compile with -ffp-contract=off. Indices are checked where they are
+// read; every function returns kOutside for one that is not in its range.
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <stdexcept>
 #include <vector>
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace {
 
+constexpr int kNoMemory = -1, kOutside = -2;
 constexpr float kForgotten = 0.02f, kRemembered = 1e-3f;  // as in membership.py
+
+// The index, if it is one of 0..count-1.
+inline std::size_t within(std::int64_t index, std::int64_t count) {
+  if (static_cast<std::uint64_t>(index) >= static_cast<std::uint64_t>(count)) throw std::out_of_range("index");
+  return static_cast<std::size_t>(index);
+}
 
 // Sums of the rows of each group: [groups, columns] from [rows, columns] rows that `row` gives.
 template <typename Row>
 std::vector<float> group_sums(int rows, int columns, int groups, const std::int32_t* group, const Row& row) {
   std::vector<float> sums(static_cast<std::size_t>(groups) * columns, 0.0f);
-  for (int i = 0; i < rows; i++) row(i, &sums[static_cast<std::size_t>(group[i]) * columns]);
+  for (int i = 0; i < rows; i++) row(i, &sums[within(group[i], groups) * columns]);
   return sums;
 }
 
@@ -62,29 +71,32 @@ std::vector<int> assign(const std::vector<float>& weights, int rows, int columns
 }
 
 template <typename Work>
-int within_memory(const Work& work) {
+int guarded(const Work& work) {
   try {
     return work();
   } catch (const std::bad_alloc&) {
-    return -1;
+    return kNoMemory;
+  } catch (const std::out_of_range&) {
+    return kOutside;
   }
 }
 
 }  // namespace
 
 // Areas of today's superpixels; for each the one of the frame before that it shares most sampled pixels with; and the
-// same again where that is mutual, else -1. Maps are [height, width]. 0, or -1 when memory ran out.
+// same again where that is mutual, else -1. Maps are [height, width]. 0, kNoMemory or kOutside; of the map before only
+// the samples are looked at.
 EXPORT int cast_track_superpixels(int height, int width, int step, const std::int32_t* now, const std::int32_t* before,
                                   int count_now, int count_before, float* areas, std::int64_t* source,
                                   std::int64_t* same) {
-  return within_memory([&] {
+  return guarded([&] {
     const std::size_t pixels = static_cast<std::size_t>(height) * width;
     std::vector<std::int32_t> area(count_now, 0), common(static_cast<std::size_t>(count_now) * count_before, 0);
-    for (std::size_t i = 0; i < pixels; i++) area[now[i]]++;
+    for (std::size_t i = 0; i < pixels; i++) area[within(now[i], count_now)]++;
     for (int y = 0; y < height; y += step) {
       const std::size_t row = static_cast<std::size_t>(y) * width;
       for (int x = 0; x < width; x += step) {
-        common[static_cast<std::size_t>(now[row + x]) * count_before + before[row + x]]++;
+        common[static_cast<std::size_t>(now[row + x]) * count_before + within(before[row + x], count_before)]++;
       }
     }
     std::vector<int> largest(count_before, 0), best(count_before, 0);
@@ -104,13 +116,15 @@ EXPORT int cast_track_superpixels(int height, int width, int step, const std::in
   });
 }
 
-// One frame of one level, see `membership.level`. `out` takes [superpixels, tracks + segments] floats and holds
-// [superpixels, kept] afterwards; `columns` says what each kept column was before. Returns kept, or -1 when memory ran out.
-EXPORT int cast_track_level(int superpixels, int tracks, int segments, const float* shares, const std::int64_t* current,
-                            const std::int64_t* source, const std::int32_t* member, const float* areas, float keep,
-                            float rate, float margin, float* out, std::int64_t* out_current, std::int64_t* columns) {
-  return within_memory([&] {
-    const auto before = [&](int i) { return shares + static_cast<std::size_t>(source[i]) * tracks; };
+// One frame of one level, see `membership.level`; the frame before had `rows` superpixels. `out` takes
+// [superpixels, tracks + segments] floats and holds [superpixels, kept] afterwards; `columns` says what each kept column
+// was before. Returns kept, kNoMemory or kOutside.
+EXPORT int cast_track_one_level(int superpixels, int rows, int tracks, int segments, const float* shares,
+                                const std::int64_t* current, const std::int64_t* source, const std::int32_t* member,
+                                const float* areas, float keep, float rate, float margin, float* out,
+                                std::int64_t* out_current, std::int64_t* columns) {
+  return guarded([&] {
+    const auto before = [&](int i) { return shares + within(source[i], rows) * tracks; };
     const std::vector<float> weights = group_sums(superpixels, tracks, segments, member, [&](int i, float* sums) {
       const float* row = before(i);
       for (int t = 0; t < tracks; t++) sums[t] += row[t] * areas[i];
@@ -128,7 +142,7 @@ EXPORT int cast_track_level(int superpixels, int tracks, int segments, const flo
       for (int t = 0; t < tracks; t++) mine[t] = row[t] * keep;
       std::fill(mine + tracks, mine + width, 0.0f);
       mine[column[member[i]]] += rate;
-      const std::int64_t best = std::max_element(mine, mine + width) - mine, last = current[source[i]];
+      const std::int64_t best = std::max_element(mine, mine + width) - mine, last = within(current[source[i]], tracks);
       out_current[i] = mine[best] <= mine[last] + margin ? last : best;
       alive[out_current[i]] = 1;
       for (int t = 0; t < width; t++) largest[t] = std::max(largest[t], mine[t]);
@@ -150,13 +164,14 @@ EXPORT int cast_track_level(int superpixels, int tracks, int segments, const flo
   });
 }
 
-// Column of the coarser level that most of each finer track lies in, see `parents`. 0, or -1 when memory ran out.
+// Column of the coarser level that most of each finer track lies in, see `parents`. 0, kNoMemory or kOutside.
 EXPORT int cast_track_parents(int superpixels, int tracks, int count, const float* shares, const std::int64_t* current,
                               const std::int32_t* column, const float* areas, std::int64_t* parents) {
-  return within_memory([&] {
+  return guarded([&] {
     const std::vector<float> sums = group_sums(superpixels, tracks, count, column, [&](int i, float* sums) {
       const float* row = shares + static_cast<std::size_t>(i) * tracks;
-      for (int t = 0; t < tracks; t++) sums[t] += (row[t] * kRemembered + (t == current[i] ? 1.0f : 0.0f)) * areas[i];
+      const int shown = static_cast<int>(within(current[i], tracks));
+      for (int t = 0; t < tracks; t++) sums[t] += (row[t] * kRemembered + (t == shown ? 1.0f : 0.0f)) * areas[i];
     });
     for (int k = 0; k < count; k++) {
       const float* row = &sums[static_cast<std::size_t>(k) * tracks];

@@ -25,15 +25,25 @@ def superpixels(
     Returns:
         Pixels of each, float32 [count_now]; the superpixel before that it shares most pixels with, int64 [count_now];
         and the same where that one has no better successor, else -1.
+
+    Raises:
+        ValueError: for labels beyond their counts, of the map before where it is looked at.
     """
     step = sampling_step(now.shape)
     if compiled.available():
         return compiled.superpixels(now, before, count_now, count_before, step)
+    refuse_outside(now, count_now)
     areas = np.bincount(now.ravel(), minlength=count_now).astype(np.float32)
     common = overlaps(now, before, count_now, count_before)
     source = common.argmax(1)
     mutual = (common.argmax(0)[source] == np.arange(count_now)) & (common.max(1) > 0)
     return areas, source, np.where(mutual, source, -1)
+
+
+def refuse_outside(labels: npt.NDArray[np.integer], count: int) -> None:
+    """Raises ValueError where a label is none of 0..count-1."""
+    if labels.size and not (labels.min() >= 0 and labels.max() < count):
+        raise compiled.outside()
 
 
 def sampling_step(shape: tuple[int, ...]) -> int:
@@ -52,6 +62,7 @@ def overlaps(now: Labels, before: Labels, count_now: int, count_before: int) -> 
         before: int32 [h, w], labels 0..count_before-1.
     """
     step = sampling_step(now.shape)
+    refuse_outside(before[::step, ::step], count_before)
     pairs = now[::step, ::step].ravel() * np.int64(count_before) + before[::step, ::step].ravel()
     return np.bincount(pairs, minlength=count_now * count_before).reshape(count_now, count_before)
 

@@ -15,6 +15,13 @@ Labels = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 Columns = npt.NDArray[np.int64]
 
+_OUTSIDE = -2  # as in _tracking.cpp
+
+
+def outside() -> ValueError:
+    """What both codes say of a label that is not in its range."""
+    return ValueError("tracking: a label is negative or not below the count that it came with")
+
 
 def available() -> bool:
     """Whether the compiled library is there, and has these functions."""
@@ -24,11 +31,11 @@ def available() -> bool:
 @functools.cache
 def _library() -> ctypes.CDLL | None:
     library = native_library()
-    if library is None or not hasattr(library, "cast_track_level"):
+    if library is None or not hasattr(library, "cast_track_one_level"):
         return None
     pointer, integer, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_float
     library.cast_track_superpixels.argtypes = [integer] * 3 + [pointer] * 2 + [integer] * 2 + [pointer] * 3
-    library.cast_track_level.argtypes = [integer] * 3 + [pointer] * 5 + [real] * 3 + [pointer] * 3
+    library.cast_track_one_level.argtypes = [integer] * 4 + [pointer] * 5 + [real] * 3 + [pointer] * 3
     library.cast_track_parents.argtypes = [integer] * 3 + [pointer] * 5
     return library
 
@@ -55,9 +62,9 @@ def level(
     out = np.empty(count * (tracks + segments), np.float32)
     now, columns = np.empty(count, np.int64), np.empty(tracks + segments, np.int64)
     kept = _call(
-        "cast_track_level", count, tracks, segments, _whole(shares, np.float32), _whole(current, np.int64),
-        _whole(source, np.int64), _whole(member, np.int32), _whole(areas, np.float32), 1 - rate, rate, margin,
-        out, now, columns,
+        "cast_track_one_level", count, len(shares), tracks, segments, _whole(shares, np.float32),
+        _whole(current, np.int64), _whole(source, np.int64), _whole(member, np.int32), _whole(areas, np.float32),
+        1 - rate, rate, margin, out, now, columns,
     )  # fmt: skip
     return out[: count * kept].reshape(count, kept), now, columns[:kept]
 
@@ -79,6 +86,8 @@ def _whole(values: npt.NDArray[Any], kind: type[np.generic]) -> npt.NDArray[Any]
 def _call(name: str, *arguments: Any) -> int:
     given = [value.ctypes.data if isinstance(value, np.ndarray) else value for value in arguments]
     code = getattr(_library(), name)(*given)
+    if code == _OUTSIDE:
+        raise outside()
     if code < 0:
         raise MemoryError("tracking: no memory for a frame")
     return int(code)

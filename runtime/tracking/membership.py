@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.runtime.tracking import compiled
-from cast_sdk.runtime.tracking.assignment import assign
+from cast_sdk.runtime.tracking.assignment import assign, refuse_outside
 
 Labels = npt.NDArray[np.int32]
 Shares = npt.NDArray[np.float32]
@@ -83,8 +83,14 @@ def level(
     Returns:
         Shares and current columns of this frame, and which of the old columns, or of the newborn ones after them, each
         column is.
+
+    Raises:
+        ValueError: for a source, a current column or a segment that does not exist.
     """
     count, tracks = len(member), shares.shape[1]
+    refuse_outside(source, len(shares))
+    refuse_outside(current[source], tracks)
+    refuse_outside(member, int(member.max()) + 1)
     carried = shares[source]
     column = assign(group_sums(carried * areas[:, None], member, int(member.max()) + 1))
     newborn = np.flatnonzero(column < 0)
@@ -115,9 +121,14 @@ def parents(column: Labels, count: int, coarser: Membership, areas: Shares) -> C
         count: number of finer tracks.
         coarser: the level above.
         areas: float32 [superpixels], pixels.
+
+    Raises:
+        ValueError: for a column that does not exist.
     """
     if compiled.available():
         return compiled.parents(column, count, coarser.shares, coarser.current, areas)
+    refuse_outside(column, count)
+    refuse_outside(coarser.current, coarser.shares.shape[1])
     belongs = _REMEMBERED * coarser.shares  # what is remembered decides ties
     belongs[np.arange(len(column)), coarser.current] += 1
     belongs *= areas[:, None]

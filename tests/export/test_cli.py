@@ -8,8 +8,10 @@ import pytest
 from click.testing import CliRunner
 from export_tools import small_model
 
+from cast_sdk.export import cli
 from cast_sdk.export.cli import main
 from cast_sdk.models import save_native
+from cast_sdk.system.files import sha256
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +40,22 @@ def test_export_then_inspect(checkpoint, tmp_path):
     assert compared.exit_code == 0 and "same class" in compared.output
 
 
+def test_a_folder_of_save_pretrained(tmp_path):
+    small_model("vit_conv_small").save_pretrained(tmp_path / "mine")
+    done = cast_export("--ckpt", f"{tmp_path}/mine/", "--out", tmp_path / "vit.onnx", "--no-verify")
+    assert done.exit_code == 0, done.output
+    facts = json.loads(cast_export("inspect", "--json", tmp_path / "vit.onnx").output)
+    assert facts["info"]["checkpoint_sha256"] == sha256(tmp_path / "mine" / "model.safetensors")
+    assert cli._stem(f"{tmp_path}/mine/") == "mine"
+
+
+def test_a_file_with_the_name_of_published_weights_is_that_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cast_tiny.bundled").write_bytes(b"not weights")
+    done = cast_export("--ckpt", "./cast_tiny.bundled", "--out", "x.onnx", "--no-verify")
+    assert done.exit_code == 1 and f"The checkpoint {tmp_path}" in done.output
+
+
 def test_unverified_is_said(checkpoint, tmp_path):
     done = cast_export("--ckpt", checkpoint, "--out", tmp_path / "vit.onnx", "--no-verify", "--batch", "0")
     assert done.exit_code == 0 and "not verified" in done.output
@@ -56,6 +74,8 @@ def test_inspect_a_checkpoint(checkpoint):
         (("--ckpt", "no.pth"), "no.pth does not exist"),
         (("--model", "cast_huge"), "cast_huge"),
         (("--onnx", "x.onnx"), "without --trt"),
+        (("--ckpt", "{here}", "--out", "{folder}/x.onnx", "--target", "gpu"), "--target gpu was given without --trt"),
+        (("--ckpt", "{here}", "--web", "{folder}/x", "--target", "sm86"), "--target sm86 was given without --trt"),
         (("--ckpt", "{here}", "--out", "{folder}/x.txt"), "x.txt does not end in .onnx"),
         (("--ckpt", "{here}", "--out", "{folder}/missing/x.onnx"), "cannot be written"),
         (("--ckpt", "{here}", "--out", "{folder}/x.onnx", "--image-size", "64"), "64 x 64 pixels, only of 224 x 224"),

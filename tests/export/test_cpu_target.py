@@ -1,5 +1,8 @@
 """Graphs for processors: the same results from other inputs, and refused where they do not fit."""
 
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import onnx
 import pytest
@@ -69,17 +72,59 @@ def test_any_batch(exported):
 
 
 def test_buffers_are_used_again_and_hold_nothing_of_the_frame_before():
-    shapes = {"image": (1, 16, 16, 3), "assignment": (1, 5, 4), "positions": (1, 5, 9)}
+    shapes = {"assignment": (5, 4), "positions": (5, 9)}
+    names = {"image", *shapes}
+    feeder = feeding.Feeder(names, shapes)
     image, labels = np.zeros((1, 16, 16, 3), np.uint8), np.zeros((1, 16, 16), np.int32)
-    with feeding.feeding(shapes, image, labels) as feed:
+    with feeder.feed(image, labels) as feed:
         first = feed["assignment"]
-        assert set(feed) == set(shapes) and first[0, 0].any()
-        with feeding.feeding(shapes, image, labels) as other:  # as from another thread
-            assert other["assignment"] is not first
-    with feeding.feeding(shapes, image, labels + 4) as feed, feeding.feeding(shapes, image, labels + 4) as other:
-        assert first is feed["assignment"] or first is other["assignment"]
+        assert set(feed) == names and first[0, 0].any()
+        with feeder.feed(image, labels) as other:  # as from another thread
+            assert not np.shares_memory(other["assignment"], first)
+    with feeder.feed(image, labels + 4) as feed, feeder.feed(image, labels + 4) as other:
+        assert np.shares_memory(first, feed["assignment"]) or np.shares_memory(first, other["assignment"])
         for values in (feed, other):
             assert not values["assignment"][0, :4].any() and values["assignment"][0, 4].sum() == pytest.approx(1)
+
+
+def test_buffers_grow_with_the_batch_and_go_with_the_network(exported):
+    backend = open_backend(exported(DENSE[0], "cpu", batch=None))
+    inputs = photo_inputs(backend.spec, backend.info.height, backend.info.width, 3)
+    for count in (1, 3, 2):
+        backend.run(inputs.image[:count], inputs.superpixels[:count])
+        (kept,) = backend._feeder._idle
+        assert {len(buffer) for buffer in kept.values()} == {1 if count == 1 else 3}
+    buffers = [weakref.ref(buffer) for buffer in kept.values()]
+    del kept
+    backend.close()
+    assert len(buffers) == 2 and not any(buffer() is not None for buffer in buffers)
+
+
+def test_threads_share_a_network_of_matrices(exported):
+    backend = open_backend(exported(DENSE[0], "cpu"))
+    inputs = photo_inputs(backend.spec, backend.info.height, backend.info.width, 4)
+    rows = [slice(index, index + 1) for index in range(4)]
+
+    def labels(row):
+        return backend.run(inputs.image[row], inputs.superpixels[row])["level1"]
+
+    alone = [labels(row) for row in rows]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(labels, rows * 4))
+    assert all(np.array_equal(found, expected) for found, expected in zip(together, alone * 4, strict=True))
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_graph_whose_inner_axes_are_open(exported, tmp_path, backend):
+    """The sizes are those of the description."""
+    model = onnx.load(exported(DENSE[0], "cpu"))
+    for value in model.graph.input[1:]:
+        value.type.tensor_type.shape.dim[2].dim_param = f"{value.name}_cells"
+    onnx.save(model, tmp_path / "open.onnx")
+    with Runtime(exported(DENSE[0], "cpu"), backend=backend) as one:
+        expected = one.segment(bundled.photos()[0])
+    with Runtime(tmp_path / "open.onnx", backend=backend) as other:
+        assert (other.segment(bundled.photos()[0]).labels(1) == expected.labels(1)).mean() > 0.99
 
 
 def test_labels_beyond_the_graph_are_refused(exported):

@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import cast_sdk
+from cast_sdk import bundled
 from cast_sdk.errors import CheckpointError, ExportError, InputError, MissingDependencyError
 from cast_sdk.hub import names, records
 from cast_sdk.published import PUBLISHED
@@ -84,8 +86,6 @@ def segment_command():
 
 
 def photo():
-    from cast_sdk import bundled
-
     return bundled.photos()[0]
 
 
@@ -98,6 +98,25 @@ def test_cast_export_takes_a_name_and_records_the_digest(server, tmp_path, monke
     assert result.exit_code == 0, result.output
     spec, info = read_description(tmp_path / f"{NAME}.onnx")
     assert spec.source == NAME and info.checkpoint_sha256 == records.read(names.find(NAME).uri)
+
+
+def test_cast_export_asks_the_hub_once_and_records_what_it_opened(server, tmp_path, monkeypatch):
+    """An address whose owner publishes another version meanwhile."""
+    from cast_sdk.export import cli
+
+    asked = []
+
+    def change(source, get=names.get):
+        asked.append(source.uri)
+        path = get(source)
+        server.files[FILE] = server.files[FILE] + b"\0"
+        return path
+
+    monkeypatch.setattr(names, "get", change)
+    before = sha256_of(server.files[FILE])
+    model, digest = cli._open(f"hf://twke/CAST/{FILE}", None, None)
+    assert len(asked) == 1 and digest == before
+    assert model.spec.source == f"hf://twke/CAST/{FILE}"
 
 
 def test_without_torch_the_message_says_what_to_do(server, monkeypatch):
@@ -165,8 +184,6 @@ def test_an_error_of_the_export_comes_through(server):
 
 
 def test_the_bundled_weights_have_a_name_too():
-    from cast_sdk import bundled
-
     assert named_file("cast_tiny.bundled") == bundled.path(bundled.MODEL)
     model = cast_sdk.create_model("cast_tiny", pretrained=True, num_classes=3)
     assert model.training and model.head.out_features == 3 and model.spec.class_names == ()
@@ -205,6 +222,20 @@ def test_options_of_the_export():
         *("--precision", "fp16"),
         "--tokens",
     ]
+    usual = {"batch": 1, "precision": "fp32", "tokens": False, "soft_assignments": None, "image_size": None}
+    assert export_arguments(usual) == []
+    assert named_file("cast_tiny.bundled", export=usual) == bundled.path(bundled.MODEL)
+    assert export_arguments({"superpixels": np.int64(100), "image_size": 96}) == [
+        *("--image-size", "96"),
+        *("--superpixels", "100"),
+    ]
+    for wrong in ({"batch": -1}, {"batch": "2"}, {"image_size": 7}, {"image_size": 96.0}, {"superpixels": False}):
+        with pytest.raises(InputError, match="not a whole number"):
+            export_arguments(wrong)
+    with pytest.raises(InputError, match="no stage 'training'"):
+        export_arguments({"stage": "training"})
+    with pytest.raises(InputError, match=r"square images(.|\n)*export_onnx"):
+        export_arguments({"image_size": (512, 768)})
     with pytest.raises(InputError, match="no option colour"):
         export_arguments({"colour": 1})
     with pytest.raises(InputError, match=r"(?s)not True or False.*tokens=True"):

@@ -11,7 +11,8 @@ from test_base import MODELS, WHOLE
 import cast_sdk
 from cast_sdk.errors import CheckpointError, ExportError, InputError
 from cast_sdk.hub.cards import card
-from cast_sdk.models import Model, create_model, load_model, model_spec
+from cast_sdk.models import Cast, Model, create_model, load_model, model_spec
+from cast_sdk.models.baselines import Vit
 from cast_sdk.spec import SuperpixelSettings
 from cast_sdk.taxonomy import TaxonomyLevel
 
@@ -58,6 +59,9 @@ def test_a_fresh_classifier(name):
     assert model(*inputs()).logits is None
     with pytest.raises(InputError, match="cannot have -1"):
         model.reset_classifier(-1)
+    for wrong in ("a", 2.5, None, True):
+        with pytest.raises(InputError, match="A classifier cannot have"):
+            model.reset_classifier(wrong)
 
 
 def test_a_fresh_classifier_takes_the_taxonomy_and_calibration_away():
@@ -85,6 +89,9 @@ def test_published_weights_for_new_classes(server, models):
 
 
 def test_what_published_weights_do_not_take():
+    for wrong in (7, -0.1, "a"):
+        with pytest.raises(InputError, match=r"cannot be made(.|\n)*drop_path"):
+            create_model("cast_tiny.bundled", pretrained=True, drop_path=wrong)
     with pytest.raises(InputError, match="embed_dim cannot be given with published weights"):
         create_model(DEIT, pretrained=True, embed_dim=48)
     with pytest.raises(InputError, match=r"several weights(.|\n)*cast_small.moco_coco_ep150"):
@@ -117,7 +124,7 @@ def test_a_folder_is_written_and_opened(tmp_path):
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_files_of_others_in_the_folder_are_not_replaced(tmp_path, name):
     (tmp_path / name).write_text('{"model_type": "bert"}')
-    with pytest.raises(ExportError, match="not written by this package"):
+    with pytest.raises(ExportError, match=r"not written by this package(.|\n)*another --out or folder"):
         small().save_pretrained(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
@@ -134,6 +141,21 @@ def test_a_model_goes_to_the_hub_and_comes_back(server, tmp_path):
     model.push_to_hub("me/mine")
     assert server.pushed["me/mine"]["README.md"] == b"my own words"
     assert b'"num_classes": 2' in server.pushed["me/mine"]["config.json"]
+
+
+@pytest.mark.parametrize("text", ["checkpoints/best.pth", "best/CAST.pth.TAR", "runs/last", "runs/last.safetensors"])
+def test_a_path_is_not_looked_for_on_the_hub(server, tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(CheckpointError, match=f"{text} does not exist"):
+        Model.from_pretrained(text)
+    assert not server.log
+
+
+def test_a_class_opens_its_own_models():
+    assert type(Cast.from_pretrained("cast_tiny.bundled")) is Cast
+    with pytest.raises(InputError, match=r"cast_tiny.bundled is a Cast, not a Vit.(.|\n)*Cast.from_pretrained"):
+        Vit.from_pretrained("cast_tiny.bundled")
 
 
 def test_a_graph_on_the_hub_runs_as_it_is(server):

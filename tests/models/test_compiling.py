@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from cast_sdk.errors import InputError
 from cast_sdk.models import create_model
+from cast_sdk.models.superpixel_ops import resized_segment_mean
 from cast_sdk.training.data.transforms import normalise
 from cast_sdk.training.engine.recipe import load_recipe
 from cast_sdk.training.tasks import pretraining
@@ -43,6 +44,21 @@ def inputs(device: str) -> tuple[torch.Tensor, torch.Tensor]:
     rows = torch.arange(64) // 16
     labels = (4 * rows[:, None] + rows[None]).expand(2, -1, -1).to(torch.int32)
     return images.to(device), labels.to(device)
+
+
+@pytest.mark.filterwarnings("error:.*lru_cache")
+def test_resizing_is_compiled_at_every_size_without_a_warning():
+    """Its weights are NumPy's and cached, which compilers must not see; nor may tensors of theirs stay in the cache."""
+    compiled = torch.compile(resized_segment_mean, fullgraph=True, backend="eager")
+    for cells, pixels in ((7, 56), (9, 70)):
+        labels = torch.arange(pixels**2).view(1, pixels, pixels) % S
+        features = torch.randn(1, cells, cells, 6)
+        with FakeTensorMode():
+            resized_segment_mean(
+                torch.empty(1, cells, cells, 6), torch.empty(1, pixels, pixels, dtype=torch.int64), S, "bicubic"
+            )
+        expected = resized_segment_mean(features, labels, S, "bicubic")
+        assert (compiled(features, labels, S, "bicubic") - expected).abs().max() < 1e-5
 
 
 def to_fake_gpu(model: torch.nn.Module) -> torch.nn.Module:
