@@ -23,13 +23,13 @@ from urllib.parse import parse_qsl, unquote
 import numpy as np
 
 from cast_sdk.errors import InputError
-from cast_sdk.system.files import kind_at
 from cast_sdk.images import is_image
 from cast_sdk.runtime.inputs.reading import Frame
 from cast_sdk.runtime.sources.base import Source, SourceOptions
 from cast_sdk.runtime.sources.files import ImageSource, IterableSource
 from cast_sdk.runtime.sources.folders import search
 from cast_sdk.runtime.sources.kinds import file_kind
+from cast_sdk.system.files import kind_at
 
 _log = logging.getLogger(__name__)
 _NETWORK = ("rtsp", "rtsps", "rtmp", "udp", "tcp", "http", "https")
