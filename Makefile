@@ -103,7 +103,7 @@ test-aarch64: wheels $(VENV)/.dev
 	.ci/aarch64 dist $(BIN)/python
 
 docs: build/docs-tools/.done
-	build/docs-tools/bin/mkdocs build --strict --quiet --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 build/docs-tools/bin/mkdocs build --strict --quiet --site-dir build/site
 
 build/docs-tools/.done: .ci/docs.txt
 	$(PYTHON) -m venv build/docs-tools
