@@ -69,9 +69,10 @@ class Membership:
         """
         step = compiled.level if compiled.available() else level
         shares, current, columns = step(self.shares, self.current, source, member, areas, rule.rate, rule.margin)
-        births = max(int(columns[-1]) + 1 - len(self.ids), 0)
-        ids = np.concatenate([self.ids, np.arange(next_id, next_id + births)])
-        born = np.concatenate([self.born, np.full(births, frame)])
+        births, ids, born = int(columns[-1]) + 1 - len(self.ids), self.ids, self.born
+        if births > 0:
+            ids = np.concatenate([ids, np.arange(next_id, next_id + births)])
+            born = np.concatenate([born, np.full(births, frame)])
         return Membership(shares, current, ids[columns], born[columns])
 
 

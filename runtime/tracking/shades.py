@@ -12,6 +12,7 @@ Floats = npt.NDArray[np.float64]
 _FIRST_HUE = 0.70  # radians
 _SPREAD = (0.5, 0.22, 0.1, 0.05)  # radians around the parent's hue, from the second coarsest level to the finest
 _GLIDE = np.array([[0.008], [0.03]])  # most that lightness and hue change from frame to frame: nobody sees that
+_NONE = np.zeros(0, np.int64)
 _GOLDEN = 0.6180339887498949  # multiples of it, modulo 1, lie far apart
 
 
@@ -23,7 +24,8 @@ class Shades:
     """
 
     def __init__(self) -> None:
-        self._known: list[tuple[npt.NDArray[np.int64], Floats]] = []  # per level: ids, their [lightness, hue]
+        self._levels = 0
+        self._known = _NONE, np.zeros((2, 0))  # ids, ascending, and their [lightness, hue]
 
     def update(
         self,
@@ -34,47 +36,52 @@ class Shades:
         """Colours of one frame.
 
         Args:
-            ids: per level, the track of each segment.
+            ids: per level, the track of each segment; none twice, in any level.
             parents: per level but the last, each segment's parent.
             alive: per level, the tracks of this frame and those that may come again; others are forgotten.
 
         Returns:
             Per level lightness (0..1) and hue (radians) of each segment.
         """
-        levels = len(ids)
-        if len(self._known) != levels:
-            self._known = [(np.zeros(0, np.int64), np.zeros((2, 0)))] * levels
-        shown: list[Floats] = []
-        for level in range(levels - 1, -1, -1):
-            track, living = ids[level], np.sort(alive[level])
-            colours, place = _at(*self._known[level], living), np.searchsorted(living, track)
-            before = colours[:, place]
-            new = np.isnan(before[1])
-            if level == levels - 1:
-                now = np.stack([np.where(track % 2 == 0, 0.70, 0.78), before[1]])
-                if new.any():
-                    taken = colours[1, ~np.isnan(colours[1])].tolist()
-                    for born in np.flatnonzero(new):
-                        taken.append(_widest_gap(taken))
-                        now[1, born] = taken[-1]
-            else:
-                now = _shaded(track, shown[-1][:, parents[level]], level, levels)
-                change = now - before
-                change[1] = (change[1] + np.pi) % (2 * np.pi) - np.pi
-                now = np.where(new, now, before + np.minimum(np.maximum(change, -_GLIDE), _GLIDE))
-            shown.append(now)
-            colours[:, place] = now
-            self._known[level] = (living, colours)
-        return tuple((light, hue) for light, hue in reversed(shown))
+        if len(ids) != self._levels:
+            self._levels, self._known = len(ids), (_NONE, np.zeros((2, 0)))
+        living, tracks = np.sort(np.concatenate(alive)), np.concatenate(ids)
+        colours, place = _at(*self._known, living), np.searchsorted(living, tracks)
+        before = colours[:, place]
+        now, new = _beside_parents(tracks, [len(level) for level in ids]), np.isnan(before[1])
+        ends = np.cumsum([len(level) for level in ids])
+        coarsest = slice(ends[-1] - len(ids[-1]), ends[-1])
+        now[0, coarsest], now[1, coarsest] = np.where(ids[-1] % 2 == 0, 0.70, 0.78), before[1, coarsest]
+        if new[coarsest].any():
+            known = colours[1, np.searchsorted(living, alive[-1])]
+            taken = known[~np.isnan(known)].tolist()
+            for born in coarsest.start + np.flatnonzero(new[coarsest]):
+                taken.append(_widest_gap(taken))
+                now[1, born] = taken[-1]
+        above = now[:, coarsest]
+        for level in range(len(ids) - 2, -1, -1):
+            here = slice(ends[level] - len(ids[level]), ends[level])
+            shade = now[:, here]
+            shade += above[:, parents[level]]
+            np.minimum(np.maximum(shade[0], 0.55, out=shade[0]), 0.88, out=shade[0])
+            change = shade - before[:, here]
+            change[1] = (change[1] + np.pi) % (2 * np.pi) - np.pi
+            glided = before[:, here] + np.minimum(np.maximum(change, -_GLIDE), _GLIDE)
+            np.copyto(shade, glided, where=~new[here])
+            above = shade
+        colours[:, place] = now
+        self._known = (living, colours)
+        light, hue = np.split(now[0], ends[:-1]), np.split(now[1], ends[:-1])
+        return tuple(zip(light, hue, strict=True))
 
 
-def _shaded(track: npt.NDArray[np.int64], parent: Floats, level: int, levels: int) -> Floats:
-    """Lightness and hue of tracks around those of their parents, [2, n]."""
-    spread = _SPREAD[min(levels - 2 - level, len(_SPREAD) - 1)]
-    step = 0.05 if level else 0.03
-    light = parent[0] + np.where(track % 2 == 0, step, -step)
-    hue = parent[1] + spread * (2 * ((track * _GOLDEN) % 1) - 1)
-    return np.stack([np.minimum(np.maximum(light, 0.55), 0.88), hue])
+def _beside_parents(tracks: npt.NDArray[np.int64], counts: Sequence[int]) -> Floats:
+    """How far lightness and hue of each track lie from its parent's, [2, n], with so many tracks per level, fine to coarse."""
+    finest = len(counts) - 2
+    steps = [0.05 if level else 0.03 for level in range(len(counts))]
+    spreads = [_SPREAD[min(max(finest - level, 0), len(_SPREAD) - 1)] for level in range(len(counts))]
+    step, spread = np.repeat(np.array([steps, spreads]), counts, axis=1)
+    return np.stack([np.where(tracks % 2 == 0, step, -step), spread * (2 * ((tracks * _GOLDEN) % 1) - 1)])
 
 
 def _at(known: npt.NDArray[np.int64], colours: Floats, wanted: npt.NDArray[np.int64]) -> Floats:
