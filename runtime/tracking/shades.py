@@ -76,7 +76,7 @@ class Shades:
 
 
 def _beside_parents(tracks: npt.NDArray[np.int64], counts: Sequence[int]) -> Floats:
-    """How far lightness and hue of each track lie from its parent's, [2, n], with so many tracks per level, fine to coarse."""
+    """How far lightness and hue of each track lie from its parent's: [2, n]; tracks per level, fine to coarse."""
     finest = len(counts) - 2
     steps = [0.05 if level else 0.03 for level in range(len(counts))]
     spreads = [_SPREAD[min(max(finest - level, 0), len(_SPREAD) - 1)] for level in range(len(counts))]
