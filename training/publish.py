@@ -124,8 +124,7 @@ def card_text(
     picture = Path(os.path.relpath(curve.resolve(), weights.resolve().parent)).as_posix()
     return f"""# {spec.name}
 
-A small CAST that comes with the package: one of {spec.num_classes} classes and four nested levels of segments, on a
-CPU, offline. `cast_sdk.Runtime()` without an argument runs it.
+A small CAST: one of {spec.num_classes} classes and four nested levels of segments.
 
 | | |
 |---|---|
@@ -137,34 +136,49 @@ CPU, offline. `cast_sdk.Runtime()` without an argument runs it.
 | Top-1 / top-5 | **{metrics["top1"]:.1f} % / {metrics["top5"]:.1f} %** on {images} validation images (chance \
 {100 / spec.num_classes:.1f} %), {kind} weights after rounding to half precision |
 
-## Data
-
-64 classes of Tiny-ImageNet (500 training and 50 validation photographs each, 64 x 64 pixels, from ImageNet). The
-images are not part of this package; ImageNet's terms allow research use of the pictures.
-
 ## Training
 
-Recipe `{recipe["name"]}` (`training/recipes/{recipe["name"]}.yaml`), batch {batch}, from random weights, labels only:
+Recipe `{recipe["name"]}` (`training/recipes/{recipe["name"]}.yaml`), batch {batch}, from {start_of(recipe)},
+with {signals_of(recipe)}:
 
     torchrun --nproc-per-node {processes} training/supervised.py --recipe {recipe["name"]} --data DATA --out RUN \\
         --cache --set train.batch={batch}
 
-{seen:,} images seen ({seen / 32000:.1f} epochs) in {stored["seconds"] / 60:.0f} minutes on {processes} busy CPU cores
-({platform.machine()}), bfloat16 autocast. Most epochs use 36 superpixels, the last ones {spec.superpixels.count}.
-Muon for the matrices of blocks and poolings, AdamW for the rest.
+{seen:,} images seen in {stored["seconds"] / 60:.0f} minutes on {processes} processes ({platform.machine()}).
 
 ![Training curve]({picture})
 
 ## Limits
 
-- It knows 64 classes (`cast_sdk.Runtime().spec.class_names`) and names one of them for every picture.
-- It was trained on thumbnails that one object fills; on large scenes expect segments rather than a useful class.
-- The last pooling (level 4) keeps its random weights, as in every published classifier of this family: the
-  class does not depend on it, so training never moves it. Levels 1 to 3 are trained.
-- It inherits the bias of ImageNet's photographs. Do not use it to decide about people.
+- It knows {spec.num_classes} classes (`model.spec.class_names`); of everything else it knows nothing.
+{level_note(recipe)}
+- It inherits the bias of its photographs. Do not use it to decide about people.
 
 Made on {datetime.date.today().isoformat()} by `training/publish.py`. Licence of the weights: {spec.licence}.
 """
+
+
+def start_of(recipe: dict[str, Any]) -> str:
+    return "earlier weights" if recipe["model"].get("init") else "random weights"
+
+
+def signals_of(recipe: dict[str, Any]) -> str:
+    """What the loss of a run looked at, from its recipe."""
+    found = ["labels"]
+    if recipe.get("teacher", {}).get("weight"):
+        found.append("a teacher's soft labels")
+    if recipe.get("levels", {}).get("weight"):
+        found.append("a loss on the levels")
+    return ", ".join(found[:-1]) + " and " + found[-1] if len(found) > 1 else "labels only"
+
+
+def level_note(recipe: dict[str, Any]) -> str:
+    if recipe.get("levels", {}).get("weight"):
+        return "- Its levels were drawn to regions of colour and of people's outlines, all four of them."
+    return (
+        "- The last pooling (level 4) keeps its random weights, as in every published classifier of this family: the\n"
+        "  class does not depend on it, so training never moves it. Levels 1 to 3 are trained."
+    )
 
 
 if __name__ == "__main__":

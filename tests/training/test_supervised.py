@@ -266,3 +266,29 @@ def weights_of_init(recipe, data):
     from cast_sdk.training.engine.recipe import load_recipe
 
     return create(load_recipe(str(recipe)), ["a", "b", "c", "d"]).state_dict()
+
+
+def test_a_finished_run_becomes_weights_a_card_and_a_curve(whole_run, folders, tmp_path):
+    from click.testing import CliRunner
+
+    from cast_sdk.training.publish import main
+
+    files = {"weights": tmp_path / "small.safetensors", "card": tmp_path / "README.md", "curve": tmp_path / "curve.png"}
+    options = [text for name, path in files.items() for text in (f"--{name}", str(path))]
+    done = CliRunner().invoke(main, ["--run", str(whole_run[0]), "--data", str(folders), *options])
+    assert done.exit_code == 0, done.output
+    model, card = load_model(files["weights"]), files["card"].read_text()
+    assert model.spec.num_classes == 4 and model.spec.licence == "MIT"
+    assert "It knows 4 classes" in card and "on 16 validation images" in card and "labels only" in card
+    assert files["curve"].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_card_says_what_the_loss_looked_at():
+    from cast_sdk.training.publish import level_note, signals_of, start_of
+
+    recipe = {"model": {"init": "a.pth"}, "teacher": {"weight": 0.5}, "levels": {"weight": 0.5}}
+    assert signals_of(recipe) == "labels, a teacher's soft labels and a loss on the levels"
+    assert start_of(recipe) == "earlier weights" and "all four" in level_note(recipe)
+    recipe = {"model": {"init": ""}, "teacher": {"weight": 0.0}, "levels": {"weight": 0.0}}
+    assert signals_of(recipe) == "labels only"
+    assert start_of(recipe) == "random weights" and "random weights" in level_note(recipe)
