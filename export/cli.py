@@ -15,6 +15,7 @@ import click
 from cast_sdk.export.engines.options import trt_options
 from cast_sdk.export.web.options import web_options
 from cast_sdk.runtime.commands.common import clean_exit, common_options
+from cast_sdk.runtime.commands.program import Group
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,7 @@ def threshold_options(command: F) -> F:
     return command
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(invoke_without_command=True, cls=Group)
 @click.option(
     "--ckpt",
     metavar="FILE",

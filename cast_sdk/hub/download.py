@@ -216,7 +216,7 @@ def _is_connection_error(hub: Any, error: BaseException) -> bool:
 
 
 def _is_cut_short(hub: Any, error: BaseException) -> bool:
-    """Whether fewer bytes came than were announced: an OSError that is none of the disk, in versions built on requests."""
+    """Whether fewer bytes came than were announced: an OSError, and none of the disk, in versions built on requests."""
     other = isinstance(error, hub.errors.HfHubHTTPError) or _is_connection_error(hub, error)
     return isinstance(error, OSError) and error.errno is None and not other
 
