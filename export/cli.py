@@ -48,6 +48,7 @@ def threshold_options(command: F) -> F:
 @click.option(
     "--model", "name", metavar="NAME", help="Instead: a registered model with random weights, to measure speed."
 )
+@click.option("--source", metavar="TEXT", hidden=True, help="Where the weights came from, unless they say so.")
 @click.option("--onnx", metavar="FILE", help="Instead: an exported graph, for an engine (--trt) or a page (--web).")
 @click.option("--out", "-o", metavar="FILE", help="The .onnx or .engine to write.  [default: named after the input]")
 @click.option(
@@ -120,7 +121,7 @@ def export(options: dict[str, Any]) -> None:
     if options["onnx"] is None:
         require("export", "Exporting")
     if options["torch_trt"]:
-        opening = options["ckpt"], options["name"], options["stage"]
+        opening = options["ckpt"], options["name"], options["stage"], options["source"]
         trt_cli.compile_torch_trt(options, _stem(source), say, lambda: _open(*opening))
         return
     request = None
@@ -140,7 +141,7 @@ def _export_graph(options: dict[str, Any], target: Path, say: Steps) -> None:
     check_target(target)
     checkpoint, name = options["ckpt"], options["name"]
     say(f"reading {checkpoint}" if checkpoint else f"creating {name} with random weights")
-    model, digest = _open(checkpoint, name, options["stage"])
+    model, digest = _open(checkpoint, name, options["stage"], options["source"])
     info = export_onnx(
         model,
         target,
@@ -296,8 +297,8 @@ def _stem(path: str) -> str:
     return name
 
 
-def _open(checkpoint: str | None, name: str | None, stage: Any) -> tuple[Any, str]:
-    """The model in evaluation mode and the digest of its checkpoint."""
+def _open(checkpoint: str | None, name: str | None, stage: Any, source: str | None = None) -> tuple[Any, str]:
+    """The model in evaluation mode and the digest of its checkpoint; `source`: where that came from."""
     if checkpoint is None:
         import torch
 
@@ -310,9 +311,9 @@ def _open(checkpoint: str | None, name: str | None, stage: Any) -> tuple[Any, st
     from cast_sdk.models import load_model
     from cast_sdk.system.files import sha256
 
-    file, source = names.resolve(checkpoint)
+    file, found = names.resolve(checkpoint)
     model = load_model(file.absolute(), stage=stage)  # absolute: a path and no name, whatever the file is called
-    model.spec = names.credited(model.spec, source)
+    model.spec = names.credited(model.spec, names.Source(source, "") if source else found)
     return model, sha256(file)
 
 
