@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -94,19 +94,27 @@ def main(context: click.Context, **options: Any) -> None:
       cast-export --ckpt cast_s.pth --web site
       cast-export inspect cast_s.onnx
     """
+    from click.core import ParameterSource
+
+    given = [name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT]
     if context.invoked_subcommand is None:
-        export(options)
+        export(options, given)
+    elif given:
+        words = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+        raise click.UsageError(f"{words[given[0]]} is no option of {context.invoked_subcommand}; leave it out.")
 
 
-def export(options: dict[str, Any]) -> None:
-    """Run `cast-export` without a subcommand."""
+def export(options: dict[str, Any], given: Collection[str]) -> None:
+    """Run `cast-export` without a subcommand; `given`: names of the options that were on the command line."""
     from pathlib import Path
 
+    from cast_sdk.export.applicable import check_command
     from cast_sdk.export.engines import options as trt_cli
     from cast_sdk.export.web import options as web_cli
     from cast_sdk.system.installing import require
 
     _check_target(options)
+    check_command(options, given)
     if options["onnx"] is None:  # a graph has its precision and its batch already
         options["precision"] = options["precision"] or "fp32"
         options["batch"] = 1 if options["batch"] is None else options["batch"]
