@@ -81,7 +81,6 @@ class Doors:
         again = self.runtime.segment(str(self.good["photo"]))
         return all(np.array_equal(again.labels(level), labels) for level, labels in enumerate(self.right))
 
-
     def cases(self) -> list[Case]:
         """All of them, always in the same order."""
         subjects = (hostile_running, hostile_files, hostile_network, hostile_service, hostile_bulk)

@@ -35,9 +35,7 @@ def cases(doors: Doors) -> Iterator[Case]:
         "foreign origin": b"GET / HTTP/1.1\r\n" + head + b"origin: http://[\r\n\r\n",
         "long address": b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n" + head + b"\r\n",
         "many headers": b"GET / HTTP/1.1\r\n" + head + b"x: y\r\n" * 5000 + b"\r\n",
-        "two lengths": b"POST /api/segment HTTP/1.1\r\n"
-        + head
-        + b"content-length: 1\r\ncontent-length: 2\r\n\r\nab",
+        "two lengths": b"POST /api/segment HTTP/1.1\r\n" + head + b"content-length: 1\r\ncontent-length: 2\r\n\r\nab",
         "negative length": post + b"content-length: -1\r\n\r\n",
         "huge length": post + b"content-length: 99999999999\r\n\r\n",
         "odd level": b"GET /api/snapshot.jpg?level=1e99 HTTP/1.1\r\n" + head + b"\r\n",
@@ -95,12 +93,13 @@ def refuse(answer: bytes) -> None:
         raise Refused(answer[:40].decode("latin-1") or "closed")
 
 
-def exchange(port: int, data: bytes) -> bytes:
-    """What a server on this machine answers to bytes, all of it."""
+def exchange(port: int, data: bytes, *, ends: bool = True) -> bytes:
+    """What a server on this machine answers to bytes, all of it; `ends`: the client says that nothing more comes."""
     answer = b""
     with socket.create_connection(("127.0.0.1", port), timeout=60) as line, contextlib.suppress(ConnectionError):
         line.sendall(data)  # it may hang up before all is sent
-        line.shutdown(socket.SHUT_WR)
+        if ends:
+            line.shutdown(socket.SHUT_WR)
         while part := line.recv(65536):
             answer += part
     return answer

@@ -168,9 +168,7 @@ def superpixels(doors: Doors) -> Iterator[Case]:
     yield from doors.values("seeds_batch(threads)", lambda v: superpixels.seeds_batch([good], 16, threads=v),
                             ("two to the 32", "two to the 70"))  # fmt: skip
     yield from doors.values("seeds_batch(out)", lambda v: superpixels.seeds_batch([good], 16, out=v))
-    yield from doors.values(
-        "continue_seeds(passes)", lambda v: superpixels.continue_seeds(good, before, 16, passes=v)
-    )
+    yield from doors.values("continue_seeds(passes)", lambda v: superpixels.continue_seeds(good, before, 16, passes=v))
     yield from doors.values("seeds_count(height)", lambda v: superpixels.seeds_count(v, 64, 16))
     yield from doors.values("seeds_count(count)", lambda v: superpixels.seeds_count(48, 64, v))
 
