@@ -7,6 +7,7 @@ import sys
 from importlib import metadata
 
 from cast_sdk._version import __version__
+from cast_sdk.runtime.commands.program import whole_output
 
 HELP = """Usage: python -m cast_sdk COMMAND ...
 
@@ -42,4 +43,5 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    with whole_output():
+        sys.exit(main(sys.argv[1:]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,6 +15,7 @@ import click
 from cast_sdk.export.engines.options import trt_options
 from cast_sdk.export.web.options import web_options
 from cast_sdk.runtime.commands.common import clean_exit, common_options
+from cast_sdk.runtime.commands.program import Group
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,7 @@ def threshold_options(command: F) -> F:
     return command
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(invoke_without_command=True, cls=Group)
 @click.option(
     "--ckpt",
     metavar="FILE",
@@ -47,6 +48,7 @@ def threshold_options(command: F) -> F:
 @click.option(
     "--model", "name", metavar="NAME", help="Instead: a registered model with random weights, to measure speed."
 )
+@click.option("--source", metavar="TEXT", hidden=True, help="Where the weights came from, unless they say so.")
 @click.option("--onnx", metavar="FILE", help="Instead: an exported graph, for an engine (--trt) or a page (--web).")
 @click.option("--out", "-o", metavar="FILE", help="The .onnx or .engine to write.  [default: named after the input]")
 @click.option(
@@ -92,19 +94,27 @@ def main(context: click.Context, **options: Any) -> None:
       cast-export --ckpt cast_s.pth --web site
       cast-export inspect cast_s.onnx
     """
+    from click.core import ParameterSource
+
+    given = [name for name in options if context.get_parameter_source(name) is not ParameterSource.DEFAULT]
     if context.invoked_subcommand is None:
-        export(options)
+        export(options, given)
+    elif given:
+        words = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+        raise click.UsageError(f"{words[given[0]]} is no option of {context.invoked_subcommand}; leave it out.")
 
 
-def export(options: dict[str, Any]) -> None:
-    """Run `cast-export` without a subcommand."""
+def export(options: dict[str, Any], given: Collection[str]) -> None:
+    """Run `cast-export` without a subcommand; `given`: names of the options that were on the command line."""
     from pathlib import Path
 
+    from cast_sdk.export.applicable import check_command
     from cast_sdk.export.engines import options as trt_cli
     from cast_sdk.export.web import options as web_cli
     from cast_sdk.system.installing import require
 
     _check_target(options)
+    check_command(options, given)
     if options["onnx"] is None:  # a graph has its precision and its batch already
         options["precision"] = options["precision"] or "fp32"
         options["batch"] = 1 if options["batch"] is None else options["batch"]
@@ -119,7 +129,7 @@ def export(options: dict[str, Any]) -> None:
     if options["onnx"] is None:
         require("export", "Exporting")
     if options["torch_trt"]:
-        opening = options["ckpt"], options["name"], options["stage"]
+        opening = options["ckpt"], options["name"], options["stage"], options["source"]
         trt_cli.compile_torch_trt(options, _stem(source), say, lambda: _open(*opening))
         return
     request = None
@@ -139,7 +149,7 @@ def _export_graph(options: dict[str, Any], target: Path, say: Steps) -> None:
     check_target(target)
     checkpoint, name = options["ckpt"], options["name"]
     say(f"reading {checkpoint}" if checkpoint else f"creating {name} with random weights")
-    model, digest = _open(checkpoint, name, options["stage"])
+    model, digest = _open(checkpoint, name, options["stage"], options["source"])
     info = export_onnx(
         model,
         target,
@@ -295,8 +305,8 @@ def _stem(path: str) -> str:
     return name
 
 
-def _open(checkpoint: str | None, name: str | None, stage: Any) -> tuple[Any, str]:
-    """The model in evaluation mode and the digest of its checkpoint."""
+def _open(checkpoint: str | None, name: str | None, stage: Any, source: str | None = None) -> tuple[Any, str]:
+    """The model in evaluation mode and the digest of its checkpoint; `source`: where that came from."""
     if checkpoint is None:
         import torch
 
@@ -309,9 +319,9 @@ def _open(checkpoint: str | None, name: str | None, stage: Any) -> tuple[Any, st
     from cast_sdk.models import load_model
     from cast_sdk.system.files import sha256
 
-    file, source = names.resolve(checkpoint)
+    file, found = names.resolve(checkpoint)
     model = load_model(file.absolute(), stage=stage)  # absolute: a path and no name, whatever the file is called
-    model.spec = names.credited(model.spec, source)
+    model.spec = names.credited(model.spec, names.Source(source, "") if source else found)
     return model, sha256(file)
 
 

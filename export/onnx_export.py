@@ -17,6 +17,7 @@ from cast_sdk._version import __version__
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ExportError, MissingDependencyError
 from cast_sdk.export import graph as graphs
+from cast_sdk.export.applicable import check_arguments
 from cast_sdk.export.compact import compact as compact_weights
 from cast_sdk.export.lowering.lower import Lowered, lower
 from cast_sdk.export.lowering.options import GraphOptions, example_inputs, export_info, graph_options, spec_of
@@ -99,6 +100,7 @@ def export_onnx(
     say = say or _silent
     if target not in TARGETS:
         raise ExportError(f"There is no target {target!r}.", remedy=f"choose one of: {', '.join(TARGETS)}")
+    check_arguments(precision, verify, images=images, calibrate=calibrate, keep_float=keep_float, thresholds=thresholds)
     recipe: Target = "tensorrt" if target == "tensorrt" else "onnxruntime"
     spec, options = request(
         model,

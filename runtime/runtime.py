@@ -15,6 +15,7 @@ from cast_sdk.arguments import one_of, shown
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.hierarchy import Hierarchy
+from cast_sdk.hub import names
 from cast_sdk.runtime import preprocess
 from cast_sdk.runtime.backends.base import Backend, run_padded
 from cast_sdk.runtime.backends.named import named_file
@@ -79,7 +80,9 @@ class Runtime:
         start = perf_counter()
         if model is None:
             model = bundled.path(bundled.MODEL)
+        source = None
         if isinstance(model, (str, os.PathLike)):
+            source = names.find(model)
             model = named_file(model, backend, export) or model
         elif export:
             raise InputError("export= was given for an open backend.", remedy="it is for names; leave it out")
@@ -95,6 +98,7 @@ class Runtime:
         if isinstance(model, (str, os.PathLike)):
             self.path: str | None = os.fspath(model)
             self.backend: Backend = open_backend(model, backend, device, threads=threads, spinning=spinning, **options)
+            self.backend.spec = names.credited(self.backend.spec, source)
         else:
             if not isinstance(model, Backend):
                 raise InputError(

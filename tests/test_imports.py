@@ -30,7 +30,8 @@ def modules() -> list[tuple[str, Path]]:
             if path.resolve() != path:  # cast_sdk/runtime and its like are links to the folders beside it
                 continue
             inside_models = area == "core" and path.is_relative_to(ROOT / "cast_sdk" / "models")
-            found.append(("models" if inside_models else area, path))
+            runs_commands = path.name == "__main__.py"
+            found.append(("models" if inside_models else "runtime" if runs_commands else area, path))
     return found
 
 

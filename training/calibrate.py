@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.runtime.commands.program import Command
 from cast_sdk.system.files import read_text
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ FILE = OrdinaryPath(path_type=Path, exists=True, dir_okay=False)
 FOLDER = OrdinaryPath(path_type=Path, exists=True, file_okay=False)
 
 
-@click.command(help=(__doc__ or "").partition("\n")[0])
+@click.command(cls=Command, help=(__doc__ or "").partition("\n")[0])
 @click.option("--model", "path", type=FILE, required=True, help="Checkpoint of a classifier.")
 @click.option("--data", type=FOLDER, required=True, help="Folder with the split and classes.txt.")
 @click.option("--split", default="val", show_default=True, help="Images to fit the temperature to.")

@@ -17,11 +17,12 @@ from typing import Any
 import click
 
 from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.runtime.commands.program import Command
 
 ARTIFACTS = (".onnx", ".engine")
 
 
-@click.command(help=(__doc__ or "").partition("\n")[0])
+@click.command(cls=Command, help=(__doc__ or "").partition("\n")[0])
 @click.option("--model", "path", required=True, help="Checkpoint, hf://owner/repository/file, .onnx or .engine.")
 @click.option("--data", required=True, type=OrdinaryPath(path_type=Path), help="Folder with the images.")
 @click.option("--split", default="val", show_default=True, help="Split of the data folder.")

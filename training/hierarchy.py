@@ -27,6 +27,7 @@ import click
 
 from cast_sdk.errors import InputError
 from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.runtime.commands.program import Command
 from cast_sdk.system.files import read_json
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Method:
     key: str = ""  # equal when its results must be: digest of the weights, numbers of segments
 
 
-@click.command(help=(__doc__ or "").partition("\n")[0])
+@click.command(cls=Command, help=(__doc__ or "").partition("\n")[0])
 @click.option("--data", type=OrdinaryPath(path_type=Path), help="BSDS500: folder with images/ and groundTruth/.")
 @click.option("--split", default="val", show_default=True, help="Split of BSDS500.")
 @click.option("--images", type=OrdinaryPath(path_type=Path), help="Instead of --data: a folder of images ...")

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import click
 
+from cast_sdk.runtime.commands.program import Command
 from cast_sdk.training.engine.options import Run, run_options
 
 
-@click.command(help=(__doc__ or "").partition("\n")[0])
+@click.command(cls=Command, help=(__doc__ or "").partition("\n")[0])
 @click.option("--checkpoint", required=True, help="Pre-training file, hf://owner/repository/file, or 'random'.")
 @run_options("Folder with train/val images.")
 def main(run: Run, checkpoint: str) -> None:

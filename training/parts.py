@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.runtime.commands.program import Group
 
 if TYPE_CHECKING:
     from cast_sdk.training.data.dense.partimagenet import PartImageNet
@@ -31,7 +32,7 @@ _SPLIT = click.option("--split", default="val", show_default=True)
 _DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 
 
-@click.group(help=(__doc__ or "").partition("\n")[0])
+@click.group(cls=Group, help=(__doc__ or "").partition("\n")[0])
 def main() -> None:
     pass
 

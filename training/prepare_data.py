@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import click
 
+from cast_sdk.runtime.commands.program import Group
 from cast_sdk.training.data.prepare import bundled as prepare_bundled
 from cast_sdk.training.data.prepare import dense as prepare_dense
 from cast_sdk.training.data.prepare import imagenet as prepare_imagenet
 from cast_sdk.training.data.prepare import taxonomy as prepare_taxonomy
 
 
-@click.group(help=(__doc__ or "").partition("\n")[0])
+@click.group(cls=Group, help=(__doc__ or "").partition("\n")[0])
 def main() -> None:
     pass
 

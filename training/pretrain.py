@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import click
 
+from cast_sdk.runtime.commands.program import Command
 from cast_sdk.training.engine.options import Run, run_options
 
 
-@click.command(help=(__doc__ or "").partition("\n")[0])
+@click.command(cls=Command, help=(__doc__ or "").partition("\n")[0])
 @run_options("Folder with train/<class>/ or shards.", eval_every=None)
 @click.option(
     "--keep-every",

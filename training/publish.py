@@ -18,12 +18,13 @@ from typing import Any
 import click
 
 from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.runtime.commands.program import Command
 
 FILE = OrdinaryPath(path_type=Path, dir_okay=False)
 FOLDER = OrdinaryPath(path_type=Path, exists=True, file_okay=False)
 
 
-@click.command(help=(__doc__ or "").partition("\n")[0])
+@click.command(cls=Command, help=(__doc__ or "").partition("\n")[0])
 @click.option("--run", "run", required=True, type=FOLDER, help="Folder of the run.")
 @click.option("--checkpoint", type=FILE, help="Another checkpoint than RUN/best_checkpoint.pth.")
 @click.option("--data", required=True, type=FOLDER, help="Folder with the val split.")

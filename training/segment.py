@@ -20,12 +20,13 @@ from typing import Any
 import click
 
 from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.runtime.commands.program import Group
 from cast_sdk.training.engine import options
 
 _SPLIT_HELP = "The data set's folder in its official layout (prepare_data.py checks it)."
 
 
-@click.group(help=(__doc__ or "").partition("\n")[0])
+@click.group(cls=Group, help=(__doc__ or "").partition("\n")[0])
 def main() -> None:
     pass
 

@@ -16,10 +16,11 @@ import dataclasses
 
 import click
 
+from cast_sdk.runtime.commands.program import Command
 from cast_sdk.training.engine.options import Run, run_options
 
 
-@click.command(help=(__doc__ or "").partition("\n")[0])
+@click.command(cls=Command, help=(__doc__ or "").partition("\n")[0])
 @run_options("Folder with train/val images.")
 @click.option("--taxonomy", metavar="TREE", help="One head per level: a CSV of classes and parents, or a known name.")
 def main(run: Run, taxonomy: str | None) -> None:

@@ -19,12 +19,13 @@ from typing import Any
 import click
 
 from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.runtime.commands.program import Group
 from cast_sdk.training.engine import options
 
 _DATA_HELP = "VOCdevkit with VOC2012, sbd and lists (prepare_data.py voc)."
 
 
-@click.group(help=(__doc__ or "").partition("\n")[0])
+@click.group(cls=Group, help=(__doc__ or "").partition("\n")[0])
 def main() -> None:
     pass
 

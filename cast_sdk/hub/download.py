@@ -16,6 +16,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,6 +29,7 @@ SCHEME = "hf://"
 DIGESTS = "cast_sdk.json"  # in the repository's cache folder: file -> [sha256, size, mtime in ns]
 _NAME = re.compile(r"[A-Za-z0-9_]([\w.-]{0,94}[A-Za-z0-9_])?", re.ASCII)  # of an owner and of a repository
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_TRIES = 5  # of a download whose connection is closed too early
 
 
 def parse(uri: str) -> tuple[str, str, str | None]:
@@ -137,12 +139,10 @@ def _complete_blob(hub: Any, repository: str, file: str, revision: str | None) -
         with partial.open("ab") as target:
             have = target.tell()
             if have > metadata.size:
-                target.truncate(have := 0)
-            headers = hub.utils.build_hf_headers()
+                target.seek(have := 0)
+                target.truncate()
             with _progress(hub, target, file.rpartition("/")[2], have, metadata.size) as counted:
-                hub.file_download.http_get(
-                    metadata.location, counted, resume_size=have, headers=headers, expected_size=metadata.size
-                )
+                _get(hub, metadata, counted)
         if _SHA256.fullmatch(metadata.etag) and sha256(partial) != metadata.etag:
             partial.unlink()
             raise CheckpointError(
@@ -152,6 +152,27 @@ def _complete_blob(hub: Any, repository: str, file: str, revision: str | None) -
         partial.replace(blob)
     Path(f"{partial}.lock").unlink(missing_ok=True)
     return True
+
+
+def _get(hub: Any, metadata: Any, target: Any) -> None:
+    """Append to the file what it lacks of its content.
+
+    Older versions of huggingface_hub do not take up a connection that was closed too early, so that is done here.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            hub.file_download.http_get(
+                metadata.location,
+                target,
+                resume_size=target.tell(),
+                headers=hub.utils.build_hf_headers(),
+                expected_size=metadata.size,
+            )
+            return
+        except Exception as error:
+            if not left or target.tell() >= metadata.size or not _is_cut_short(hub, error):
+                raise
+            time.sleep(1)
 
 
 class _Counted:
@@ -192,6 +213,12 @@ def _is_connection_error(hub: Any, error: BaseException) -> bool:
         return True
     names = {kind.__name__ for kind in type(error).__mro__}  # of httpx or requests, whichever this version uses
     return bool(names & {"TransportError", "ConnectionError", "Timeout"})
+
+
+def _is_cut_short(hub: Any, error: BaseException) -> bool:
+    """Whether fewer bytes came than were announced: an OSError, and none of the disk, in versions built on requests."""
+    other = isinstance(error, hub.errors.HfHubHTTPError) or _is_connection_error(hub, error)
+    return isinstance(error, OSError) and error.errno is None and not other
 
 
 def _kept(path: Path) -> tuple[Path, str, dict[str, list[Any]]]:

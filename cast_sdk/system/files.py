@@ -37,6 +37,7 @@ _REMEDIES = _WHILE_WRITING | {
     errno.ENOTDIR: "choose a path below a folder",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EISDIR: "name a file in it",
+    errno.ELOOP: "choose a path without links that lead to themselves",
 }
 _written: set[str] = set()  # temporary files that this process writes now
 

@@ -146,7 +146,7 @@ def exported(source: Source, arguments: list[str]) -> Path:
         if not graph.is_file():
             weights = weights or names.get(source)
             _log.info("exporting %s once, to %s", source.name, graph)
-            _export(weights, graph, arguments)
+            _export(weights, graph, [*arguments, "--source", source.name])
     return graph
 
 

@@ -7,6 +7,7 @@ import os
 from typing import IO, Any
 
 from cast_sdk.errors import InputError
+from cast_sdk.system.files import kind_at
 from cast_sdk.system.secrets import mask
 
 _REACH = "check the path or address, its permissions and the network"
@@ -84,6 +85,8 @@ def open_source(name: str) -> IO[bytes]:
         if is_address(name):
             fs, path = open_address(name)
             return fs.open(path, "rb")
+        if kind_at(name) == "other":
+            raise InputError(f"{name} is a pipe, socket or device.", remedy="name ordinary files")
         return open(name, "rb")  # noqa: PTH123
     except InputError:
         raise

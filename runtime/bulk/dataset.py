@@ -26,7 +26,7 @@ from cast_sdk import __version__
 from cast_sdk.errors import ArtifactError, InputError
 from cast_sdk.runtime.bulk.inputs import Item, Listing
 from cast_sdk.runtime.bulk.schema import SCHEMA_VERSION, Layout
-from cast_sdk.system.files import atomic_write, lock, writing
+from cast_sdk.system.files import atomic_write, kind_at, lock, read_json, writing
 
 _ANEW = "make the data set anew in another folder"
 MANIFEST, INPUTS, ENDED = "_manifest.json", "_inputs.parquet", "_ended.jsonl"
@@ -63,7 +63,9 @@ class Dataset:
             folder.mkdir(parents=True, exist_ok=True)
         if not (folder / ENDED).exists():  # which the lock needs, and which a folder of others does not get
             self._read_manifest()
-        with writing(folder):
+        if kind_at(folder / ENDED) == "other":
+            raise InputError(f"{folder / ENDED} is a pipe, socket or device.", remedy="choose another --out")
+        with writing(folder / ENDED):
             self._ended = (folder / ENDED).open("a", encoding="utf-8")
         try:
             lock(self._ended, folder)
@@ -118,20 +120,16 @@ class Dataset:
             ArtifactError: something else stands at its name.
         """
         path = self.part_path(number)
-        if not path.exists():
+        if not os.path.lexists(path):
             return False
         try:
-            with pq.ParquetFile(path) as file:
+            with _open(path) as file:
                 if file.schema_arrow.equals(self.schema, check_metadata=True) and file.metadata.num_rows == rows:
                     return True
                 found = f"{file.metadata.num_rows} rows of {len(file.schema_arrow)} columns"
         except (pa.ArrowException, OSError) as error:
             found = str(error)
-        raise ArtifactError(
-            f"{path} is not the part that belongs there.",
-            found=found,
-            remedy="move it away; the same command then makes the part again",
-        )
+        raise _foreign_part(path, found)
 
     def write_part(self, number: int, batches: Iterable[pa.RecordBatch]) -> None:
         """Write one part; it appears when it is on the disk.
@@ -151,7 +149,7 @@ class Dataset:
         """How often each image, by index, has ended a process, in this and in earlier runs."""
         counts: Counter[int] = Counter()
         for line in (self.folder / ENDED).read_bytes().splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):  # a line that was cut off
+            with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):  # a line that was cut off
                 counts[int(json.loads(line)["index"])] += 1
         return counts
 
@@ -169,7 +167,10 @@ class Dataset:
         parts, errors = [], 0
         for number, rows in enumerate(self.parts().rows):
             path = self.part_path(number)
-            failed = rows - pq.ParquetFile(path).read(columns=["error"]).column("error").null_count
+            try:
+                failed = rows - _open(path).read(columns=["error"]).column("error").null_count
+            except (pa.ArrowException, OSError) as error:
+                raise _foreign_part(path, str(error)) from error
             errors += failed
             parts.append({"file": path.name, "rows": rows, "errors": failed, "bytes": path.stat().st_size})
         totals = {"rows": sum(part["rows"] for part in parts), "errors": errors}
@@ -190,21 +191,23 @@ class Dataset:
 
     def _read_manifest(self) -> dict[str, Any] | None:
         path = self.folder / MANIFEST
-        try:
-            manifest = json.loads(path.read_bytes())
-            before = manifest["settings"]
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             others = sorted(one.name for one in self.folder.iterdir() if not _begun(one.name))
             if others:
                 raise InputError(
                     f"{self.folder} holds other files and no data set of cast-bulk.",
                     found=", ".join(others[:3]) + (", ..." if len(others) > 3 else ""),
                     remedy="choose another --out",
-                ) from None
+                )
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        try:
+            manifest: dict[str, Any] = read_json(path)
+            before = manifest["settings"]
+            manifest["started"]
+        except (InputError, KeyError, TypeError) as error:
+            found = f"no {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
             raise ArtifactError(
-                f"{path} is no manifest of cast-bulk.", found=str(error), remedy="choose another --out"
+                f"{path} is no manifest of cast-bulk.", found=found, remedy="choose another --out"
             ) from error
         if before != self._settings:
             raise InputError(
@@ -220,7 +223,7 @@ class Parts:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file = pq.ParquetFile(path)
+            self._path, self._file = path, _open(path)
             if not self._file.schema_arrow.equals(_LISTED):
                 raise ArtifactError(f"{path} is no list of images of cast-bulk.", remedy=_ANEW)
         except (pa.ArrowException, OSError) as error:
@@ -231,8 +234,27 @@ class Parts:
 
     def items(self, number: int) -> Iterator[tuple[int, Item]]:
         """Index and place of each image of a part."""
-        for index, row in enumerate(self._file.read_row_group(number).to_pylist(), self._firsts[number]):
-            yield index, Item(**{**row, "source": os.fsdecode(row["source"])})
+        try:
+            rows = self._file.read_row_group(number).to_pylist()
+            items = [Item(**{**row, "source": os.fsdecode(row["source"])}) for row in rows]
+        except (pa.ArrowException, OSError, TypeError) as error:
+            raise ArtifactError(f"{self._path} cannot be read.", found=str(error), remedy=_ANEW) from error
+        yield from enumerate(items, self._firsts[number])
+
+
+def _open(path: Path) -> Any:
+    """A Parquet file, if an ordinary file stands there."""
+    if kind_at(path) != "file":
+        raise OSError(f"{path.name} is no ordinary file")
+    return pq.ParquetFile(path)
+
+
+def _foreign_part(path: Path, found: str) -> ArtifactError:
+    return ArtifactError(
+        f"{path} is not the part that belongs there.",
+        found=found,
+        remedy="move it away; the same command then makes the part again",
+    )
 
 
 def _begun(name: str) -> bool:

@@ -23,6 +23,7 @@ from cast_sdk.runtime.bulk.addresses import (
 )
 from cast_sdk.runtime.sources.folders import Found, walk
 from cast_sdk.runtime.sources.kinds import file_kind
+from cast_sdk.system.files import kind_at
 
 LISTS = (".txt", ".lst", ".list")  # one path or address a line
 _PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
@@ -90,9 +91,9 @@ class Listing:
                     f"{name} cannot be looked at.", found=said(error), remedy="check the address and the network"
                 ) from error
             found = self._remote_folder(fs, path, name) if folder else self._named(name, source)
-        elif Path(name).is_dir():
+        elif kind_at(name) == "folder":
             found = self._folder(Path(name))
-        elif not Path(name).exists():
+        elif kind_at(name) == "nothing":
             raise InputError(f"There is no file or folder {name}.", remedy="check the path")
         else:
             found = self._named(name, source)

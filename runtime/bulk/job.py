@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,8 +13,9 @@ import pyarrow as pa
 from cast_sdk.runtime.bulk.dataset import Dataset, chunks
 from cast_sdk.runtime.bulk.inputs import Item
 from cast_sdk.runtime.bulk.pool import Pool, Task
-from cast_sdk.runtime.bulk.rows import Recipe, read_batch
+from cast_sdk.runtime.bulk.rows import Made, Recipe, read_batch
 
+log = logging.getLogger(__name__)
 CHUNK = 16  # images of a task: what is done again when a process is killed
 
 Images = Task[tuple[int, Item]]
@@ -24,8 +26,8 @@ class Engine(Protocol):
 
     def __call__(
         self, recipe: Recipe, tasks: Iterator[Images], ended: Callable[[Images, int, str], None]
-    ) -> Iterable[tuple[Images, bytes]]:
-        """Each task with its rows (see `Rows`), in order."""
+    ) -> Iterable[tuple[Images, Made]]:
+        """Each task with what it became, in order."""
 
 
 @dataclass
@@ -43,7 +45,7 @@ def local_engine(workers: int) -> Engine:
 
     def run(
         recipe: Recipe, tasks: Iterator[Images], ended: Callable[[Images, int, str], None]
-    ) -> Iterator[tuple[Images, bytes]]:
+    ) -> Iterator[tuple[Images, Made]]:
         with Pool(recipe, workers, ended=ended) as pool:
             yield from pool.run(tasks)
 
@@ -100,8 +102,10 @@ def _make(
 
     waiting = iter(missing)
     part, rows, batches = next(waiting), 0, []
-    for _, data in engine(recipe, tasks(), ended):
-        batch: pa.RecordBatch = read_batch(data, dataset.schema)
+    for _, made in engine(recipe, tasks(), ended):
+        for text in made.unforeseen:
+            log.debug("%s", text)
+        batch: pa.RecordBatch = read_batch(made.rows, dataset.schema)
         batches.append(batch)
         rows += batch.num_rows
         progress.rows += batch.num_rows

@@ -14,7 +14,7 @@ from typing import Any
 
 from cast_sdk.runtime.bulk.job import Engine, Images
 from cast_sdk.runtime.bulk.pool import Pool
-from cast_sdk.runtime.bulk.rows import Recipe
+from cast_sdk.runtime.bulk.rows import Made, Recipe
 from cast_sdk.system.processor import available_cores
 
 WINDOW = 16384  # tasks that Ray is given at once; the rest of the list stays on the disk
@@ -33,7 +33,7 @@ def ray_engine(workers: int | None, address: str | None) -> Engine:
 
     def run(
         recipe: Recipe, tasks: Iterator[Images], ended: Callable[[Images, int, str], None]
-    ) -> Iterator[tuple[Images, bytes]]:
+    ) -> Iterator[tuple[Images, Made]]:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         logging.getLogger("ray").setLevel(logging.WARNING)
         import ray
@@ -72,13 +72,14 @@ class Worker:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         self._ended.clear()
         task: Images = pickle.loads(row["task"])
-        ((_, rows),) = self._pool.run([task])
-        return {"number": task.number, "rows": rows, "ended": json.dumps(self._ended)}
+        ((_, made),) = self._pool.run([task])
+        ended, unforeseen = json.dumps(self._ended), json.dumps(made.unforeseen)
+        return {"number": task.number, "rows": made.rows, "ended": ended, "unforeseen": unforeseen}
 
 
 def _window(
     ray: Any, shared: Any, tasks: list[Images], count: int, ended: Callable[[Images, int, str], None]
-) -> Iterator[tuple[Images, bytes]]:
+) -> Iterator[tuple[Images, Made]]:
     by_number = {task.number: task for task in tasks}
     items = [{"task": pickle.dumps(task)} for task in tasks]
     blocks = max(1, len(items) // _BLOCK)
@@ -94,7 +95,7 @@ def _window(
         task = by_number.pop(row["number"])
         for position, reason in json.loads(row["ended"]):
             ended(task, position, reason)
-        yield task, row["rows"]
+        yield task, Made(row["rows"], tuple(json.loads(row["unforeseen"])))
 
 
 def _restarts() -> dict[str, Any]:

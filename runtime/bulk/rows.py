@@ -1,18 +1,24 @@
-"""From images to rows: what runs in every process, of the local engine and of Ray's."""
+"""From images to rows: what runs in every process, of the local engine and of Ray's.
+
+An image that cannot be used is a row with its error, also where its pixels bring about what nobody foresaw. What the
+network itself ends with is no fault of an image, and ends the work.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from cast_sdk.decoding.reader import decode
-from cast_sdk.errors import CastError
+from cast_sdk.errors import CastError, EngineError
 from cast_sdk.runtime.bulk.inputs import Item
 from cast_sdk.runtime.bulk.pool import Task
 from cast_sdk.runtime.bulk.reader import Reader
@@ -46,6 +52,18 @@ class Recipe:
         return Rows(self.layout, Runtime(**options))
 
 
+class Made(NamedTuple):
+    """What a task became.
+
+    Attributes:
+        rows: an Arrow record batch in IPC form, one row per item, in order.
+        unforeseen: a traceback for each image whose error nobody foresaw.
+    """
+
+    rows: bytes
+    unforeseen: tuple[str, ...] = ()
+
+
 class Rows:
     """Makes the rows of tasks whose items are (index, `Item`)."""
 
@@ -54,10 +72,15 @@ class Rows:
         self._schema = layout.schema()
         self._reader = Reader()
 
-    def __call__(self, task: Task[tuple[int, Item]], started: Callable[[int], None]) -> bytes:
-        """The rows as an Arrow record batch in IPC form, one per item, in order."""
+    def __call__(self, task: Task[tuple[int, Item]], started: Callable[[int], None]) -> Made:
+        """The rows of a task.
+
+        Raises:
+            CastError: the network cannot be run.
+        """
         rows: list[dict[str, Any]] = []
         waiting: list[tuple[dict[str, Any], Prepared]] = []
+        unforeseen: list[str] = []
         size = self._runtime.info.batch or 1
         for position, (index, item) in enumerate(task.items):
             row: dict[str, Any] = {"index": index, "path": item.path}
@@ -66,28 +89,56 @@ class Rows:
                 row["error"] = task.failed[position]
                 continue
             started(position)
-            try:
+            with _kept(row, unforeseen):
                 data = self._reader.read(item)
                 row["sha256"] = hashlib.sha256(data).hexdigest()
                 frame = decode(data, item.path)
                 waiting.append((row, self._runtime.add_superpixels(self._runtime.prepare(frame))))
-            except (CastError, MemoryError) as error:
-                row["error"] = str(error) or type(error).__name__
             # A second try finds the image that ends the process, also where several share one pass of the network.
             if len(waiting) >= (1 if task.tries else size):
-                self._finish(waiting)
-        self._finish(waiting)
+                self._finish(waiting, unforeseen)
+        self._finish(waiting, unforeseen)
         started(-1)
-        return bytes(batch(self._schema, rows).serialize())
+        return Made(bytes(batch(self._schema, rows).serialize()), tuple(unforeseen))
 
-    def _finish(self, waiting: list[tuple[dict[str, Any], Prepared]]) -> None:
-        outputs = self._runtime.infer([prepared for _, prepared in waiting])
-        for (row, prepared), output in zip(waiting, outputs, strict=True):
-            try:
+    def _finish(self, waiting: list[tuple[dict[str, Any], Prepared]], unforeseen: list[str]) -> None:
+        for (row, prepared), output in zip(waiting, self._infer(waiting), strict=True):
+            with _kept(row, unforeseen):
                 row.update(self._layout.row(self._runtime.finish(prepared, output)))
-            except CastError as error:
-                row["error"] = str(error)
         waiting.clear()
+
+    def _infer(self, waiting: list[tuple[dict[str, Any], Prepared]]) -> list[dict[str, Any]]:
+        try:
+            return self._runtime.infer([prepared for _, prepared in waiting])
+        except CastError:
+            raise
+        except Exception as error:
+            fewer = "use fewer processes (--workers 1)" if isinstance(error, MemoryError) else "check the device"
+            raise EngineError(
+                "The network cannot be run any more.",
+                found=f"{type(error).__name__}: {error}".rstrip(": "),
+                remedy=f"{fewer}, then give the same command again: it goes on",
+            ) from error
+
+
+@contextmanager
+def _kept(row: dict[str, Any], unforeseen: list[str]) -> Iterator[None]:
+    """What one image ends with becomes the error of its row; of what nobody foresaw the traceback is kept too."""
+    try:
+        yield
+    except CastError as error:
+        row["error"] = str(error)
+    except MemoryError as error:  # the image is too large for this machine
+        row["error"] = str(error) or type(error).__name__
+    except Exception as error:
+        unforeseen.append(f"{row['path']}\n{traceback.format_exc()}")
+        row["error"] = str(
+            EngineError(
+                "The image could not be segmented, for a reason that nobody foresaw.",
+                found=f"{type(error).__name__}: {error}",
+                remedy="see the traceback with -v (a new --out makes the row again), and report it with the image",
+            )
+        )
 
 
 def read_batch(data: bytes, schema: pa.Schema) -> pa.RecordBatch:

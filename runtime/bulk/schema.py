@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -202,9 +203,15 @@ class Layout:
 
 
 def batch(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
-    """Rows as one batch; a column that a row does not name is null in it."""
-    columns = [pa.array([row.get(field.name) for row in rows], type=field.type) for field in schema]
+    """Rows as one batch; a column that a row does not name is null in it, and names of files need not be UTF-8."""
+    columns = [
+        pa.array([_text(row.get(field.name)) for row in rows], type=field.type) for field in schema
+    ]
     return pa.record_batch(columns, schema=schema)
+
+
+def _text(value: Any) -> Any:
+    return os.fsencode(value).decode(errors="backslashreplace") if isinstance(value, str) else value
 
 
 def from_runs(

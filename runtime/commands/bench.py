@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from cast_sdk.runtime.commands.common import clean_exit, common_options
+from cast_sdk.runtime.commands.program import Command
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command)
 @click.argument("model", required=False)
 @click.option("--compare", nargs=2, metavar="A B", help="Two models or backends in turn in one process, with ratios.")
 @click.option("--frames", "count", type=click.IntRange(1, 10**6), default=100, show_default=True, help="Timed frames.")

@@ -10,6 +10,7 @@ import click
 
 from cast_sdk.runtime.bulk.groups import GROUPS
 from cast_sdk.runtime.commands.common import clean_exit, common_options, is_quiet, model_options, open_runtime
+from cast_sdk.runtime.commands.program import Command
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.bulk.job import Engine, Progress
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command)
 @click.argument("inputs", nargs=-1, required=True)
 @click.option("--out", "-o", required=True, metavar="DATASET", help="Folder of the data set: new, or interrupted.")
 @click.option(

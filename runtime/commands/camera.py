@@ -10,11 +10,12 @@ from typing import Any
 import click
 
 from cast_sdk.runtime.commands.common import clean_exit, common_options, model_options, open_runtime
+from cast_sdk.runtime.commands.program import Command
 
 FLIPS = ["none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-270"]
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command)
 @click.argument("source", default="0")
 @click.option("--show", is_flag=True, help="Open a window (default where there is a display).")
 @click.option("--serve", metavar="HOST:PORT", help="Serve the live page. Other addresses than 127.0.0.1 need a token.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -58,21 +59,45 @@ def clean_exit() -> Iterator[None]:
         except OSError as error:
             if error.errno is None:
                 raise
-            name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
-            what = f"{name} cannot be used." if name else "The output cannot be written."
-            fail(
-                CastError(
-                    what, found=error.strerror, remedy="check the path, its permissions and the space on the disk"
-                )
-            )
+            fail_of_system(error)
         except KeyboardInterrupt:
             _end_interrupted(interruption)
 
 
 def fail(error: CastError) -> NoReturn:
     """Say what is wrong and end with exit code 1."""
-    click.secho(f"error: {error}", err=True, fg="red" if sys.stderr.isatty() else None)
+    with contextlib.suppress(OSError):  # nor can standard error be written to
+        click.secho(f"error: {error}", err=True, fg="red" if sys.stderr is not None and sys.stderr.isatty() else None)
     raise SystemExit(1) from error
+
+
+def fail_of_system(error: OSError) -> NoReturn:
+    """Say what the operating system refused and end with exit code 1; in silence where nobody reads the output."""
+    _discard_unwritable()
+    if isinstance(error, BrokenPipeError):
+        raise SystemExit(1) from None
+    name = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else ""
+    fail(
+        CastError(
+            f"{name} cannot be used." if name else "The output cannot be written.",
+            found=error.strerror or str(error),
+            remedy="check the path, its permissions and the space on the disk",
+        )
+    )
+
+
+def _discard_unwritable() -> None:
+    """What the standard streams hold and cannot write goes nowhere: the interpreter tries again when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            with contextlib.suppress(OSError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
 
 
 def _end_interrupted(interruption: Interruption) -> NoReturn:

@@ -7,11 +7,12 @@ import sys
 import click
 
 from cast_sdk.runtime.commands.common import clean_exit, common_options
+from cast_sdk.runtime.commands.program import Group
 
 _MARKS = {"ok": ("ok", "green"), "info": ("--", "blue"), "warning": ("!!", "yellow"), "problem": ("XX", "red")}
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(invoke_without_command=True, cls=Group)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @click.pass_context
 @common_options

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cast_sdk.runtime.commands.common import clean_exit, common_options, is_quiet, model_options, open_runtime
+from cast_sdk.runtime.commands.program import Command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     Failures = list[tuple[Path, CastError]]
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command)
 @click.argument("images", nargs=-1, required=True)
 @click.option(
     "--out",

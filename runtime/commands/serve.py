@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from cast_sdk.runtime.commands.common import clean_exit, common_options, is_quiet, model_options, open_runtime
+from cast_sdk.runtime.commands.program import Command
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command)
 @click.option(
     "--serve",
     default="127.0.0.1:8000",

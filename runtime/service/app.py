@@ -52,7 +52,7 @@ class State:
 _WHY = {
     400: "The form is not one, has no photograph, or has more than are taken at once.",
     408: f"The upload took more than {UPLOAD_SECONDS:g} s.",
-    413: f"More than {MAX_BYTES >> 20} MiB or 50 megapixels.",
+    413: f"More than {MAX_BYTES >> 20} MiB ({MAX_BATCH_BYTES >> 20} MiB for several) or 50 megapixels.",
     415: "No JPEG, PNG or WebP file, or a damaged one.",
     422: "A parameter is out of its range.",
     429: "Every place is taken; Retry-After says when to try again.",
@@ -212,7 +212,7 @@ def _is_form(request: Request) -> bool:
 
 async def _upload(request: Request, limit: int) -> list[bytes]:
     """The photographs of a request: its body, or the fields `image` of its form."""
-    data = await asyncio.wait_for(read_body(request, limit), UPLOAD_SECONDS)
+    data = await asyncio.wait_for(read_body(request, limit, form=_is_form(request)), UPLOAD_SECONDS)
     if not _is_form(request):
         return [data]
 

@@ -15,11 +15,11 @@ MAX_SIDE = 1600  # larger photographs are reduced to it: the model looks at far 
 FORMATS = ("JPEG", "PNG", "WebP")
 
 
-def too_large(limit: int, found: str | None = None) -> TooLargeError:
-    """The error of a photograph that has more bytes than `limit`."""
-    return TooLargeError(
-        f"The photograph is larger than {limit >> 20} MiB.", found=found, remedy="reduce it before it is sent"
-    )
+def too_large(limit: int, found: str | None = None, *, form: bool = False) -> TooLargeError:
+    """The error of a photograph, or of a whole form, that has more bytes than `limit`."""
+    what = "form" if form else "photograph"
+    remedy = "send fewer or smaller photographs" if form else "reduce it before it is sent"
+    return TooLargeError(f"The {what} is larger than {limit >> 20} MiB.", found=found, remedy=remedy)
 
 
 def read_photo(data: bytes) -> npt.NDArray[np.uint8]:

@@ -84,20 +84,20 @@ def url(host: str, port: int, token: str | None) -> str:
     return f"http://{host}:{port}/" + (f"?token={quote(token, safe='')}" if token else "")
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """The body of a request.
+async def read_body(request: Request, limit: int, *, form: bool = False) -> bytes:
+    """The body of a request: a photograph, or a whole form.
 
     Raises:
         TooLargeError: it has more bytes than `limit`.
     """
     stated = request.headers.get("content-length", "0")
     if not stated.isdecimal() or int(stated) > limit:
-        raise too_large(limit, found=f"a content length of {stated[:20]} bytes")
+        raise too_large(limit, found=f"a content length of {stated[:20]} bytes", form=form)
     data = bytearray()
     async for part in request.stream():
         data += part
         if len(data) > limit:
-            raise too_large(limit)
+            raise too_large(limit, form=form)
     return bytes(data)
 
 

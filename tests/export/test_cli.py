@@ -8,8 +8,11 @@ import pytest
 from click.testing import CliRunner
 from export_tools import small_model
 
+from cast_sdk.errors import ExportError
 from cast_sdk.export import cli
 from cast_sdk.export.cli import main
+from cast_sdk.export.onnx_export import export_onnx
+from cast_sdk.export.verification.quality import THRESHOLDS
 from cast_sdk.models import save_native
 from cast_sdk.system.files import sha256
 
@@ -88,6 +91,61 @@ def test_mistakes_end_with_one_message(checkpoint, tmp_path, arguments, message)
     assert done.exit_code == 1
     assert message in done.output and "Traceback" not in done.output
     assert list(tmp_path.iterdir()) == []
+
+
+GRAPH, CPU = ("--ckpt", "{here}", "--out", "{folder}/x.onnx"), ("--model", "cast_tiny")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option", "remedy"),
+    [
+        ((*GRAPH, "--workspace", "512"), "--workspace", "add --trt"),
+        ((*GRAPH, "--flavor", "auto"), "--flavor", "add --trt"),
+        ((*GRAPH, "--version-compatible"), "--version-compatible", "add --trt"),
+        ((*GRAPH, "--hardware-compatible"), "--hardware-compatible", "add --trt"),
+        ((*GRAPH, "--timing-cache", "t"), "--timing-cache", "add --trt"),
+        (("--web", "{folder}/x", "--workspace", "512"), "--workspace", "add --trt"),
+        ((*CPU, "--torch-trt", "--flavor", "rtx"), "--flavor", "add --trt"),
+        ((*GRAPH, "--webgpu"), "--webgpu", "add --web DIR"),
+        ((*GRAPH, "--runtime", "."), "--runtime", "add --web DIR"),
+        (("--onnx", "m.onnx", "--trt", "--compact"), "--compact", "start from --ckpt"),
+        (("--onnx", "m.onnx", "--trt", "--image-size", "64"), "--image-size", "start from --ckpt"),
+        (("--onnx", "m.onnx", "--web", "{folder}/x", "--batch", "2"), "--batch", "start from --ckpt"),
+        (("--web", "{folder}/x", "--precision", "fp16"), "--precision", "start from --ckpt"),
+        (("--web", "{folder}/x", "--no-verify"), "--no-verify", "start from --ckpt"),
+        ((*CPU, "--torch-trt", "--tokens"), "--tokens", "leave out --torch-trt"),
+        ((*CPU, "--torch-trt", "--images", "."), "--images", "leave out --torch-trt"),
+        ((*GRAPH, "--calibrate", "."), "--calibrate", "add --precision int8"),
+        ((*GRAPH, "--precision", "fp16", "--keep-float", "none"), "--keep-float", "add --precision int8"),
+        ((*GRAPH, "--min-top1", "0.5"), "--min-top1", "add --precision fp16 or int8"),
+        ((*GRAPH, "--precision", "fp16", "--no-verify", "--min-iou", "0"), "--min-iou", "leave out --no-verify"),
+        ((*GRAPH, "--no-verify", "--images", "."), "--images", "leave out --no-verify"),
+    ],
+)
+def test_an_option_that_does_not_apply_is_refused(checkpoint, tmp_path, arguments, option, remedy):
+    done = cast_export(*(part.format(here=checkpoint, folder=tmp_path) for part in arguments))
+    assert done.exit_code == 1 and f"error: {option} does not apply here." in done.output
+    assert f"Remedy: {remedy}" in done.output and list(tmp_path.iterdir()) == []
+
+
+def test_options_of_the_export_are_none_of_its_subcommands(tmp_path):
+    done = cast_export("--batch", "2", "inspect", tmp_path / "m.onnx")
+    assert done.exit_code == 2 and "--batch is no option of inspect" in done.output
+
+
+@pytest.mark.parametrize(
+    ("argument", "options"),
+    [
+        ("calibrate", {"calibrate": ["."]}),
+        ("keep_float", {"keep_float": ["none"], "precision": "fp16"}),
+        ("thresholds", {"thresholds": THRESHOLDS["fp16"]}),
+        ("thresholds", {"thresholds": THRESHOLDS["fp16"], "precision": "fp16", "verify": False}),
+        ("images", {"images": ["."], "verify": False}),
+    ],
+)
+def test_an_argument_that_does_not_apply_is_refused(tmp_path, argument, options):
+    with pytest.raises(ExportError, match=f"{argument}= does not apply here"):
+        export_onnx(small_model("cast_small"), tmp_path / "x.onnx", **options)
 
 
 def test_inspect_foreign_and_truncated_files(tmp_path):

@@ -55,13 +55,78 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "prepare_data ade20k": ("training.prepare_data", ("ade20k",), ("--data", "nowhere")),
     "prepare_data camvid": ("training.prepare_data", ("camvid",), ("--data", "nowhere")),
     "prepare_data voc": ("training.prepare_data", ("voc",), ("--data", "nowhere")),
+    "prepare_data coco": ("training.prepare_data", ("coco",), ("--data", "nowhere")),
+    "prepare_data partimagenet": ("training.prepare_data", ("partimagenet",), ("--data", "nowhere")),
+    "prepare_data pcontext": ("training.prepare_data", ("pcontext",), ("--data", "nowhere")),
+    "prepare_data aircraft": ("training.prepare_data", ("aircraft",), ("--data", "nowhere", "--out", "o")),
+    "prepare_data breeds": ("training.prepare_data", ("breeds",), ("--data", "nowhere", "--out", "o")),
+    "prepare_data inat18": ("training.prepare_data", ("inat18",), ("--data", "nowhere", "--out", "o")),
+    "prepare_data inat21-mini": ("training.prepare_data", ("inat21-mini",), ("--data", "nowhere", "--out", "o")),
+    "prepare_data bundled": (
+        "training.prepare_data",
+        ("bundled",),
+        ("--tiny", "nowhere", "--imagenette", "nowhere", "--out", "o"),
+    ),
+    "prepare_data soft-labels": ("training.prepare_data", ("soft-labels",), ("--data", ".", "--teacher", "{model}")),
+    "parts segments": (
+        "training.parts",
+        ("segments",),
+        ("--model", "{checkpoint}", "--data", "nowhere", "--out", "o", "--device", "cpu"),
+    ),
+    "parts evaluate": (
+        "training.parts",
+        ("evaluate",),
+        ("--segments", "nowhere", "--data", "nowhere", "--out", "o", "--device", "cpu"),
+    ),
+    "segment train": (
+        "training.segment",
+        ("train",),
+        ("--recipe", "camvid_cast_tiny", "--data", "nowhere", "--out", "run", "--device", "cpu"),
+    ),
+    "segment evaluate": (
+        "training.segment",
+        ("evaluate",),
+        ("--recipe", "camvid_cast_tiny", "--data", "nowhere", "--ckpt", "{checkpoint}", "--out", "o"),
+    ),
+    "segment baselines": (
+        "training.segment",
+        ("baselines",),
+        ("--recipe", "camvid_cast_tiny", "--data", "nowhere", "--out", "o"),
+    ),
+    "segment pictures": (
+        "training.segment",
+        ("pictures",),
+        ("--recipe", "camvid_cast_tiny", "--data", "nowhere", "--run", ".", "--out", "o"),
+    ),
+    "voc retrieve": ("training.voc", ("retrieve",), ("--ckpt", "{checkpoint}", "--data", "nowhere", "--out", "o")),
+    "voc finetune": (
+        "training.voc",
+        ("finetune",),
+        ("--recipe", "voc_finetune_cast_small", "--data", "nowhere", "--out", "run"),
+    ),
+    "voc evaluate": ("training.voc", ("evaluate",), ("--ckpt", "{checkpoint}", "--data", "nowhere", "--out", "o")),
+    "cast-train classify": (
+        "training.commands.main",
+        ("classify",),
+        ("nowhere", "--out", "run", "--device", "cpu", "--dry-run"),
+    ),
+    "cast-train segment": (
+        "training.commands.main",
+        ("segment",),
+        ("nowhere", "--out", "run", "--device", "cpu", "--dry-run"),
+    ),
+    "cast-train pretrain": ("training.commands.main", ("pretrain",), ("nowhere", "--out", "run", "--device", "cpu")),
+    "cast-train evaluate": ("training.commands.main", ("evaluate",), ("{model}", "nowhere")),
+    "cast-train recipes": ("training.commands.main", ("recipes",), ("tiny_moco",)),
     "prepare_data regions": ("training.prepare_data", ("regions",), ("--images", ".", "--out", "o")),
 }
 # Options that begin something long, open a port or a window, or say what to do and not with what.
 LEFT_OUT = {"show", "serve", "wait", "loop", "help", "version", "verbose", "quiet", "json", "web", "single_file"}
 # What runs leave when they are refused: the record of results, the log of a run.
 WRITES = {"results/cast-segment.jsonl", "run/log.jsonl"}
-_PATHS = ("FILE", "DIR", "PATH")
+_PATHS = ("FILE", "DIR", "PATH", "RUN", "TREE")
+# Data that these commands search to any depth: not the whole machine's.
+_DEEP = ("cast-train classify", "cast-train segment", "cast-train pretrain", "cast-train evaluate")
 
 
 def command_cases(good: dict[str, Path], seed: int) -> Iterator[Case]:
@@ -69,14 +134,19 @@ def command_cases(good: dict[str, Path], seed: int) -> Iterator[Case]:
     for title, (module, path, base) in COMMANDS.items():
         command: Any = importlib.import_module(f"cast_sdk.{module}").main
         for name in path:
-            command = command.commands[name]
+            command = command.get_command(click.Context(command), name)
         arguments = [text.format(**good) for text in base]
         for parameter in command.params:
             if parameter.name in LEFT_OUT or getattr(parameter, "is_flag", False):
                 continue
             for kind, words, made in _tries(parameter, good, seed):
+                if kind == "word, dots" and title in _DEEP and parameter.name == "data":
+                    continue
+                option = parameter.opts[0]
+                # Programs of training share most of their options, so each of them is one door.
+                door, kind = (title, f"{option}, {kind}") if "training" in module else (f"{title} {option}", kind)
                 yield Case(
-                    f"{title} {parameter.opts[0]}",
+                    door,
                     kind,
                     _action(module, path, _with(arguments, parameter, words), made),
                     writes=tuple(WRITES),

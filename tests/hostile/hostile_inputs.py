@@ -93,6 +93,7 @@ FILES: dict[str, FileMaker] = {
     "link to itself": _loop,
     "pipe": lambda p, good, rng: os.mkfifo(p),
 }
+NO_BYTES = ("folder", "missing", "dangling link", "link to itself", "pipe")  # kinds that hold no bytes
 # Names that no file can have, or that mean something else.
 NAMES: dict[str, str] = {
     "empty": "",

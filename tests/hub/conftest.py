@@ -43,6 +43,12 @@ def server(models, tmp_path, monkeypatch):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    # Older versions have the address from when they were imported, in two modules.
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE
+    template = server.url + template[template.index("/{repo_id}") :]
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    for module in (constants, pytest.importorskip("huggingface_hub.file_download")):
+        monkeypatch.setattr(module, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)
     monkeypatch.setenv("CAST_SDK_CACHE", str(tmp_path / "cache"))
     yield server
     server.shutdown()

@@ -75,6 +75,17 @@ def test_a_download_that_broke_off_goes_on_where_it_stopped(server, monkeypatch)
     assert ("GET", name, f"bytes={len(half)}-") in server.log
 
 
+def test_a_partial_file_that_is_too_long_is_begun_anew(server):
+    name = MOCO.removeprefix(f"hf://{REPOSITORY}/")
+    path = fetch(MOCO).resolve()
+    partial = path.with_name(f"{path.name}.cast_sdk.partial")
+    path.rename(partial)
+    with partial.open("ab") as file:
+        file.write(b"more")
+    assert fetch(MOCO).read_bytes() == server.files[name]
+    assert [asked for method, _, asked in server.log if method == "GET"] == [None, None]
+
+
 def test_content_that_is_not_the_hubs_is_refused_and_not_kept(server, tmp_path):
     name = MOCO.removeprefix(f"hf://{REPOSITORY}/")
     server.wrong[name] = server.files[name][:-1] + b"?"

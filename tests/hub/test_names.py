@@ -20,6 +20,7 @@ from cast_sdk.published import PUBLISHED
 from cast_sdk.registry import list_models, model_spec
 from cast_sdk.runtime.backends import named
 from cast_sdk.runtime.backends.named import export_arguments, graph_name, named_file
+from cast_sdk.runtime.engine.onnx_metadata import read_description
 from cast_sdk.system.files import sha256
 
 NAME = "cast_small.deit_in1k"
@@ -69,6 +70,7 @@ def test_two_processes_at_once_download_and_export_once_and_later_ones_need_neit
     assert [entry[0] for entry in server.log].count("GET") == 1
     graphs = list((tmp_path / "cache" / "models").glob("*.onnx"))
     assert [str(graph) for graph in graphs] == [first[0]] and graphs[0].name.startswith(f"{NAME}-")
+    assert read_description(graphs[0])[0].source == NAME
 
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     assert ended(run(NAME, block=["torch", "huggingface_hub", "onnx"])) == first
@@ -91,13 +93,18 @@ def photo():
 
 def test_cast_export_takes_a_name_and_records_the_digest(server, tmp_path, monkeypatch):
     from cast_sdk.export.cli import main
-    from cast_sdk.runtime.engine.onnx_metadata import read_description
 
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(main, ["--ckpt", NAME, "--no-verify", "-q"])
     assert result.exit_code == 0, result.output
     spec, info = read_description(tmp_path / f"{NAME}.onnx")
     assert spec.source == NAME and info.checkpoint_sha256 == records.read(names.find(NAME).uri)
+
+
+def test_weights_that_torch_runs_by_name_say_their_source_too(server):
+    for name in (NAME, f"hf://twke/CAST/{FILE}"):
+        with cast_sdk.Runtime(name, backend="torch") as runtime:
+            assert runtime.spec.source == name
 
 
 def test_cast_export_asks_the_hub_once_and_records_what_it_opened(server, tmp_path, monkeypatch):

@@ -7,10 +7,11 @@ from typing import Any
 import click
 
 from cast_sdk.runtime.commands.common import clean_exit, common_options
+from cast_sdk.runtime.commands.program import Command
 from cast_sdk.training.commands.options import need_packages, own_options, own_request
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command)
 @own_options
 @click.option("--taxonomy", metavar="TREE", default="", help="One head per level: a CSV of classes and their parents.")
 @common_options

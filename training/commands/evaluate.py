@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from cast_sdk.runtime.commands.common import clean_exit, common_options
+from cast_sdk.runtime.commands.program import Command
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command)
 @click.argument("model")
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--split", type=click.Choice(["all", "train", "val"]), default="all", show_default=True,

@@ -7,6 +7,7 @@ import importlib
 import click
 
 from cast_sdk.runtime.commands.common import common_options
+from cast_sdk.runtime.commands.program import Group
 
 # name -> (module, one line): the module is imported when its command runs or shows its help.
 COMMANDS = {
@@ -18,7 +19,7 @@ COMMANDS = {
 }
 
 
-class Lazy(click.Group):
+class Lazy(Group):
     """Commands that are imported when they are used."""
 
     def list_commands(self, context: click.Context) -> list[str]:
@@ -36,7 +37,7 @@ class Lazy(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
 
-@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Lazy)
 @common_options
 def main() -> None:
     """Train CAST on your own images.

@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from cast_sdk.runtime.commands.common import clean_exit, common_options
+from cast_sdk.runtime.commands.program import Command
 from cast_sdk.training.commands.options import default_out
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command)
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("--out", "-o", type=click.Path(path_type=Path), metavar="RUN",
               help="Folder of the run; goes on with what it holds.  [default: runs/NAME of the data]")  # fmt: skip

@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from cast_sdk.runtime.commands.common import clean_exit, common_options
+from cast_sdk.runtime.commands.program import Command
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Command)
 @click.argument("name", required=False)
 @common_options
 @clean_exit()

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pictures
 import pytest
-from endings import Fragile
+from endings import Fragile, Odd
 
 pytest.importorskip("pyarrow", reason="pyarrow, of the extra bulk, is not installed")
 
@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import cast_sdk
-from cast_sdk.errors import ArtifactError, InputError
+from cast_sdk.errors import ArtifactError, EngineError, InputError
 from cast_sdk.runtime.bulk import job
 from cast_sdk.runtime.bulk.dataset import Dataset, Parts
 from cast_sdk.runtime.bulk.groups import GROUPS
@@ -156,14 +156,46 @@ def test_an_image_of_an_impossible_depth_is_a_row_with_its_error(folder, tiny_on
     assert good["error"] is None and good["class"]
 
 
+@pytest.mark.parametrize("engine", ["here", "in a process"])
+def test_an_error_that_nobody_foresaw_is_a_row_too(folder, tiny_onnx, tmp_path, caplog, engine):
+    shutil.copy(folder / "00.jpg", folder / "odd.jpg")
+    recipe, layout = recipe_of(tiny_onnx)
+    caplog.set_level("DEBUG", "cast_sdk.runtime.bulk")
+    with Dataset(tmp_path / "d", layout, {}) as dataset:
+        dataset.list_inputs(Listing([str(folder / "odd.jpg"), str(folder / "00.jpg")]), 5)
+        chosen = in_this_process if engine == "here" else job.local_engine(1)
+        assert job.run(dataset, Odd(recipe), chosen)["errors"] == 1  # type: ignore[arg-type]
+    odd, good = rows(tmp_path / "d")
+    assert "nobody foresaw" in odd["error"] and "ZeroDivisionError" in odd["error"] and len(odd["sha256"]) == 64
+    assert "Traceback" not in odd["error"] and good["error"] is None and good["class"]
+    (record,) = (one for one in caplog.records if "Traceback" in one.message)
+    assert record.levelname == "DEBUG" and "odd.jpg" in record.message and "preparing" in record.message
+
+
+def test_a_network_that_is_gone_ends_the_work_and_keeps_what_is_finished(folder, tiny_onnx, tmp_path):
+    shutil.copy(folder / "00.jpg", folder / "lost.jpg")
+    recipe, layout = recipe_of(tiny_onnx)
+    with Dataset(tmp_path / "d", layout, {}) as dataset:
+        dataset.list_inputs(Listing([str(folder / "00.jpg"), str(folder / "lost.jpg")] * 16), 16)
+        with pytest.raises(EngineError, match=r"(?s)cannot be run any more.*RuntimeError: the device is gone.*goes on"):
+            job.run(dataset, Odd(recipe), job.local_engine(1))  # type: ignore[arg-type]
+    with Dataset(tmp_path / "d", layout, {}) as dataset:
+        assert job.run(dataset, recipe, job.local_engine(1))["errors"] == 0
+    assert len(rows(tmp_path / "d")) == 32
+
+
+def recipe_of(model: Path) -> tuple[Recipe, Layout]:
+    with cast_sdk.Runtime(model, threads=1) as runtime:
+        layout = Layout.of(runtime, "0" * 64, GROUPS, tokens=False)
+    return Recipe(layout, {"model": str(model), "threads": 1}), layout
+
+
 def test_an_image_that_ends_its_process(folder, tiny_onnx, tmp_path):
     shutil.copy(folder / "00.jpg", folder / "deadly.jpg")
-    with cast_sdk.Runtime(tiny_onnx, threads=1) as runtime:
-        layout = Layout.of(runtime, "0" * 64, GROUPS, tokens=False)
-    recipe = Fragile(Recipe(layout, {"model": str(tiny_onnx), "threads": 1}))
+    recipe, layout = recipe_of(tiny_onnx)
     with Dataset(tmp_path / "d", layout, {}) as dataset:
         dataset.list_inputs(Listing([str(folder)]), 5)
-        manifest = job.run(dataset, recipe, job.local_engine(2))  # type: ignore[arg-type]
+        manifest = job.run(dataset, Fragile(recipe), job.local_engine(2))  # type: ignore[arg-type]
         assert manifest["errors"] == 1 and sum(dataset.ended().values()) == 2
     found = {Path(row["path"]).name: row for row in rows(tmp_path / "d")}
     assert len(found) == 13

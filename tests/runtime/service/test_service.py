@@ -160,6 +160,15 @@ def test_one_photograph_of_a_batch_is_as_small_as_one_alone(running):
     assert same(answer["results"][0], expected(data, masks=False)) and "top" in answer["results"][2]
 
 
+@pytest.mark.parametrize(("path", "size"), [("/v1/segment-batch", 64), ("/v1/segment", 16)])
+def test_a_form_that_is_too_large_is_called_a_form(running, path, size):
+    _, headers = form(b"")
+    status, answer = running.post(path, None, {**headers, "content-length": str((size << 20) + 1)})
+    assert status == 413 and answer["error"] == f"The form is larger than {size} MiB."
+    status, answer = running.post("/v1/segment", None, {"content-length": str((16 << 20) + 1)})
+    assert status == 413 and answer["error"] == "The photograph is larger than 16 MiB."
+
+
 @pytest.mark.parametrize("batch", [1, 4])
 @pytest.mark.parametrize("stage", ["add_superpixels", "infer", "finish"])
 def test_what_nobody_foresaw_is_answered_and_logged(stage, batch, monkeypatch, caplog):
