@@ -69,7 +69,7 @@ def kill(root: int, victim: str, rng: random.Random) -> int:
             continue
         mine = parent == root and "spawn_main" in words
         if entry.name.isdecimal() and (
-            mine if victim == "worker" else words.startswith("ray::") and "MapWorker" in words
+            mine if victim == "worker" else words.startswith("ray::Worker")
         ):
             found.append(int(entry.name))
     if not found:

@@ -64,3 +64,13 @@ class Fragile:
 
         rows._reader.read = deadly
         return rows
+
+
+class Unsendable:
+    """A recipe that ends the process that it is sent to, wherever it arrives."""
+
+    model = b"sent"
+    options: dict = {"model": "m.onnx"}  # noqa: RUF012
+
+    def __reduce__(self):
+        return os._exit, (3,)
