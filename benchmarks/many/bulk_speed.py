@@ -2,9 +2,9 @@
 
     python benchmarks/many/bulk_speed.py FOLDER [FOLDER ...] --count 1000 [--ways segment local ray] [--workers 2]
 
-Each way is a fresh process. "steady" leaves out what happens before the first image or part is there. Processor time and
-memory are sums over all processes of the way, sampled, also of those that Ray starts; memory is the peak in the first and
-in the second half. The data sets of both engines are compared row by row. Linux only (/proc).
+Each way is a fresh process. "steady" leaves out what comes before the first image or part. Processor time and memory
+are sums over all processes of the way, sampled, also of those that Ray starts; memory is the peak in the first and in
+the second half. The data sets of both engines are compared row by row. Linux only (/proc).
 """
 
 from __future__ import annotations

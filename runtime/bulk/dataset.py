@@ -64,7 +64,7 @@ class Dataset:
         if not (folder / ENDED).exists():  # which the lock needs, and which a folder of others does not get
             self._read_manifest()
         with writing(folder):
-            self._ended = (folder / ENDED).open("a", encoding="utf-8")
+            self._ended = (folder / ENDED).open("ab", buffering=0)  # so that closing it writes nothing more
         try:
             lock(self._ended, folder)
             manifest = self._read_manifest()
@@ -158,9 +158,9 @@ class Dataset:
     def add_ended(self, index: int, path: str, reason: str) -> None:
         """Record that an image has ended a process."""
         with writing(self.folder / ENDED):
-            text = json.dumps({"index": index, "path": path, "reason": reason})
-            self._ended.write(f"\n{text}\n")
-            self._ended.flush()
+            line = b"\n" + json.dumps({"index": index, "path": path, "reason": reason}).encode() + b"\n"
+            while line:
+                line = line[self._ended.write(line) :]
 
     # -- manifest ------------------------------------------------------------------------------------------------------
 

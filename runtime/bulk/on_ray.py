@@ -48,7 +48,8 @@ def ray_engine(workers: int | None, address: str | None) -> Engine:
         if own and address:
             _join(ray, address)
         elif own:
-            _begin(ray, num_cpus=workers or available_cores(), include_dashboard=False)
+            here = {"address": "local", "num_cpus": workers or available_cores(), "include_dashboard": False}
+            _begin(ray, "Ray cannot be started.", "see Ray's logs", **here)
         try:
             count = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
             crew = _Crew(ray, ray.put(_with_model(recipe)), count, ended)
@@ -91,7 +92,7 @@ class _Actor:
 
 
 class _Crew:
-    """Actors that work through tasks, in order. An actor gets work once it has begun, so a busy cluster stops nobody."""
+    """Actors that work through tasks, in order. They get work once they have begun: a busy cluster stops nobody."""
 
     def __init__(self, ray: Any, recipe: Any, count: int, ended: Ended) -> None:
         self._ray, self._recipe, self._ended = ray, recipe, ended
@@ -205,20 +206,15 @@ def _join(ray: Any, address: str) -> None:
                 found=str(error),
                 remedy="start one (ray start --head), or check the address: auto, or HOST:PORT",
             ) from error
-    _begin(ray, address=address)
+    versions = "Ray and Python must have the cluster's versions; where it has a token, set RAY_AUTH_MODE=token"
+    _begin(ray, f"Ray cannot join the cluster {address}.", versions, address=address)
 
 
-def _begin(ray: Any, **options: Any) -> None:
+def _begin(ray: Any, problem: str, remedy: str, **options: Any) -> None:
     try:
         ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of many kinds: no cluster, another version of Ray or Python, no right to join
-        raise EngineError(
-            f"Ray cannot {'join the cluster' if 'address' in options else 'be started'}.",
-            found=str(error).strip(),
-            remedy="the versions of Ray and Python must be the cluster's, and one with a token needs RAY_AUTH_MODE=token here"
-            if "address" in options
-            else "see Ray's logs",
-        ) from error
+        raise EngineError(problem, found=str(error).strip(), remedy=remedy) from error
 
 
 def _with_model(recipe: Recipe) -> Recipe:

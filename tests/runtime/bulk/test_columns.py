@@ -28,8 +28,8 @@ def made(kinds, stock, tmp_path_factory) -> dict[str, Path]:
     """A data set of each model, with tokens."""
     folder = tmp_path_factory.mktemp("columns")
     for kind, model in kinds.items():
-        words = ["cast_sdk.runtime.commands.bulk", stock / "inner", "--out", folder / kind, "--model", model, "--tokens"]
-        command = [sys.executable, "-m", *map(str, words), "--workers", "1", "--part-rows", "4", "-q"]
+        words = [stock / "inner", "--out", folder / kind, "--model", model, "--tokens", "--part-rows", 4, "-q"]
+        command = [sys.executable, "-m", "cast_sdk.runtime.commands.bulk", *map(str, words), "--workers", "1"]
         subprocess.run(command, check=True, timeout=240)
     return {kind: folder / kind for kind in kinds}
 

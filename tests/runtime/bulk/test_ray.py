@@ -151,6 +151,9 @@ def test_the_command_works_on_a_running_cluster(cluster, stock, tiny_onnx, tmp_p
     )
     assert done.returncode == 0 and not done.stderr, done.stderr
     assert parts(tmp_path / "ray") == parts(tmp_path / "local") and len(parts(tmp_path / "ray")) == 3
+    own = subprocess.run([*command, "--out", tmp_path / "own", "--engine", "ray", "--workers", "1"], timeout=240)
+    assert own.returncode == 0, "without --address it starts Ray anew, beside a cluster that runs"
+    assert parts(tmp_path / "own") == parts(tmp_path / "local")
     assert [node["Alive"] for node in ray.nodes()].count(True) == 2, "the cluster is left running"
 
 
@@ -158,9 +161,9 @@ def test_the_command_works_on_a_running_cluster(cluster, stock, tiny_onnx, tmp_p
     ("address", "words"), [("127.0.0.1:9", "There is no Ray cluster at 127.0.0.1:9"), ("nonsense", "Ray cannot join")]
 )
 def test_a_cluster_that_is_not_there(address, words, stock, tiny_onnx, tmp_path):
-    command = ["cast_sdk.runtime.commands.bulk", stock, "--out", tmp_path / "d", "--model", tiny_onnx, "--engine", "ray"]
+    command = [stock, "--out", tmp_path / "d", "--model", tiny_onnx, "--engine", "ray", "--address", address]
     done = subprocess.run(
-        [sys.executable, "-m", *map(str, command), "--address", address],
+        [sys.executable, "-m", "cast_sdk.runtime.commands.bulk", *map(str, command)],
         capture_output=True,
         text=True,
         timeout=240,
