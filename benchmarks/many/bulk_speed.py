@@ -2,9 +2,9 @@
 
     python benchmarks/many/bulk_speed.py FOLDER [FOLDER ...] --count 1000 [--ways segment local ray] [--workers 2]
 
-Each way is a fresh process. "steady" leaves out what comes before the first image or part. Processor time and memory
-are sums over all processes of the way, sampled, also of those that Ray starts; memory is the peak in the first and in
-the second half. The data sets of both engines are compared row by row. Linux only (/proc).
+Each way is a fresh process. "steady" is about the last two thirds of the images, so that nothing of the start is in it.
+Processor time and memory are sums over all processes of the way, sampled, also of those that Ray starts; memory is the
+peak in the first and in the second half of that. The data sets of both engines are compared row by row. Linux only.
 """
 
 from __future__ import annotations
@@ -70,8 +70,9 @@ def measure(way: str, work: Path, options: argparse.Namespace) -> None:
         running = descendants()
         processor |= {pid: seconds for pid, seconds in zip(running, map(used, running), strict=True) if seconds}
         samples.append((time.monotonic(), sum(map(resident, running))))
-        if not first and (found := len(list(out.glob(pattern)) if out.exists() else [])):
-            first, done_at_first = time.monotonic(), found * (1 if way == "segment" else 50)
+        found = len(list(out.glob(pattern))) * (1 if way == "segment" else 50)
+        if not first and found >= options.count / 3:
+            first, done_at_first = time.monotonic(), found
             used_at_first = sum(processor.values())
         time.sleep(0.2)
     ended = time.monotonic()

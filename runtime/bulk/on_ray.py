@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 import logging
 import os
 import socket
@@ -22,13 +23,15 @@ from cast_sdk.runtime.bulk.pool import Pool
 from cast_sdk.runtime.bulk.rows import Recipe
 from cast_sdk.system.processor import available_cores
 
-_AHEAD = 3  # tasks that an actor holds: the one it works on, and some that wait there
-_HELD = 8  # tasks and results per actor that the command holds: memory is bounded
-_RETRIES = 10  # of a task, where Ray's own processes or machines end
+_AHEAD = 2  # calls that an actor holds: the one it works on, and one that waits there
+_TASKS = 4  # of a call, once all have had smaller ones: between two calls an actor's process waits
+_HELD = 4 * _TASKS  # tasks and results per actor that the command holds: memory is bounded
+_RETRIES = 10  # of a call, where Ray's own processes or machines end
 _STARTS = 5  # actors in a row that may end before any of them has begun
 _CONNECT_SECONDS = 10.0
 _ONE_FILE = (".onnx", ".pth", ".tar", ".safetensors")  # models that are sent to other machines
 
+Call = list[Images]
 Ended = Callable[[Images, int, str], None]
 
 
@@ -68,27 +71,26 @@ class Worker:
     """What Ray runs: it has a process of its own for the images, so that none of them ends it."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self._ended: list[tuple[int, str]] = []
-        self._pool = Pool(recipe, 1, ended=lambda task, position, reason: self._ended.append((position, reason)))
+        self._ended: list[tuple[int, int, str]] = []
+        self._pool = Pool(recipe, 1, ended=lambda *seen: self._ended.append((seen[0].number, *seen[1:])))
 
     def begin(self) -> None:
         """Answers once the actor is there."""
 
-    def make(self, task: Images) -> tuple[bytes, list[tuple[int, str]]]:
-        """The rows of a task, and which images have ended the process, with what was seen."""
+    def make(self, tasks: Call) -> tuple[list[bytes], list[tuple[int, int, str]]]:
+        """The rows of each task; and the images that ended the process: task, position and what was seen."""
         self._ended.clear()
-        ((_, rows),) = self._pool.run([task])
-        return rows, list(self._ended)
+        return [rows for _, rows in self._pool.run(tasks)], list(self._ended)
 
 
 @dataclass
 class _Actor:
-    """An actor as the command sees it. `calls`: tasks that it has, by what Ray calls their results, oldest first."""
+    """An actor as the command sees it. `calls`: what it has to do, by Ray's references to the results, oldest first."""
 
     handle: Any
     beginning: Any
     begun: bool = False
-    calls: dict[Any, Images] = field(default_factory=dict)
+    calls: dict[Any, Call] = field(default_factory=dict)
 
 
 class _Crew:
@@ -99,7 +101,7 @@ class _Crew:
         self._class = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(Worker)
         self._actors = [self._start() for _ in range(count)]
         self._tries: collections.Counter[int] = collections.Counter()
-        self._failed_starts = 0
+        self._failed_starts = self._finished = 0
 
     def run(self, tasks: Iterator[Images]) -> Iterator[tuple[Images, bytes]]:
         """Each task with its rows.
@@ -108,23 +110,23 @@ class _Crew:
             CastError: what an actor raised.
             EngineError: actors end again and again.
         """
-        waiting: collections.deque[Images] = collections.deque()  # given back by an actor that ended
+        waiting: collections.deque[Call] = collections.deque()  # given back by an actor that ended
         done: dict[int, tuple[Images, bytes]] = {}
         following = 0
         exhausted = False
         while True:
-            held = len(done) + len(waiting) + sum(len(actor.calls) for actor in self._actors)
+            calls = [*waiting, *(call for actor in self._actors for call in actor.calls.values())]
+            held = len(done) + sum(map(len, calls))
             while (actor := self._free()) is not None:
                 if not waiting and not exhausted and held < _HELD * len(self._actors):
-                    fresh = next(tasks, None)
-                    exhausted = fresh is None
-                    if fresh is not None:
-                        waiting.append(fresh)
-                        held += 1
+                    fresh = list(itertools.islice(tasks, self._size()))
+                    exhausted = not fresh
+                    held += len(fresh)
+                    waiting.extend([fresh] if fresh else [])
                 if not waiting:
                     break
-                task = waiting.popleft()
-                actor.calls[actor.handle.make.remote(task)] = task
+                call = waiting.popleft()
+                actor.calls[actor.handle.make.remote(call)] = call
             if exhausted and not held:
                 return
             for task, rows in self._news(waiting):
@@ -146,13 +148,17 @@ class _Crew:
         with contextlib.suppress(Exception):  # it, or the cluster, has ended already
             self._ray.kill(actor.handle)
 
+    def _size(self) -> int:
+        """Tasks of the next call: small ones first, so that few tasks are spread over all actors."""
+        return min(_TASKS, 1 + self._finished // (_AHEAD * len(self._actors)))
+
     def _free(self) -> _Actor | None:
-        """The actor that has least to do and takes another task."""
+        """The actor that has least to do and takes another call."""
         free = [actor for actor in self._actors if actor.begun and len(actor.calls) < _AHEAD]
         return min(free, key=lambda actor: len(actor.calls), default=None)
 
-    def _news(self, waiting: collections.deque[Images]) -> Iterator[tuple[Images, bytes]]:
-        """Wait for an actor; its task with the rows, if it has made some. An actor that ended is replaced."""
+    def _news(self, waiting: collections.deque[Call]) -> Iterator[tuple[Images, bytes]]:
+        """Wait for an actor; tasks with their rows, if it has made some. An actor that ended is replaced."""
         by_reference = {actor.beginning: actor for actor in self._actors if not actor.begun}
         by_reference.update((call, actor) for actor in self._actors for call in actor.calls)
         (reference,), _ = self._ray.wait(list(by_reference))
@@ -170,28 +176,30 @@ class _Crew:
         if reference == actor.beginning:
             actor.begun = True
             return
-        task = actor.calls.pop(reference)
+        call = actor.calls.pop(reference)
+        self._finished += 1
         rows, ended = result
-        for position, reason in ended:
-            self._ended(task, position, reason)
-        yield task, rows
+        by_number = {task.number: task for task in call}
+        for number, position, reason in ended:
+            self._ended(by_number[number], position, reason)
+        yield from zip(call, rows, strict=True)
 
-    def _bury(self, actor: _Actor, error: Exception) -> list[Images]:
+    def _bury(self, actor: _Actor, error: Exception) -> list[Call]:
         """Replace an actor that ended; what is to be done again."""
-        tasks = list(actor.calls.values())
+        calls = list(actor.calls.values())
         self._end(actor)
-        if tasks:
-            self._tries[tasks[0].number] += 1
+        if calls:
+            self._tries[calls[0][0].number] += 1
         else:
             self._failed_starts += 1
-        if self._failed_starts >= _STARTS or any(self._tries[task.number] > _RETRIES for task in tasks):
+        if self._failed_starts >= _STARTS or any(self._tries[call[0].number] > _RETRIES for call in calls):
             raise EngineError(
                 "Ray's workers end again and again.",
                 found=str(error).strip().splitlines()[-1],
                 remedy="see Ray's logs; every machine of the cluster needs this package and free memory",
             ) from error
         self._actors[self._actors.index(actor)] = self._start()
-        return tasks
+        return calls
 
 
 def _join(ray: Any, address: str) -> None:
