@@ -68,9 +68,7 @@ def kill(root: int, victim: str, rng: random.Random) -> int:
         except (OSError, ValueError, IndexError):
             continue
         mine = parent == root and "spawn_main" in words
-        if entry.name.isdecimal() and (
-            mine if victim == "worker" else words.startswith("ray::") and "MapWorker" in words
-        ):
+        if entry.name.isdecimal() and (mine if victim == "worker" else words.startswith("ray::Worker")):
             found.append(int(entry.name))
     if not found:
         return 0

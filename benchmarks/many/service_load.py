@@ -66,8 +66,13 @@ async def drive(process: subprocess.Popen, url: str, photos: list[bytes], option
     limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
     async with httpx.AsyncClient(limits=limits, timeout=60) as client:
         await ready(client, url)
+        before = used(process.pid), received[200]
         pace = await capacity(client, url, photos, clients=4 * options.workers, seconds=min(10.0, options.seconds))
-        print(f"load {os.getloadavg()[0]:.1f}; capacity {pace:.1f} requests/s with {4 * options.workers} clients")
+        spent = (used(process.pid) - before[0]) / (received[200] - before[1])
+        print(
+            f"load {os.getloadavg()[0]:.1f}; capacity {pace:.1f} requests/s with {4 * options.workers} clients, "
+            f"{1e3 * spent:.1f} ms of the service's processor time each"
+        )
         before = resident(process.pid)
         codes, times, peak = await flood(client, url, photos, 2 * pace, options.seconds, process.pid)
         p50, p90, p99 = np.percentile(times, (50, 90, 99)) if times else (0, 0, 0)
@@ -153,6 +158,12 @@ async def end(client: httpx.AsyncClient, url: str, photos: list[bytes], pace: fl
     codes, _, _ = await sent
     code = await asyncio.to_thread(process.wait, 60)
     print(f"SIGTERM with {taken[1] if taken else '?'} requests under way: {dict(codes)}, exit code {code}")
+
+
+def used(pid: int) -> float:
+    """Processor seconds of a process."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident(pid: int) -> float:

@@ -214,7 +214,7 @@ def writing(target: str | os.PathLike[str], remedies: Mapping[int, str] = _REMED
         ) from error
 
 
-def lock(file: IO[str], folder: str | os.PathLike[str]) -> None:
+def lock(file: IO[Any], folder: str | os.PathLike[str]) -> None:
     """Keep other processes from writing results into a folder while `file`, in it, is open.
 
     Raises:

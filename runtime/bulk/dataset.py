@@ -66,7 +66,7 @@ class Dataset:
         if kind_at(folder / ENDED) == "other":
             raise InputError(f"{folder / ENDED} is a pipe, socket or device.", remedy="choose another --out")
         with writing(folder / ENDED):
-            self._ended = (folder / ENDED).open("a", encoding="utf-8")
+            self._ended = (folder / ENDED).open("ab", buffering=0)  # so that closing it writes nothing more
         try:
             lock(self._ended, folder)
             manifest = self._read_manifest()
@@ -156,9 +156,9 @@ class Dataset:
     def add_ended(self, index: int, path: str, reason: str) -> None:
         """Record that an image has ended a process."""
         with writing(self.folder / ENDED):
-            text = json.dumps({"index": index, "path": path, "reason": reason})
-            self._ended.write(f"\n{text}\n")
-            self._ended.flush()
+            line = b"\n" + json.dumps({"index": index, "path": path, "reason": reason}).encode() + b"\n"
+            while line:
+                line = line[self._ended.write(line) :]
 
     # -- manifest ------------------------------------------------------------------------------------------------------
 

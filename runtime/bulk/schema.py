@@ -198,15 +198,26 @@ class Layout:
 
     def labels(self, row: Mapping[str, Any], level: int) -> npt.NDArray[np.int32]:
         """What `Segmentation.labels` gave for the image: int32 [height, width], -1 outside the crop."""
-        geometry = fit_geometry((int(row["height"]), int(row["width"])), self.size, self.fit)
-        return geometry.to_frame(self.hierarchy(row).labels(level))
+        return self._to_frame(row, self.hierarchy(row).labels(level))
+
+    def semantic_map(self, row: Mapping[str, Any]) -> npt.NDArray[np.int32]:
+        """What `Segmentation.semantic` gave for the image: int32 [height, width], -1 outside the crop.
+
+        Raises:
+            InputError: as `hierarchy`, or the model has no dense head.
+        """
+        superpixels = self.hierarchy(row).superpixels
+        if row.get("semantic") is None:
+            raise InputError(f"{self.model} has no dense head, so its rows hold no classes of pixels.")
+        return self._to_frame(row, np.asarray(row["semantic"], np.int32)[superpixels])
+
+    def _to_frame(self, row: Mapping[str, Any], labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+        return fit_geometry((int(row["height"]), int(row["width"])), self.size, self.fit).to_frame(labels)
 
 
 def batch(schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
     """Rows as one batch; a column that a row does not name is null in it, and names of files need not be UTF-8."""
-    columns = [
-        pa.array([_text(row.get(field.name)) for row in rows], type=field.type) for field in schema
-    ]
+    columns = [pa.array([_text(row.get(field.name)) for row in rows], type=field.type) for field in schema]
     return pa.record_batch(columns, schema=schema)
 
 

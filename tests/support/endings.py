@@ -92,3 +92,13 @@ class Odd:
 
         rows._reader.read, rows._runtime.prepare, rows._runtime.infer = reading, preparing, inferring
         return rows
+
+
+class Unsendable:
+    """A recipe that ends the process that it is sent to, wherever it arrives."""
+
+    model = b"sent"
+    options: dict = {"model": "m.onnx"}  # noqa: RUF012
+
+    def __reduce__(self):
+        return os._exit, (3,)

@@ -13,8 +13,8 @@ from cast_sdk.runtime.commands.program import Command
 @click.command(cls=Command)
 @click.argument("model")
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--split", type=click.Choice(["all", "train", "val"]), default="all", show_default=True,
-              help="Which images, where DATA has a split (as RUN/split.csv has).")  # fmt: skip
+@click.option("--split", type=click.Choice(["all", "train", "val", "test"]), default="all", show_default=True,
+              help="Which images, where DATA has a split: RUN/split.csv, folders train/, val/, test/.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @common_options
 @clean_exit()

@@ -12,9 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.system.files import atomic_write
-from cast_sdk.training.own.classes.labelled import TRAIN, VAL, VALIDATION
+from cast_sdk.training.own.classes.labelled import TEST, TRAIN, VAL, VALIDATION
 
-TEST = 2  # a part that is neither trained on nor judged by
 SPLITS = ("train", "val")
 
 

@@ -21,6 +21,20 @@ def stock(tmp_path_factory: pytest.TempPathFactory, photo: np.ndarray) -> Path:
     return fill(tmp_path_factory.mktemp("stock") / "photos", photo)
 
 
+@pytest.fixture(scope="session")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Exported models that give tokens: "taxonomy" has three heads, "segmenter" a class for each superpixel."""
+    from export_tools import small_model
+
+    from cast_sdk.export import export_onnx
+
+    folder = tmp_path_factory.mktemp("kinds")
+    names = {"taxonomy": "cast_deit_small with a taxonomy", "segmenter": "segmenter_cast_small"}
+    for kind, name in names.items():
+        export_onnx(small_model(name), folder / f"{kind}.onnx", verify=False, tokens=True)
+    return {kind: folder / f"{kind}.onnx" for kind in names}
+
+
 def fill(root: Path, photo: np.ndarray) -> Path:
     (root / "inner").mkdir(parents=True)
     for number in range(12):

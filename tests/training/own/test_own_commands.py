@@ -118,6 +118,22 @@ def write_without_torn(data):
     return data
 
 
+def test_any_split_can_be_judged(tmp_path):
+    with cast_sdk.Runtime() as runtime:
+        model, names = str(runtime.path), runtime.spec.class_names[:2]
+    for split, counts in {"train": (2, 1), "test": (1, 2)}.items():
+        for name, count in zip(names, counts, strict=True):
+            for number in range(count):
+                write_image(tmp_path / split / name / f"{number}.jpg", blob(0, number))
+    write_image(tmp_path / "train" / "unheard of" / "0.jpg", blob(0, 0))
+    result = json.loads(call("evaluate", model, tmp_path, "--split", "test", "--json").output)
+    assert result["images"] == 3 and [row["images"] for row in result["classes"].values()] == [1, 2]
+    assert "unheard of" in refused("evaluate", model, tmp_path)
+    message = refused("evaluate", model, tmp_path, "--split", "val")
+    assert "no images of the split val" in message and "4 of train, 3 of test" in message
+    assert "has no split" in refused("evaluate", model, tmp_path / "test", "--split", "test")
+
+
 def test_another_run_is_refused_and_the_same_is_finished(finished):
     data, out, start = finished
     if not (data / "olive" / "torn.jpg").exists():

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+
 import numpy as np
 import pytest
 from own_data import blob, write_classes, write_image
 
 from cast_sdk.errors import InputError, RecipeError
 from cast_sdk.models import model_spec
-from cast_sdk.training.own.classes.labelled import TRAIN, VAL, find_labelled
+from cast_sdk.training.own.classes.labelled import TEST, TRAIN, VAL, find_labelled
 from cast_sdk.training.own.classes.planning import Choices, plan_classification
 from cast_sdk.training.own.images import look_at
 from cast_sdk.training.own.run_folder import claim
@@ -59,6 +62,54 @@ def test_a_table(tmp_path):
     table.write_text("path,class\nx/photo 00.jpg,cat\nx/photo 00.jpg,dog\n")
     with pytest.raises(InputError, match="names 1 images twice"):
         find_labelled(table)
+
+
+def test_test_images_are_for_judging_only(tmp_path):
+    folders = tmp_path / "folders"
+    for split, classes in {"train": {"a": 3, "b": 2}, "val": {"a": 1, "b": 1}, "test": {"a": 2, "new": 1}}.items():
+        write_classes(folders / split, classes)
+    table = tmp_path / "table.csv"
+    table.write_text(
+        "".join(f"{p.relative_to(tmp_path)},{p.parts[-2]},{p.parts[-3]}\n" for p in folders.rglob("*.jpg"))
+    )
+    for data in (folders, table):
+        trained, judged = find_labelled(data), find_labelled(data, judging=True)
+        assert np.bincount(trained.split).tolist() == [5, 2] and trained.classes == ["a", "b"]
+        assert any("test" in note and "not used in training" in note for note in trained.notes)
+        assert np.bincount(judged.split).tolist() == [5, 2, 3] and judged.classes == ["a", "b", "new"]
+        names = {judged.names[at] for at in np.flatnonzero(judged.split == TEST)}
+        assert all("test/" in name for name in names) and not judged.notes
+        assert sorted(judged.classes[at] for at in judged.labels[judged.split == TEST]) == ["a", "a", "new"]
+
+
+def test_a_test_split_alone_can_be_judged(tmp_path):
+    write_classes(tmp_path / "test", {"a": 2, "b": 1})
+    found = find_labelled(tmp_path, judging=True)
+    assert found.classes == ["a", "b"] and found.split.tolist() == [TEST] * 3
+    with pytest.raises(InputError, match=r"only one class.*: test"):
+        find_labelled(tmp_path)  # for training, "test" is the name of a class
+    table = tmp_path / "t.csv"
+    table.write_text("test/a/photo 00.jpg,a,test\n")
+    assert find_labelled(table, least=1, judging=True).split.tolist() == [TEST]
+    with pytest.raises(InputError, match="has no training image"):
+        find_labelled(table)
+
+
+def test_shards_of_a_test_split(tmp_path):
+    write_classes(tmp_path, {"a": 1})
+    jpeg = (tmp_path / "a" / "photo 00.jpg").read_bytes()
+    (tmp_path / "classes.txt").write_text("one\ntwo\n")
+    for split, count in (("train", 3), ("test", 2)):
+        with tarfile.open(tmp_path / f"{split}-00.tar", "w") as shard:
+            for number in range(count):
+                for name, data in ((f"{number}.jpg", jpeg), (f"{number}.cls", str(number % 2).encode())):
+                    member = tarfile.TarInfo(name)
+                    member.size = len(data)
+                    shard.addfile(member, io.BytesIO(data))
+    assert find_labelled(tmp_path).split is None and len(find_labelled(tmp_path)) == 3
+    assert find_labelled(tmp_path, judging=True).split.tolist() == [TRAIN] * 3 + [TEST] * 2
+    (tmp_path / "train-00.tar").unlink()
+    assert find_labelled(tmp_path, judging=True).split.tolist() == [TEST] * 2
 
 
 def test_a_class_may_be_called_train(tmp_path):

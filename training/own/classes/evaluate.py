@@ -12,8 +12,10 @@ from cast_sdk.errors import InputError
 from cast_sdk.runtime.runtime import Runtime
 from cast_sdk.training.engine.progress import progress
 from cast_sdk.training.own.classes.judging import Judged
-from cast_sdk.training.own.classes.labelled import TRAIN, VAL, find_labelled
+from cast_sdk.training.own.classes.labelled import TEST, TRAIN, VAL, find_labelled
 from cast_sdk.training.own.images import read_frame
+
+SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
 
 log = logging.getLogger("cast_sdk.training")
 
@@ -24,7 +26,7 @@ def evaluate(model: str, data: Path, split: str = "all") -> dict[str, Any]:
     Args:
         model: .onnx, .engine or checkpoint of a classifier.
         data: what `find_labelled` reads; its classes are a part of the model's, by name.
-        split: "all", "train" or "val".
+        split: "all", "train", "val" or "test".
 
     Returns:
         `images`, `notes` of what was left out, `accuracy`, `balanced_accuracy`, and of each class `images`, `found`.
@@ -32,20 +34,27 @@ def evaluate(model: str, data: Path, split: str = "all") -> dict[str, Any]:
     Raises:
         InputError: for classes that the model does not know, or a split that the data does not have.
     """
-    images = find_labelled(data, least=1)
+    images = find_labelled(data, least=1, judging=True)
     for note in images.notes:
         log.info("note       %s", note)
     chosen = np.arange(len(images))
     if split != "all":
         if images.split is None:
-            raise InputError(f"{data} has no split into train and val.", remedy="leave --split out")
-        chosen = np.flatnonzero(images.split == (TRAIN if split == "train" else VAL))
+            raise InputError(f"{data} has no split.", remedy="leave --split out")
+        chosen = np.flatnonzero(images.split == SPLITS[split])
+        if not len(chosen):
+            there = {name: int((images.split == part).sum()) for name, part in SPLITS.items()}
+            raise InputError(
+                f"{data} has no images of the split {split}.",
+                found=", ".join(f"{count} of {name}" for name, count in there.items() if count),
+                remedy="choose another --split, or leave it out",
+            )
     with Runtime(model) as runtime:
         known = runtime.spec.class_names
         if not known or not runtime.spec.has_logits:
             raise InputError(f"{model} knows no class names.", remedy="evaluate a classifier, such as RUN/model.onnx")
         number = {name: at for at, name in enumerate(known)}
-        unknown = [name for name in images.classes if name not in number]
+        unknown = [images.classes[at] for at in np.unique(images.labels[chosen]) if images.classes[at] not in number]
         if unknown:
             raise InputError(
                 f"{len(unknown)} classes of {data} are none of the model's: {', '.join(unknown[:6])}.",
@@ -56,7 +65,7 @@ def evaluate(model: str, data: Path, split: str = "all") -> dict[str, Any]:
             runtime.segment(read_frame(images, int(at))).outputs["logits"]
             for at in progress(chosen, "running the model", len(chosen))
         ]
-    translated = np.array([number[name] for name in images.classes])
+    translated = np.array([number.get(name, -1) for name in images.classes])
     judged = Judged(np.stack(scores), translated[images.labels[chosen]])
     counts = np.bincount(judged.labels, minlength=len(known))
     return {

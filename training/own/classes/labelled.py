@@ -21,7 +21,7 @@ from cast_sdk.system.files import read_csv
 from cast_sdk.training.data.sources import ImageSource, open_source
 
 VALIDATION = ("val", "valid", "validation")  # names of a split that judges
-TRAIN, VAL = 0, 1
+TRAIN, VAL, TEST = 0, 1, 2  # test images are neither trained on nor judged by while training
 _LAYOUTS = "DATA/<class>/*.jpg, DATA/train/<class>/*.jpg, a CSV of path,class, or shards DATA/train-*.tar"
 
 
@@ -35,7 +35,7 @@ class Labelled:
         names: of the images, relative to `root`.
         labels: class of each image, int64 [N].
         classes: names in label order.
-        split: TRAIN or VAL of each image, int8 [N]; None where the data has no validation images.
+        split: TRAIN, VAL or TEST of each image, int8 [N]; None where the data has only one part.
         notes: what was left out or looks odd, for people.
         kind: what the data is, for people.
     """
@@ -76,12 +76,13 @@ class Labelled:
         )
 
 
-def find_labelled(data: Path, least: int = 2) -> Labelled:
+def find_labelled(data: Path, least: int = 2, *, judging: bool = False) -> Labelled:
     """The images of a folder or table.
 
     Args:
         data: what the person named.
         least: classes that there must be.
+        judging: for a finished model: with the images of the split test, and no class needs a training image.
 
     Raises:
         InputError: when there are none, less than two classes, or a layout that can be read in two ways.
@@ -89,13 +90,13 @@ def find_labelled(data: Path, least: int = 2) -> Labelled:
     if data.is_file():
         if data.suffix.lower() not in (".csv", ".tsv"):
             raise InputError(f"{data} is neither a folder nor a CSV table.", remedy=f"give {_LAYOUTS}")
-        found = _from_table(data)
+        found = _from_table(data, judging)
     elif not data.is_dir():
         raise InputError(f"The data folder {data} does not exist.", remedy=f"give {_LAYOUTS}")
-    elif any(data.glob("train-*.tar")):
-        found = _from_shards(data)
+    elif any(_sharded(data, name) for name in (_splits(True) if judging else ("train",))):
+        found = _from_shards(data, judging)
     else:
-        found = _from_folders(data)
+        found = _from_folders(data, judging)
     if len(found.classes) < least:
         raise InputError(
             f"There is only one class in {data}: {found.classes[0]}.",
@@ -103,6 +104,15 @@ def find_labelled(data: Path, least: int = 2) -> Labelled:
             remedy="sort the images into at least two class folders; for no classes at all: cast-train pretrain",
         )
     return found
+
+
+def _splits(judging: bool) -> dict[str, int]:
+    """Names of splits that are looked at, and their parts."""
+    return {"train": TRAIN, **dict.fromkeys(VALIDATION, VAL), **({"test": TEST} if judging else {})}
+
+
+def _sharded(data: Path, split: str) -> bool:
+    return any(data.glob(f"{split}-*.tar"))
 
 
 def folders_in(folder: Path) -> list[Path]:
@@ -128,17 +138,21 @@ def _hidden_name(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def _from_folders(data: Path) -> Labelled:
+def _from_folders(data: Path, judging: bool) -> Labelled:
     folders = folders_in(data)
     names = {folder.name.lower(): folder for folder in folders}
-    if "train" in names and folders_in(names["train"]):  # otherwise "train" is a class, like "car"
+    whole = "train" in names and bool(folders_in(names["train"]))  # otherwise "train" is a class, like "car"
+    if judging and names and names.keys() <= _splits(True).keys():
+        whole = all(folders_in(folder) for folder in folders)
+    if whole:
         judged = [names[name] for name in VALIDATION if name in names]
         if len(judged) > 1:
             raise InputError(
                 f"{data} has {' and '.join(folder.name + '/' for folder in judged)}: which one judges?",
                 remedy="keep one of them beside train/",
             )
-        return _from_splits(data, names["train"], judged[0] if judged else None)
+        places = {names[name]: part for name, part in _splits(judging).items() if name in names}
+        return _from_splits(data, places, judging)
     if not folders:
         here = len([path for path in data.iterdir() if is_image(path)])
         raise InputError(
@@ -148,38 +162,41 @@ def _from_folders(data: Path) -> Labelled:
         )
     loose = sum(is_image(path) for path in data.iterdir() if not _hidden(path))
     notes = [f"{loose} images beside the class folders are left out"] if loose else []
-    return _collect(data, [(folder, TRAIN) for folder in folders], notes, "class folders", split=False)
+    return _collect(data, [(folder, TRAIN) for folder in folders], notes, "class folders", judging)
 
 
-def _from_splits(data: Path, train: Path, val: Path | None) -> Labelled:
-    folders = [(folder, TRAIN) for folder in folders_in(train)]
+def _from_splits(data: Path, places: dict[Path, int], judging: bool) -> Labelled:
+    folders = [(folder, part) for place, part in places.items() for folder in folders_in(place)]
     notes = []
-    if val is not None:
-        judged = folders_in(val)
-        unknown = sorted({folder.name for folder in judged} - {folder.name for folder, _ in folders})
+    if not judging:
+        trained = {folder.name for folder, part in folders if part == TRAIN}
+        unknown = sorted({folder.name for folder, _ in folders} - trained)
         if unknown:
+            val = next(place.name for place, part in places.items() if part == VAL)
             raise InputError(
-                f"{len(unknown)} classes of {val.name}/ are not in train/: {', '.join(unknown[:6])}.",
+                f"{len(unknown)} classes of {val}/ are not in train/: {', '.join(unknown[:6])}.",
                 remedy="add training images of them, or remove the folders",
             )
-        folders += [(folder, VAL) for folder in judged]
-    others = sorted(path.name for path in folders_in(data) if path not in (train, val) and any(folders_in(path) or []))
+    others = sorted(path.name for path in folders_in(data) if path not in places and any(folders_in(path) or []))
     if others:
-        notes.append(f"{', '.join(name + '/' for name in others)} is not used in training")
-    kind = f"train/ and {val.name}/ of class folders" if val else "train/ of class folders"
-    return _collect(data, folders, notes, kind, split=val is not None)
+        notes.append(f"{', '.join(name + '/' for name in others)} is not used{'' if judging else ' in training'}")
+    kind = f"{' and '.join(place.name + '/' for place in places)} of class folders"
+    found = _collect(data, folders, notes, kind, judging)
+    if not judging and found.split is None and len(places) > 1:
+        found.notes.append("the validation folder holds no images, so a split is made")
+    return found
 
 
-def _collect(data: Path, folders: list[tuple[Path, int]], notes: list[str], kind: str, *, split: bool) -> Labelled:
+def _collect(data: Path, folders: list[tuple[Path, int]], notes: list[str], kind: str, judging: bool) -> Labelled:
     found = [(folder, part, visible_images(folder)) for folder, part in folders]
     empty = [folder for folder, _, files in found if not files]
     if empty:
         listed = ", ".join(str(folder.relative_to(data)) for folder in empty[:6])
         notes.append(f"{len(empty)} class folders without images are left out: {listed}")
-    classes = sorted({folder.name for folder, part, files in found if files and part == TRAIN})
+    classes = sorted({folder.name for folder, part, files in found if files and (judging or part == TRAIN)})
     if not classes:
         raise InputError(f"There are no images in {data}.", remedy=f"give {_LAYOUTS}")
-    lost = sorted({folder.name for folder, part, files in found if files and part == VAL} - set(classes))
+    lost = sorted({folder.name for folder, _, files in found if files} - set(classes))
     if lost:
         raise InputError(
             f"The classes {', '.join(lost[:6])} have validation images and no training image.",
@@ -193,14 +210,15 @@ def _collect(data: Path, folders: list[tuple[Path, int]], notes: list[str], kind
             names.append(str(path.relative_to(data)))
             labels.append(number[folder.name])
             parts.append(part)
-    array = np.array(parts, np.int8) if split else None
-    if array is not None and not (array == VAL).any():
-        notes.append("the validation folder holds no images, so a split is made")
-        array = None
-    return Labelled(data, places, names, np.array(labels, np.int64), classes, array, notes, kind)
+    return Labelled(data, places, names, np.array(labels, np.int64), classes, _split(parts), notes, kind)
 
 
-def _from_table(table: Path) -> Labelled:
+def _split(parts: Sequence[int]) -> npt.NDArray[np.int8] | None:
+    """`Labelled.split` of the part of each image."""
+    return np.array(parts, np.int8) if any(part != TRAIN for part in parts) else None
+
+
+def _from_table(table: Path, judging: bool) -> Labelled:
     """Lines of path,class[,split]; paths are relative to the table's folder. A header line is optional."""
     delimiter = "\t" if table.suffix.lower() == ".tsv" else ","
     rows = [[cell.strip() for cell in row] for row in read_csv(table, delimiter) if any(row)]
@@ -232,15 +250,14 @@ def _from_table(table: Path) -> Labelled:
     twice = len(names) - len(set(names))
     if twice:
         raise InputError(f"{table} names {twice} images twice.", remedy="keep one line an image")
-    known = {"train": TRAIN, "": TRAIN, **dict.fromkeys(VALIDATION, VAL)}
+    known = {"": TRAIN, **_splits(judging)}
     unknown = sorted(set(parts) - set(known) - {"test"})
     if unknown:
         raise InputError(f"{table} has the unknown split {unknown[0]!r}.", remedy="use train, val and test")
-    used = [at for at, part in enumerate(parts) if part != "test"]
+    used = [at for at, part in enumerate(parts) if part in known]
     unused = len(parts) - len(used)
     notes = [f"{unused} images of the split test are not used in training"] if unused else []
-    array = np.array([known[parts[at]] for at in used], np.int8)
-    classes = sorted({given[at] for at, part in zip(used, array, strict=True) if part == TRAIN})
+    classes = sorted({given[at] for at in used if judging or known[parts[at]] == TRAIN})
     lost = sorted({given[at] for at in used} - set(classes))
     if lost or not classes:
         raise InputError(
@@ -256,33 +273,29 @@ def _from_table(table: Path) -> Labelled:
         [names[at] for at in used],
         np.array([number[given[at]] for at in used], np.int64),
         classes,
-        array if (array == VAL).any() else None,
+        _split([known[parts[at]] for at in used]),
         notes,
         f"the table {table.name}",
     )
 
 
-def _from_shards(data: Path) -> Labelled:
-    train = open_source(data, "train")
-    parts = [train]
-    for name in VALIDATION:
-        if any(data.glob(f"{name}-*.tar")):
-            parts.append(open_source(data, name))
+def _from_shards(data: Path, judging: bool) -> Labelled:
+    found = {part: open_source(data, name) for name, part in _splits(judging).items() if _sharded(data, name)}
+    parts = list(found.values())
     labels = np.concatenate([part.labels for part in parts])
-    classes = train.classes
+    classes = parts[0].classes
     if int(labels.max()) >= len(classes):
         raise InputError(
             f"The shards have label {int(labels.max())} and only {len(classes)} classes are known.",
             remedy="add the missing lines to classes.txt",
         )
-    split = np.repeat(np.array([TRAIN, VAL], np.int8)[: len(parts)], [len(part) for part in parts])
     return Labelled(
         data,
         [part.place(i) for part in parts for i in range(len(part))],
         [name for part in parts for name in part.names],
         labels,
         list(classes),
-        split if len(parts) > 1 else None,
+        _split([number for number, part in found.items() for _ in range(len(part))]),
         [],
         "tar shards",
     )
