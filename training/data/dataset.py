@@ -22,12 +22,12 @@ from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD, SuperpixelSettings
 from cast_sdk.superpixels import seeds_count, superpixels_for
 from cast_sdk.system.opencv import import_cv2
 from cast_sdk.training.data import transforms
-from cast_sdk.training.data.crops import Pixels
-from cast_sdk.training.data.erasing import erase, erased_box
+from cast_sdk.training.data.augment.crops import Pixels
+from cast_sdk.training.data.augment.erasing import erase, erased_box
+from cast_sdk.training.data.augment.train_view import TrainView
 from cast_sdk.training.data.kept import Kept
 from cast_sdk.training.data.sampler import EpochSampler, Key
 from cast_sdk.training.data.sources import ImageSource
-from cast_sdk.training.data.train_view import TrainView
 from cast_sdk.training.engine.recipe import Recipe
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD
-from cast_sdk.training.data.crops import Box, Pixels
+from cast_sdk.training.data.augment.crops import Box, Pixels
 from cast_sdk.training.engine.recipe import Augment
 
 Statistics = tuple[float, float, float]

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cast_sdk.superpixels import seeds_count, superpixels_for
-from cast_sdk.training.data import colours
-from cast_sdk.training.data.crops import Pixels, flipped, random_box, resized
+from cast_sdk.training.data.augment import colours
+from cast_sdk.training.data.augment.crops import Pixels, flipped, random_box, resized
 from cast_sdk.training.data.dataset import Images
 from cast_sdk.training.data.sampler import Key
 from cast_sdk.training.data.transforms import pixels_of, planes

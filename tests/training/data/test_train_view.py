@@ -11,10 +11,10 @@ from timm.data.random_erasing import RandomErasing
 
 from cast_sdk import bundled
 from cast_sdk.errors import RecipeError
-from cast_sdk.training.data import colours
-from cast_sdk.training.data.erasing import erase, erased_box
-from cast_sdk.training.data.randaugment import FILL, STEPS, RandAugment
-from cast_sdk.training.data.train_view import TrainView
+from cast_sdk.training.data.augment import colours
+from cast_sdk.training.data.augment.erasing import erase, erased_box
+from cast_sdk.training.data.augment.randaugment import FILL, STEPS, RandAugment
+from cast_sdk.training.data.augment.train_view import TrainView
 from cast_sdk.training.engine.recipe import Augment, load_recipe
 from tests.training.data.distributions import close, measures
 

@@ -12,8 +12,9 @@ from torchvision.transforms.v2 import functional
 from cast_sdk import bundled
 from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD
 from cast_sdk.superpixels import seeds
-from cast_sdk.training.data import colours, transforms
-from cast_sdk.training.data.crops import random_box, resized
+from cast_sdk.training.data import transforms
+from cast_sdk.training.data.augment import colours
+from cast_sdk.training.data.augment.crops import random_box, resized
 from cast_sdk.training.data.views import augmented
 from cast_sdk.training.engine.recipe import Augment, Moco
 from tests.training.data.distributions import close, measures

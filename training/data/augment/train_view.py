@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cast_sdk.training.data.crops import Pixels, flipped, random_box, resized
-from cast_sdk.training.data.randaugment import RandAugment
+from cast_sdk.training.data.augment.crops import Pixels, flipped, random_box, resized
+from cast_sdk.training.data.augment.randaugment import RandAugment
 from cast_sdk.training.engine.recipe import Augment
 
 

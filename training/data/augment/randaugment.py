@@ -19,9 +19,9 @@ import numpy as np
 from cast_sdk.arguments import shown
 from cast_sdk.errors import RecipeError
 from cast_sdk.spec import IMAGENET_MEAN
-from cast_sdk.training.data import colours
-from cast_sdk.training.data.crops import Pixels
-from cast_sdk.training.data.warps import moved_columns, moved_rows, turned
+from cast_sdk.training.data.augment import colours
+from cast_sdk.training.data.augment.crops import Pixels
+from cast_sdk.training.data.augment.warps import moved_columns, moved_rows, turned
 
 FILL = tuple(round(255 * value) for value in IMAGENET_MEAN)  # what comes in from outside the image
 

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.training.data.crops import Pixels
+from cast_sdk.training.data.augment.crops import Pixels
 
 _CODES = np.arange(256, dtype=np.float32)
 _WHOLE = np.arange(256)
 _SMOOTH = (np.ones((3, 3), np.float32) + np.diag([0, 4, 0]).astype(np.float32)) / 13  # Pillow's
-_CUT_OFF = -0.4999  # added before rounding it makes cutting off, as Pillow does
+CUT_OFF = -0.4999  # added before rounding it makes cutting off, as Pillow does
 
 
 def _looked_up(image: Pixels, table: npt.NDArray[np.generic]) -> Pixels:
@@ -44,12 +44,12 @@ def contrast(image: Pixels, factor: float) -> Pixels:
 
 def saturation(image: Pixels, factor: float) -> Pixels:
     """Distance of each pixel from its own grey times `factor`."""
-    return cast("Pixels", cv2.addWeighted(image, factor, grey(image), 1 - factor, _CUT_OFF))
+    return cast("Pixels", cv2.addWeighted(image, factor, grey(image), 1 - factor, CUT_OFF))
 
 
 def sharpness(image: Pixels, factor: float) -> Pixels:
     """Distance of each pixel from the smoothed image times `factor`; the outermost pixels stay."""
-    sharp = cv2.addWeighted(image, factor, cv2.filter2D(image, -1, _SMOOTH), 1 - factor, _CUT_OFF)
+    sharp = cv2.addWeighted(image, factor, cv2.filter2D(image, -1, _SMOOTH), 1 - factor, CUT_OFF)
     for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
         sharp[edge] = image[edge]
     return cast("Pixels", sharp)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.training.data.crops import Box
+from cast_sdk.training.data.augment.crops import Box
 
 AREA = (0.02, 1 / 3)  # of the image
 RATIO = (0.3, 1 / 0.3)  # height to width
