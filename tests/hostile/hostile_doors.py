@@ -366,7 +366,9 @@ class Doors:
             yield Case("record of results", kind, lambda n=NAMES[kind]: Results(Path(n), {"a": 1}), refused=True)
 
     def _recipes(self) -> Iterator[Case]:
-        from cast_sdk.training.engine.recipe import Recipe, knobs, load_recipe
+        from cast_sdk.training.engine.recipe.files import load_recipe
+        from cast_sdk.training.engine.recipe.knobs import knobs
+        from cast_sdk.training.engine.recipe.settings import Recipe
 
         for kind in FILES:
 
@@ -384,7 +386,7 @@ class Doors:
 
     def _resumes(self) -> Iterator[Case]:
         from cast_sdk.training.engine.checkpointing import RESUME_KEY, load
-        from cast_sdk.training.engine.recipe import load_recipe
+        from cast_sdk.training.engine.recipe.files import load_recipe
 
         recipe = load_recipe(str(self.good["recipe"])).to_dict()
         entry = {

@@ -28,7 +28,7 @@ from cast_sdk.training.data.augment.train_view import TrainView
 from cast_sdk.training.data.kept import Kept
 from cast_sdk.training.data.sampler import EpochSampler, Key
 from cast_sdk.training.data.sources import ImageSource
-from cast_sdk.training.engine.recipe import Recipe
+from cast_sdk.training.engine.recipe.settings import Recipe
 
 log = logging.getLogger(__name__)
 OnBadImage = Literal["error", "skip"]

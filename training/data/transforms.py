@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD
 from cast_sdk.training.data.augment.crops import Box, Pixels
-from cast_sdk.training.engine.recipe import Augment
+from cast_sdk.training.engine.recipe.settings import Augment
 
 Statistics = tuple[float, float, float]
 MeanAndStd = tuple[Statistics, Statistics]

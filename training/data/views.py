@@ -20,7 +20,7 @@ from cast_sdk.training.data.augment.crops import Pixels, flipped, random_box, re
 from cast_sdk.training.data.dataset import Images
 from cast_sdk.training.data.sampler import Key
 from cast_sdk.training.data.transforms import pixels_of, planes
-from cast_sdk.training.engine.recipe import Augment, Moco, Recipe
+from cast_sdk.training.engine.recipe.settings import Augment, Moco, Recipe
 
 Pair = tuple[Tensor, Tensor]
 

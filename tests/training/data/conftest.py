@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def loader_benchmark() -> ModuleType:
-    path = Path(__file__).parents[3] / "benchmarks" / "loader.py"
+    path = Path(__file__).parents[3] / "benchmarks" / "training" / "loader.py"
     spec = importlib.util.spec_from_file_location("loader_benchmark", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -14,7 +14,7 @@ from cast_sdk.training.data.dataset import Images, LabelledViews, decode, loader
 from cast_sdk.training.data.sampler import EpochSampler
 from cast_sdk.training.data.sources import open_source
 from cast_sdk.training.engine.distributed import World
-from cast_sdk.training.engine.recipe import load_recipe
+from cast_sdk.training.engine.recipe.files import load_recipe
 from cast_sdk.training.metrics.accuracy import evaluation_views
 from cast_sdk.training.tasks import pretraining
 from cast_sdk.training.tasks.classification import Classification

@@ -15,7 +15,8 @@ from cast_sdk.training.data.augment import colours
 from cast_sdk.training.data.augment.erasing import erase, erased_box
 from cast_sdk.training.data.augment.randaugment import FILL, STEPS, RandAugment
 from cast_sdk.training.data.augment.train_view import TrainView
-from cast_sdk.training.engine.recipe import Augment, load_recipe
+from cast_sdk.training.engine.recipe.files import load_recipe
+from cast_sdk.training.engine.recipe.settings import Augment
 from tests.training.data.distributions import close, measures
 
 DRAWS = 500

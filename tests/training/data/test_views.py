@@ -16,7 +16,7 @@ from cast_sdk.training.data import transforms
 from cast_sdk.training.data.augment import colours
 from cast_sdk.training.data.augment.crops import random_box, resized
 from cast_sdk.training.data.views import augmented
-from cast_sdk.training.engine.recipe import Augment, Moco
+from cast_sdk.training.engine.recipe.settings import Augment, Moco
 from tests.training.data.distributions import close, measures
 
 DRAWS = 500

@@ -6,7 +6,7 @@ import numpy as np
 
 from cast_sdk.training.data.augment.crops import Pixels, flipped, random_box, resized
 from cast_sdk.training.data.augment.randaugment import RandAugment
-from cast_sdk.training.engine.recipe import Augment
+from cast_sdk.training.engine.recipe.settings import Augment
 
 
 class TrainView:

@@ -1,6 +1,6 @@
 """A training step as torch runs it and as torch.compile does (`train.compile`), on the CPU in one process, in turns.
 
-    python benchmarks/compiled_step.py [--model cast_tiny] [--image-size 96] [--batch 16] [--threads 1]
+    python benchmarks/training/compiled_step.py [--model cast_tiny] [--image-size 96] [--batch 16] [--threads 1]
 
 A step is forward, cross entropy, backward and AdamW in float32, on random images with a regular grid as superpixels.
 The first compiled step compiles and is reported by itself (torch keeps what it compiled: TORCHINDUCTOR_CACHE_DIR). Wall

@@ -1,6 +1,6 @@
 """Training items a second on one core: MoCo's two views and DeiT's view, as made now and as torchvision makes them.
 
-    python benchmarks/loader.py FOLDER_OF_PHOTOGRAPHS [--images 32] [--rounds 5]
+    python benchmarks/training/loader.py FOLDER_OF_PHOTOGRAPHS [--images 32] [--rounds 5]
 
 Both ways make whole items (decoding, views, superpixels), in turn and in one process; the time is that of the calling
 thread. torchvision's way is that of the reference release: Pillow decodes, torchvision and timm draw and compute.
@@ -33,7 +33,8 @@ from cast_sdk.training.data import transforms
 from cast_sdk.training.data.dataset import Images, LabelledViews
 from cast_sdk.training.data.sources import ImageSource
 from cast_sdk.training.data.views import TwoViews
-from cast_sdk.training.engine.recipe import Augment, Moco, load_recipe
+from cast_sdk.training.engine.recipe.files import load_recipe
+from cast_sdk.training.engine.recipe.settings import Augment, Moco
 
 
 def torchvision_view(augment: Augment, moco: Moco, view: int) -> Callable[[Any], Any]:
