@@ -26,9 +26,9 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         return size | _onnx(file)
     if file.suffix in (".engine", ".plan"):
         return size | _engine(file)
-    from cast_sdk.models import checkpoints
+    from cast_sdk.models.checkpoints.loading import describe
 
-    return {**size, "format": "checkpoint", **json.loads(checkpoints.describe(file))}
+    return {**size, "format": "checkpoint", **json.loads(describe(file))}
 
 
 def text(found: dict[str, Any]) -> str:

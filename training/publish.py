@@ -89,7 +89,7 @@ def write(
     import torch
 
     from cast_sdk.models import save_native
-    from cast_sdk.models.checkpoints import read_file
+    from cast_sdk.models.checkpoints.reading import read_file
     from cast_sdk.system.files import atomic_write
     from cast_sdk.training.metrics.curve import draw_classification
 

@@ -72,7 +72,7 @@ def evaluate_command(
     from cast_sdk.training.data.dense.opening import open_split
     from cast_sdk.training.engine.distributed import start
     from cast_sdk.training.engine.launch import errors_for_people
-    from cast_sdk.training.engine.recipe import load_recipe
+    from cast_sdk.training.engine.recipe.files import load_recipe
     from cast_sdk.training.tasks.dense import MULTI_SCALE, Inference, evaluate
     from cast_sdk.training.tasks.segmentation import check_classes, write_images
 
@@ -115,7 +115,7 @@ def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
     from cast_sdk.system.files import atomic_write
     from cast_sdk.training.data.dense.opening import open_split
     from cast_sdk.training.engine.launch import errors_for_people
-    from cast_sdk.training.engine.recipe import load_recipe
+    from cast_sdk.training.engine.recipe.files import load_recipe
     from cast_sdk.training.metrics.dense_baselines import majority_class, superpixel_colour, superpixel_oracle
 
     with errors_for_people():
@@ -156,7 +156,7 @@ def pictures_command(recipe: str, data: Path, run: Path, baselines: Path | None,
     from cast_sdk.models import load_model
     from cast_sdk.training.data.dense.opening import open_split
     from cast_sdk.training.engine.launch import errors_for_people
-    from cast_sdk.training.engine.recipe import load_recipe
+    from cast_sdk.training.engine.recipe.files import load_recipe
     from cast_sdk.training.metrics.dense_pictures import draw_curve, draw_examples, palette
     from cast_sdk.training.tasks.dense import Inference, predict
     from cast_sdk.training.tasks.segmentation import check_classes

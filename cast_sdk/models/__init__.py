@@ -5,7 +5,8 @@ from __future__ import annotations
 from cast_sdk.models.base import Model
 from cast_sdk.models.building import build
 from cast_sdk.models.cast import Cast, CastOutput, Level
-from cast_sdk.models.checkpoints import load_model, load_native, save_official
+from cast_sdk.models.checkpoints.layouts import save_official
+from cast_sdk.models.checkpoints.loading import load_model, load_native
 from cast_sdk.models.creation import create_model
 from cast_sdk.models.moco import MoCo
 from cast_sdk.models.saving import save_native

@@ -10,7 +10,7 @@ from cast_sdk.errors import InputError
 from cast_sdk.hub import names
 from cast_sdk.models.base import Model
 from cast_sdk.models.building import build
-from cast_sdk.models.checkpoints import load_model
+from cast_sdk.models.checkpoints.loading import load_model
 from cast_sdk.models.sampling import Sampler
 from cast_sdk.registry import checked, list_models, model_spec
 

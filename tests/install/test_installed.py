@@ -87,7 +87,8 @@ def test_exporting_without_torch_says_what_to_install(installed):
 def test_a_recipe_by_name(installed):
     installed.needs("yaml", "torch")
     code = (
-        "from cast_sdk.training.engine.recipe import load_recipe\nprint(load_recipe('moco_in1k_cast_small').model.name)"
+        "from cast_sdk.training.engine.recipe.files import load_recipe\n"
+        "print(load_recipe('moco_in1k_cast_small').model.name)"
     )
     assert installed.python(code).strip() == "cast_small"
 

@@ -19,7 +19,8 @@ from cast_sdk.models import (
     save_native,
     save_official,
 )
-from cast_sdk.models.checkpoints import official_state, read_file
+from cast_sdk.models.checkpoints.layouts import official_state
+from cast_sdk.models.checkpoints.reading import read_file
 from cast_sdk.models.infer import infer_spec
 
 TINY = {"embed_dim": 48, "depths": (2, 1, 1, 1), "num_classes": 10}

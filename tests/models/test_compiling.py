@@ -10,7 +10,7 @@ from cast_sdk.errors import InputError
 from cast_sdk.models import create_model
 from cast_sdk.models.superpixel_ops import resized_segment_mean
 from cast_sdk.training.data.transforms import normalise
-from cast_sdk.training.engine.recipe import load_recipe
+from cast_sdk.training.engine.recipe.files import load_recipe
 from cast_sdk.training.tasks import pretraining
 from cast_sdk.training.tasks.dense import superpixel_cross_entropy
 from cast_sdk.training.tasks.voc_finetuning import PixelLoss

@@ -12,7 +12,7 @@ from test_cases import NearTie, check_levels
 
 from cast_sdk.errors import ArtifactError, CheckpointError, InputError
 from cast_sdk.models import create_model, load_model, model_spec, save_native, save_official
-from cast_sdk.models.checkpoints import official_state
+from cast_sdk.models.checkpoints.layouts import official_state
 from cast_sdk.models.infer import infer_spec
 from cast_sdk.published_taxonomies import PUBLISHED, by_class_counts, published_taxonomy, source_classes
 from cast_sdk.spec import ModelSpec

@@ -16,7 +16,7 @@ import torch.multiprocessing as mp
 
 from cast_sdk.errors import CheckpointError, RecipeError
 from cast_sdk.models import load_model
-from cast_sdk.models.checkpoints import official_state
+from cast_sdk.models.checkpoints.layouts import official_state
 from cast_sdk.superpixels import superpixels_for
 from cast_sdk.training import linear_probe, pretrain
 from cast_sdk.training.data import transforms
@@ -26,7 +26,8 @@ from cast_sdk.training.data.sources import open_source
 from cast_sdk.training.data.views import TwoViews
 from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.optim import build_optimizer
-from cast_sdk.training.engine.recipe import Moco, list_recipes, load_recipe
+from cast_sdk.training.engine.recipe.files import list_recipes, load_recipe
+from cast_sdk.training.engine.recipe.settings import Moco
 from cast_sdk.training.engine.runlog import read_log
 from cast_sdk.training.engine.schedules import scaled_lr
 from cast_sdk.training.tasks import pretraining

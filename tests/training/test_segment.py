@@ -14,13 +14,13 @@ from PIL import Image
 
 from cast_sdk.errors import InputError, RecipeError
 from cast_sdk.models import create_model, load_model, save_native, save_official
-from cast_sdk.models.checkpoints import read_file
+from cast_sdk.models.checkpoints.reading import read_file
 from cast_sdk.models.dense import spread
 from cast_sdk.superpixels import superpixels_for
 from cast_sdk.training import segment
 from cast_sdk.training.data.dense.opening import open_split
 from cast_sdk.training.data.dense.transforms import DenseViews, pad, photometric, random_crop, scaled_size, seen
-from cast_sdk.training.engine.recipe import list_recipes, load_recipe
+from cast_sdk.training.engine.recipe.files import list_recipes, load_recipe
 from cast_sdk.training.tasks import windows
 from cast_sdk.training.tasks.dense import class_histogram, class_weights, superpixel_cross_entropy
 from cast_sdk.training.tasks.segmentation import build_segmenter

@@ -263,7 +263,7 @@ def test_soft_labels_and_levels_join_the_labels_and_resume(folders, micro, tmp_p
 
 def weights_of_init(recipe, data):
     from cast_sdk.training.engine.models import create
-    from cast_sdk.training.engine.recipe import load_recipe
+    from cast_sdk.training.engine.recipe.files import load_recipe
 
     return create(load_recipe(str(recipe)), ["a", "b", "c", "d"]).state_dict()
 

@@ -17,7 +17,7 @@ from cast_sdk.training.data.dataset import Images, LabelledViews
 from cast_sdk.training.data.sources import open_source
 from cast_sdk.training.data.transforms import denormalised_uint8
 from cast_sdk.training.engine.models import create
-from cast_sdk.training.engine.recipe import load_recipe
+from cast_sdk.training.engine.recipe.files import load_recipe
 from cast_sdk.training.engine.runlog import read_log
 from cast_sdk.training.supervised import main
 from cast_sdk.training.tasks.taxonomy import TaxonomyLoss

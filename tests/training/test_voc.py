@@ -12,12 +12,12 @@ from PIL import Image
 
 from cast_sdk.errors import InputError, RecipeError
 from cast_sdk.models import MoCo, create_model, load_model, model_spec, save_official
-from cast_sdk.models.checkpoints import read_file
+from cast_sdk.models.checkpoints.reading import read_file
 from cast_sdk.models.dense import pixel_classifier
 from cast_sdk.training import voc
 from cast_sdk.training.data.dense.opening import open_split
 from cast_sdk.training.data.prepare import dense as prepare_dense
-from cast_sdk.training.engine.recipe import load_recipe
+from cast_sdk.training.engine.recipe.files import load_recipe
 from cast_sdk.training.tasks.voc_finetuning import (
     RateInBufferSGD,
     VocViews,

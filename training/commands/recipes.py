@@ -20,7 +20,7 @@ def main(name: str | None) -> None:
     from cast_sdk.system.installing import require
 
     require("train", "Reading recipes")
-    from cast_sdk.training.engine.recipe import list_recipes, load_recipe, recipe_file
+    from cast_sdk.training.engine.recipe.files import list_recipes, load_recipe, recipe_file
 
     if name is not None:
         load_recipe(name)  # refuses what is none, with the nearest names

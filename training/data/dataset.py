@@ -22,10 +22,13 @@ from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD, SuperpixelSettings
 from cast_sdk.superpixels import seeds_count, superpixels_for
 from cast_sdk.system.opencv import import_cv2
 from cast_sdk.training.data import transforms
+from cast_sdk.training.data.augment.crops import Pixels
+from cast_sdk.training.data.augment.erasing import erase, erased_box
+from cast_sdk.training.data.augment.train_view import TrainView
 from cast_sdk.training.data.kept import Kept
 from cast_sdk.training.data.sampler import EpochSampler, Key
 from cast_sdk.training.data.sources import ImageSource
-from cast_sdk.training.engine.recipe import Recipe
+from cast_sdk.training.engine.recipe.settings import Recipe
 
 log = logging.getLogger(__name__)
 OnBadImage = Literal["error", "skip"]
@@ -110,11 +113,13 @@ class LabelledViews(Dataset[Any]):
         self.images, self.train, self.seed, self.superpixels = images, train, recipe.train.seed, superpixels
         self.first_settings = recipe.superpixels.settings()
         self.asked = torch.tensor(self.first_settings.count).share_memory_()  # workers that live on see its changes
-        self.geometry = transforms.train_geometry(recipe.augment) if train else transforms.eval_geometry(recipe.augment)
+        self.random_view = TrainView(recipe.augment) if train else None
+        self.whole_view = transforms.eval_geometry(recipe.augment)
+        self.erasing = recipe.augment.erase if train else 0.0
         self.after_normalising = recipe.superpixels.source == "denormalised"
-        self.erase = transforms.erasing(recipe.augment) if train else None
-        self.statistics = recipe.augment.eval_mean, recipe.augment.eval_std
-        self.own_statistics = not train and self.statistics != (IMAGENET_MEAN, IMAGENET_STD)
+        imagenet, self.back = (IMAGENET_MEAN, IMAGENET_STD), (recipe.augment.eval_mean, recipe.augment.eval_std)
+        self.there = imagenet if train else self.back
+        self.normalises = self.after_normalising or self.erasing > 0 or self.there != imagenet
 
     def __len__(self) -> int:
         return len(self.images)
@@ -138,31 +143,27 @@ class LabelledViews(Dataset[Any]):
         index, epoch, position = key
         image, label = self.images.image(index)
         extra = () if self.scores is None else (torch.from_numpy(self.scores[index].astype(np.float32)),)
-        if not self.train:
-            return (*self._with_superpixels(self.geometry(image)), label, *extra)
-        with transforms.seeded(self.seed, epoch, position):
-            return (*self._with_superpixels(self.geometry(image)), label, *extra)
+        generator = np.random.default_rng((self.seed, epoch, position))
+        if self.random_view is None:
+            view = transforms.pixels_of(self.whole_view(image))
+        else:
+            view = self.random_view(transforms.pixels_of(image), generator)
+        return (*self._with_superpixels(view, generator), label, *extra)
 
-    def _with_superpixels(self, view: Tensor) -> tuple[Tensor, Tensor]:
-        image, whole = view, None
-        if self.after_normalising or self.erase is not None or self.own_statistics:
-            image = transforms.normalise(view[None], *(self.statistics if self.own_statistics else ()))[0]
-            if self.erase is not None:
-                whole = image
-                image = self.erase(image.clone())
+    def _with_superpixels(self, view: Pixels, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+        erased = None
+        if self.normalises:
+            image = transforms.normalised(view, *self.there)
+            erased = erased_box(view.shape[0], view.shape[1], self.erasing, generator)
+            if erased is not None:
+                erase(image.numpy(), erased, generator)
+        else:
+            image = transforms.planes(view)
         if not self.superpixels:
             return image, torch.empty(0, dtype=torch.int32)
-        if not self.after_normalising:
-            rgb = _rgb(view)
-        elif self.own_statistics:
-            rgb = transforms.denormalised_uint8(image, *self.statistics)
-        else:
-            rgb = transforms.denormalised_view(view, image, whole, *self.statistics)
-        return image, torch.from_numpy(superpixels_for(rgb, self.settings))
-
-
-def _rgb(view: Tensor) -> transforms.Pixels:
-    return np.ascontiguousarray(view.permute(1, 2, 0).numpy())
+        if self.after_normalising:
+            view = transforms.denormalised(view, image, erased, self.there, self.back)
+        return image, torch.from_numpy(superpixels_for(view, self.settings))
 
 
 def loader(dataset: Dataset[Any], sampler: EpochSampler, workers: int = 0, pin: bool = False) -> DataLoader[Any]:

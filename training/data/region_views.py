@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cast_sdk.errors import InputError
 from cast_sdk.superpixels import seeds_count, superpixels_for
-from cast_sdk.training.engine.recipe import Recipe
+from cast_sdk.training.engine.recipe.settings import Recipe
 
 FILE = "regions.npz"
 

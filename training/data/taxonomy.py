@@ -21,7 +21,7 @@ from cast_sdk.errors import InputError
 from cast_sdk.published_taxonomies import PUBLISHED, published_taxonomy, source_classes
 from cast_sdk.system.files import read_csv
 from cast_sdk.taxonomy import STAGES, Taxonomy, TaxonomyLevel, check_taxonomy
-from cast_sdk.training.engine.recipe import FOLDER
+from cast_sdk.training.engine.recipe.files import FOLDER
 
 
 def taxonomy_for(tree: str, classes: Sequence[str]) -> Taxonomy:

@@ -9,9 +9,7 @@ superpixels are computed on the de-normalised result cast to uint8, so they see 
 from __future__ import annotations
 
 import functools
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, cast
 
 import cv2
@@ -21,28 +19,11 @@ import torch
 from torch import Tensor
 
 from cast_sdk.spec import IMAGENET_MEAN, IMAGENET_STD
-from cast_sdk.training.engine.recipe import Augment
-
-Pixels = npt.NDArray[np.uint8]
-
-
-@contextmanager
-def seeded(*numbers: int) -> Iterator[None]:
-    """Run with torch's, NumPy's and Python's random states set from `numbers`, and put them back afterwards."""
-    state = torch.get_rng_state(), np.random.get_state(), random.getstate()  # noqa: NPY002 (timm draws from them)
-    seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
-    torch.default_generator.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    random.seed(seed)
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state[0])
-        np.random.set_state(state[1])  # noqa: NPY002
-        random.setstate(state[2])
-
+from cast_sdk.training.data.augment.crops import Box, Pixels
+from cast_sdk.training.engine.recipe.settings import Augment
 
 Statistics = tuple[float, float, float]
+MeanAndStd = tuple[Statistics, Statistics]
 
 
 def normalise(images: Tensor, mean: Statistics = IMAGENET_MEAN, std: Statistics = IMAGENET_STD) -> Tensor:
@@ -63,63 +44,52 @@ def denormalised_uint8(image: Tensor, mean: Statistics = IMAGENET_MEAN, std: Sta
 
 
 @functools.cache
-def round_trip_codes(mean: Statistics = IMAGENET_MEAN, std: Statistics = IMAGENET_STD) -> Pixels:
-    """DeiT's way there and back for each code of each channel: uint8 [256, 3]."""
-    codes = torch.arange(256, dtype=torch.uint8).expand(3, 1, -1)
-    return denormalised_uint8(normalise(codes[None])[0], mean, std)[0]
+def _tables(mean: Statistics, std: Statistics) -> npt.NDArray[np.float32]:
+    """`normalise` for each code of each channel: float32 [3, 256]."""
+    codes = torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, -1)
+    return normalise(codes, mean, std)[0, :, 0].numpy()
 
 
-def denormalised_view(view: Tensor, image: Tensor, changed: Tensor | None, mean: Statistics, std: Statistics) -> Pixels:
+@functools.cache
+def _round_trip(there: MeanAndStd, back: MeanAndStd) -> Pixels:
+    """DeiT's way there and back for each code of each channel: uint8 [1, 256, 3]."""
+    return denormalised_uint8(torch.from_numpy(_tables(*there))[:, None], *back)
+
+
+def pixels_of(image: Tensor) -> Pixels:
+    """uint8 [3,H,W] -> uint8 [H,W,3], contiguous; without a copy where the channels lie together already."""
+    return np.ascontiguousarray(image.permute(1, 2, 0).numpy())
+
+
+def planes(view: Pixels) -> Tensor:
+    """uint8 [H,W,3] -> uint8 [3,H,W], contiguous."""
+    channels = np.empty((3, *view.shape[:2]), np.uint8)
+    cv2.split(view, list(channels))
+    return torch.from_numpy(channels)
+
+
+def normalised(view: Pixels, mean: Statistics = IMAGENET_MEAN, std: Statistics = IMAGENET_STD) -> Tensor:
+    """`normalise` of uint8 [H,W,3], from a table: float32 [3,H,W], contiguous."""
+    image = np.empty((3, *view.shape[:2]), np.float32)
+    for plane, table, out in zip(cv2.split(view), _tables(mean, std), image, strict=True):
+        cv2.LUT(plane, table, out)
+    return torch.from_numpy(image)
+
+
+def denormalised(view: Pixels, image: Tensor, erased: Box | None, there: MeanAndStd, back: MeanAndStd) -> Pixels:
     """`denormalised_uint8` of `image`, most of it from a table.
 
     Args:
-        view: uint8 [3,H,W]; normalised with ImageNet's statistics it gives `image` wherever nothing was erased.
+        view: uint8 [H,W,3]; normalised with the mean and standard deviation `there` it gives `image` outside `erased`.
         image: float32 [3,H,W].
-        changed: `image` before erasing; None where nothing can have been erased.
+        erased: where `image` is something else; None: nowhere.
+        there, back: mean and standard deviation of both ways.
     """
-    pixels = cv2.LUT(np.ascontiguousarray(view.permute(1, 2, 0).numpy()), round_trip_codes(mean, std)[None])
-    if changed is not None:
-        different = (image != changed).any(0).numpy()
-        rows, columns = different.any(1).nonzero()[0], different.any(0).nonzero()[0]
-        if len(rows):
-            area = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-            pixels[area] = denormalised_uint8(image[:, area[0], area[1]], mean, std)
-    return cast("Pixels", pixels)
-
-
-def train_geometry(config: Augment) -> Callable[[Any], Any]:
-    """The random part of supervised and probe training on a uint8 tensor [3,H,W] or a PIL image."""
-    from torchvision.transforms import v2
-
-    mode = v2.InterpolationMode(config.interpolation)
-    steps: list[Any] = [
-        v2.RandomResizedCrop(config.image_size, scale=config.scale, interpolation=mode, antialias=True),
-        v2.RandomHorizontalFlip(config.flip),
-    ]
-    if config.rand_augment:
-        from timm.data.auto_augment import rand_augment_transform
-
-        fill = tuple(round(255 * value) for value in IMAGENET_MEAN)
-        options = {
-            "translate_const": int(config.image_size * 0.45),
-            "img_mean": fill,
-            "interpolation": 3 if config.interpolation == "bicubic" else 2,
-        }
-        augment = rand_augment_transform(config.rand_augment, options)
-        for op in augment.ops:
-            if op.name.startswith("Posterize"):
-                op.aug_fn = posterize
-        steps += [v2.ToPILImage(), v2.Lambda(augment)]
-    return v2.Compose([*steps, v2.PILToTensor()] if config.rand_augment else steps)
-
-
-def posterize(image: Any, bits: int, **_: Any) -> Any:
-    """Keep `bits` of each channel. timm may ask for 0, which means black and which new versions of Pillow refuse."""
-    from PIL import Image, ImageOps
-
-    if bits >= 8:
-        return image
-    return ImageOps.posterize(image, bits) if bits else Image.new(image.mode, image.size)
+    pixels = cast("Pixels", cv2.LUT(view, _round_trip(there, back)))
+    if erased is not None:
+        left, top, right, bottom = erased
+        pixels[top:bottom, left:right] = denormalised_uint8(image[:, top:bottom, left:right], *back)
+    return pixels
 
 
 def eval_geometry(config: Augment) -> Callable[[Any], Any]:
@@ -131,12 +101,3 @@ def eval_geometry(config: Augment) -> Callable[[Any], Any]:
     if config.eval_resize == 0:
         return v2.Resize((side, side), interpolation=mode, antialias=True)
     return v2.Compose([v2.Resize(config.eval_resize, interpolation=mode, antialias=True), v2.CenterCrop(side)])
-
-
-def erasing(config: Augment) -> Callable[[Tensor], Tensor] | None:
-    """timm's random erasing with per-pixel noise, for normalised images."""
-    if not config.erase:
-        return None
-    from timm.data.random_erasing import RandomErasing
-
-    return RandomErasing(config.erase, mode="pixel", max_count=1, device="cpu")

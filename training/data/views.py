@@ -1,8 +1,8 @@
 """MoCo-v3's data: two augmented views of one image, each with the superpixels of that very view.
 
 View 1: crop, colour jitter, grey, blur, flip. View 2: crop, jitter, grey, (rarely) blur, solarise, flip. Superpixels
-come last, on the finished uint8 view, so they see all of it; normalisation follows on the batch. The crop is Pillow's,
-as in the reference; colours and blur are computed on bytes by OpenCV (colours.py), with the same distribution.
+come last, on the finished uint8 view, so they see all of it; normalisation follows on the batch. The crop is
+torchvision's, colours and blur are OpenCV's (colours.py), all on bytes and with the reference's distribution.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cast_sdk.superpixels import seeds_count, superpixels_for
-from cast_sdk.training.data import colours
-from cast_sdk.training.data.colours import Pixels
-from cast_sdk.training.data.crops import random_box, resized
+from cast_sdk.training.data.augment import colours
+from cast_sdk.training.data.augment.crops import Pixels, flipped, random_box, resized
 from cast_sdk.training.data.dataset import Images
 from cast_sdk.training.data.sampler import Key
-from cast_sdk.training.engine.recipe import Augment, Moco, Recipe
+from cast_sdk.training.data.transforms import pixels_of, planes
+from cast_sdk.training.engine.recipe.settings import Augment, Moco, Recipe
 
 Pair = tuple[Tensor, Tensor]
 
 
-def augmented(image: Any, augment: Augment, moco: Moco, view: int, generator: np.random.Generator) -> Pixels:
-    """View 0 or 1 of a PIL image: uint8 [side, side, 3]."""
-    box = random_box(image.height, image.width, augment.scale, generator)
-    pixels = np.array(resized(image, box, augment.image_size, augment.interpolation))
+def augmented(image: Pixels, augment: Augment, moco: Moco, view: int, generator: np.random.Generator) -> Pixels:
+    """View 0 or 1 of an image [h, w, 3]: uint8 [side, side, 3]."""
+    box = random_box(image.shape[0], image.shape[1], augment.scale, generator)
+    pixels = resized(image, box, augment.image_size, augment.interpolation)
     if generator.random() < moco.jitter_probability:
         pixels = jittered(pixels, moco.jitter, generator)
     if generator.random() < moco.grey:
@@ -37,7 +37,7 @@ def augmented(image: Any, augment: Augment, moco: Moco, view: int, generator: np
         pixels = colours.blur(pixels, generator.uniform(*moco.blur_radius))
     if generator.random() < moco.solarise[view]:
         pixels = colours.solarise(pixels)
-    return np.ascontiguousarray(pixels[:, ::-1] if generator.random() < augment.flip else pixels)
+    return flipped(pixels) if generator.random() < augment.flip else pixels
 
 
 def jittered(pixels: Pixels, strength: tuple[float, float, float, float], generator: np.random.Generator) -> Pixels:
@@ -71,16 +71,11 @@ class TwoViews(Dataset[Any]):
         return seeds_count(superpixels.shape[-2], superpixels.shape[-1], self.settings.count)
 
     def __getitem__(self, key: Key) -> tuple[Pair, Pair]:
-        from PIL import Image
-
         index, epoch, position = key
-        pixels, _ = self.images.image(index)
-        image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+        image = pixels_of(self.images.image(index)[0])
         generator = np.random.default_rng((self.seed, epoch, position))
-        views = [augmented(image, self.augment, self.moco, view, generator) for view in (0, 1)]
-        maps = [self._superpixels(view) for view in views]
-        first, second = (torch.from_numpy(view).permute(2, 0, 1).contiguous() for view in views)
-        return (first, second), (maps[0], maps[1])
+        first, second = (augmented(image, self.augment, self.moco, view, generator) for view in (0, 1))
+        return (planes(first), planes(second)), (self._superpixels(first), self._superpixels(second))
 
     def _superpixels(self, view: Pixels) -> Tensor:
         if self.settings is None:

@@ -19,9 +19,9 @@ import torch
 
 from cast_sdk.descriptions import build
 from cast_sdk.errors import ArtifactError, CheckpointError, ExportError, RecipeError
-from cast_sdk.models.checkpoints import read_file
+from cast_sdk.models.checkpoints.reading import read_file
 from cast_sdk.system.files import atomic_write
-from cast_sdk.training.engine.recipe import recipe_from_dict
+from cast_sdk.training.engine.recipe.building import recipe_from_dict
 
 RESUME_KEY = "resume"
 # Parts of a recipe that may change between two starts of one run: they end or describe it, they do not undo it.

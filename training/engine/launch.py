@@ -16,7 +16,7 @@ from cast_sdk.training.data.sources import open_source
 from cast_sdk.training.engine.distributed import World, start
 from cast_sdk.training.engine.loop import run_task
 from cast_sdk.training.engine.options import Run
-from cast_sdk.training.engine.recipe import load_recipe
+from cast_sdk.training.engine.recipe.files import load_recipe
 from cast_sdk.training.engine.task import Task
 
 

@@ -21,7 +21,7 @@ from cast_sdk.training.data.dataset import loader
 from cast_sdk.training.engine import checkpointing, schedules
 from cast_sdk.training.engine.optim import scale_lr
 from cast_sdk.training.engine.options import Options
-from cast_sdk.training.engine.recipe import Phase
+from cast_sdk.training.engine.recipe.settings import Phase
 from cast_sdk.training.engine.runlog import RunLog, duration
 from cast_sdk.training.engine.task import Task
 

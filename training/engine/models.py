@@ -12,7 +12,7 @@ from cast_sdk import bundled
 from cast_sdk.errors import RecipeError
 from cast_sdk.models.base import Model
 from cast_sdk.taxonomy import HEAD_NAMES
-from cast_sdk.training.engine.recipe import Recipe
+from cast_sdk.training.engine.recipe.settings import Recipe
 
 BUNDLED = "bundled"  # as model.init: the weights that come with the package
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from cast_sdk.errors import RecipeError
-from cast_sdk.training.engine.recipe import Optimizer
+from cast_sdk.training.engine.recipe.settings import Optimizer
 
 Named = Iterable[tuple[str, nn.Parameter]]
 NO_DECAY_NAMES = ("pos_embed", "cls_token", "dist_token")

@@ -20,12 +20,13 @@ from torch.utils.data import Dataset
 
 from cast_sdk.errors import RecipeError
 from cast_sdk.models.base import Model
-from cast_sdk.models.checkpoints import Kind, official_checkpoint
+from cast_sdk.models.checkpoints.layouts import Kind, official_checkpoint
 from cast_sdk.training.data.sampler import EpochSampler
 from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.optim import build_optimizer
 from cast_sdk.training.engine.options import Run
-from cast_sdk.training.engine.recipe import Phase, Recipe, check_knobs
+from cast_sdk.training.engine.recipe.knobs import check_knobs
+from cast_sdk.training.engine.recipe.settings import Phase, Recipe
 from cast_sdk.training.engine.schedules import scaled_lr
 
 # Knobs that every job uses.

@@ -15,14 +15,15 @@ from torch.utils.data import DataLoader
 import cast_sdk
 from cast_sdk.errors import CheckpointError, InputError
 from cast_sdk.models import Model, load_model
-from cast_sdk.models.checkpoints import fill, read_file
+from cast_sdk.models.checkpoints.loading import fill
+from cast_sdk.models.checkpoints.reading import read_file
 from cast_sdk.spec import ModelSpec
 from cast_sdk.taxonomy import Taxonomy, path_table
 from cast_sdk.training.data.dataset import Images, LabelledViews, loader, to_device
 from cast_sdk.training.data.sampler import EpochSampler
 from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.loop import DTYPES
-from cast_sdk.training.engine.recipe import Augment, Recipe, Superpixels
+from cast_sdk.training.engine.recipe.settings import Augment, Recipe, Superpixels
 from cast_sdk.training.metrics.taxonomy import PathTally
 
 

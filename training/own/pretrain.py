@@ -15,7 +15,7 @@ from cast_sdk.training.data.views import TwoViews
 from cast_sdk.training.engine.distributed import start
 from cast_sdk.training.engine.loop import Loop
 from cast_sdk.training.engine.options import Options
-from cast_sdk.training.engine.recipe import load_recipe
+from cast_sdk.training.engine.recipe.files import load_recipe
 from cast_sdk.training.own import run_folder
 from cast_sdk.training.own.classes.labelled import visible_images
 from cast_sdk.training.tasks.pretraining import Pretraining, create

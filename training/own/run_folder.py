@@ -11,7 +11,7 @@ from typing import Any
 from cast_sdk._version import __version__
 from cast_sdk.errors import InputError, RecipeError
 from cast_sdk.system.files import atomic_write, read_json
-from cast_sdk.training.engine.recipe import Recipe
+from cast_sdk.training.engine.recipe.settings import Recipe
 
 FILE, SPLIT, RECIPE, REPORT = "run.json", "split.csv", "recipe.yaml", "report.html"
 MODEL, GRAPH = "model.safetensors", "model.onnx"

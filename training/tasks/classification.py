@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from cast_sdk.errors import RecipeError
 from cast_sdk.models.base import Model
-from cast_sdk.models.checkpoints import official_checkpoint, official_state
+from cast_sdk.models.checkpoints.layouts import official_checkpoint, official_state
 from cast_sdk.training.data.balance import BalancedSampler, draw_weights
 from cast_sdk.training.data.dataset import Images, LabelledViews, to_device
 from cast_sdk.training.data.region_views import RegionViews
@@ -28,7 +28,7 @@ from cast_sdk.training.engine.ema import Ema
 from cast_sdk.training.engine.launch import open_images
 from cast_sdk.training.engine.models import create, set_clusters
 from cast_sdk.training.engine.options import Run
-from cast_sdk.training.engine.recipe import Phase, Recipe
+from cast_sdk.training.engine.recipe.settings import Phase, Recipe
 from cast_sdk.training.engine.task import SHARED, Task
 from cast_sdk.training.metrics.accuracy import accuracy, evaluation_batches
 from cast_sdk.training.tasks.levels import level_loss

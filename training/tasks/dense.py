@@ -16,7 +16,7 @@ from cast_sdk.training.data import transforms
 from cast_sdk.training.data.dense.base import DenseSplit
 from cast_sdk.training.data.dense.transforms import Pixels, eval_resize, resize_image, scaled_size, seen
 from cast_sdk.training.engine.distributed import World
-from cast_sdk.training.engine.recipe import Dense, Source
+from cast_sdk.training.engine.recipe.settings import Dense, Source
 from cast_sdk.training.metrics.semantic import ConfusionMatrix, together
 from cast_sdk.training.tasks import windows
 

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from cast_sdk.errors import RecipeError
 from cast_sdk.models import MoCo, model_spec
-from cast_sdk.models.checkpoints import official_checkpoint
+from cast_sdk.models.checkpoints.layouts import official_checkpoint
 from cast_sdk.training.data import transforms
 from cast_sdk.training.data.views import TwoViews
 from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.launch import open_images
 from cast_sdk.training.engine.models import set_dropout
 from cast_sdk.training.engine.options import Run
-from cast_sdk.training.engine.recipe import Recipe
+from cast_sdk.training.engine.recipe.settings import Recipe
 from cast_sdk.training.engine.schedules import moco_momentum
 from cast_sdk.training.engine.task import SHARED, Task
 

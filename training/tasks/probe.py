@@ -12,14 +12,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from cast_sdk.errors import CheckpointError, RecipeError
 from cast_sdk.models import Model, load_model, model_spec
-from cast_sdk.models.checkpoints import official_checkpoint
+from cast_sdk.models.checkpoints.layouts import official_checkpoint
 from cast_sdk.training.data.dataset import Images, LabelledViews, loader, to_device
 from cast_sdk.training.data.sampler import EpochSampler
 from cast_sdk.training.engine import models
 from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.launch import open_images
 from cast_sdk.training.engine.options import Run
-from cast_sdk.training.engine.recipe import Recipe
+from cast_sdk.training.engine.recipe.settings import Recipe
 from cast_sdk.training.engine.task import SHARED, Task
 from cast_sdk.training.metrics.accuracy import accuracy, evaluation_batches
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cast_sdk.errors import CheckpointError, RecipeError
 from cast_sdk.models import create_model, load_model
-from cast_sdk.models.checkpoints import official_checkpoint
+from cast_sdk.models.checkpoints.layouts import official_checkpoint
 from cast_sdk.models.dense import Segmenter
 from cast_sdk.system.files import atomic_write
 from cast_sdk.training.data.dense.base import DenseSplit
@@ -24,7 +24,7 @@ from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.models import load_fitting, set_dropout, start_file
 from cast_sdk.training.engine.options import Run
 from cast_sdk.training.engine.progress import progress
-from cast_sdk.training.engine.recipe import Recipe
+from cast_sdk.training.engine.recipe.settings import Recipe
 from cast_sdk.training.engine.task import SHARED, Task
 from cast_sdk.training.metrics.dense_baselines import class_pixels
 from cast_sdk.training.metrics.dense_pictures import blend, palette

@@ -26,7 +26,7 @@ from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.models import load_fitting
 from cast_sdk.training.engine.optim import trainable
 from cast_sdk.training.engine.options import Run
-from cast_sdk.training.engine.recipe import Recipe
+from cast_sdk.training.engine.recipe.settings import Recipe
 from cast_sdk.training.engine.task import SHARED, Task
 from cast_sdk.training.metrics.semantic import ConfusionMatrix
 from cast_sdk.training.tasks.voc_prediction import (

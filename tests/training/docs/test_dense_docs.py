@@ -32,6 +32,6 @@ def test_documented_command_parses(program, arguments):
         command = command.commands[name]
     recipe = command.make_context(program, list(arguments)).params.get("recipe")
     if recipe:
-        from cast_sdk.training.engine.recipe import load_recipe
+        from cast_sdk.training.engine.recipe.files import load_recipe
 
         load_recipe(recipe)

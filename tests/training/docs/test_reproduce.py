@@ -11,7 +11,7 @@ import click
 import pytest
 
 from cast_sdk.published import PUBLISHED
-from cast_sdk.training.engine.recipe import list_recipes, load_recipe
+from cast_sdk.training.engine.recipe.files import list_recipes, load_recipe
 
 DOCS = Path(__file__).parents[3] / "docs"
 PAGES = sorted(DOCS.glob("reproduce*.md"))

@@ -9,7 +9,7 @@ import torch
 
 from cast_sdk.errors import CheckpointError, RecipeError
 from cast_sdk.training.engine import checkpointing
-from cast_sdk.training.engine.recipe import load_recipe
+from cast_sdk.training.engine.recipe.files import load_recipe
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from cast_sdk.training.data.sampler import EpochSampler
 from cast_sdk.training.data.sources import open_source
 from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.models import create
-from cast_sdk.training.engine.recipe import load_recipe
+from cast_sdk.training.engine.recipe.files import load_recipe
 from cast_sdk.training.tasks.classification import Classification
 
 BATCH = 8

@@ -14,7 +14,7 @@ from test_steps import canonical_parameters
 
 from cast_sdk.models import MoCo, model_spec
 from cast_sdk.training.engine.optim import build_optimizer
-from cast_sdk.training.engine.recipe import Optimizer
+from cast_sdk.training.engine.recipe.settings import Optimizer
 
 
 @pytest.mark.parametrize("encoder", ["cast", "cast_seg"])

@@ -11,7 +11,7 @@ from cast_sdk.errors import RecipeError
 from cast_sdk.models import create_model
 from cast_sdk.training.engine.ema import Ema
 from cast_sdk.training.engine.optim import build_optimizer, decay_groups, scale_lr, trainable
-from cast_sdk.training.engine.recipe import Optimizer
+from cast_sdk.training.engine.recipe.settings import Optimizer
 
 SMALL = {"embed_dim": 32, "depths": (1, 1, 1, 1), "num_heads": 2, "clusters": (8, 4, 3, 2), "image_size": 32}
 

@@ -25,7 +25,7 @@ from cast_sdk.training.engine.distributed import (
 from cast_sdk.training.engine.loop import Loop
 from cast_sdk.training.engine.models import create
 from cast_sdk.training.engine.options import Options
-from cast_sdk.training.engine.recipe import load_recipe
+from cast_sdk.training.engine.recipe.files import load_recipe
 from cast_sdk.training.metrics.accuracy import accuracy
 from cast_sdk.training.metrics.semantic import ConfusionMatrix, together
 from cast_sdk.training.tasks.classification import Classification

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from cast_sdk.errors import RecipeError
-from cast_sdk.training.engine.recipe import knobs, list_recipes, load_recipe, recipe_from_dict
+from cast_sdk.training.engine.recipe.building import recipe_from_dict
+from cast_sdk.training.engine.recipe.files import list_recipes, load_recipe
+from cast_sdk.training.engine.recipe.knobs import knobs
 from cast_sdk.training.tasks.classification import Classification
 from cast_sdk.training.tasks.pretraining import Pretraining
 from cast_sdk.training.tasks.probe import LinearProbe

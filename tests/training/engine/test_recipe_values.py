@@ -8,8 +8,11 @@ import typing
 import pytest
 
 from cast_sdk.errors import RecipeError
-from cast_sdk.training.engine.recipe import Phase, Recipe, knobs, list_recipes, load_recipe, recipe_from_dict
-from cast_sdk.training.engine.recipe_values import RANGES, check_numbers
+from cast_sdk.training.engine.recipe.building import recipe_from_dict
+from cast_sdk.training.engine.recipe.files import list_recipes, load_recipe
+from cast_sdk.training.engine.recipe.knobs import knobs
+from cast_sdk.training.engine.recipe.settings import Phase, Recipe
+from cast_sdk.training.engine.recipe.values import RANGES, check_numbers
 
 
 def test_every_number_of_a_recipe_has_a_range():

@@ -20,7 +20,7 @@ from own_data import blob, write_classes, write_coco, write_image
 import cast_sdk
 from cast_sdk.models import create_model, save_native
 from cast_sdk.training.commands.main import COMMANDS, main
-from cast_sdk.training.engine.recipe import FOLDER
+from cast_sdk.training.engine.recipe.files import FOLDER
 
 SMALL = ["--image-size", "48", "--epochs", "1", "--set", "train.precision=fp32"]
 

@@ -12,7 +12,8 @@ from cast_sdk import create_model
 from cast_sdk.errors import RecipeError
 from cast_sdk.training.data.balance import BalancedSampler, draw_weights
 from cast_sdk.training.engine.optim import build_optimizer
-from cast_sdk.training.engine.recipe import Optimizer, load_recipe
+from cast_sdk.training.engine.recipe.files import load_recipe
+from cast_sdk.training.engine.recipe.settings import Optimizer
 from cast_sdk.training.own.classes.judging import disagreements, judge
 from cast_sdk.training.tasks.probe_start import fit_linear
 

@@ -19,7 +19,7 @@ from cast_sdk.spec import IMAGENET_MEAN
 from cast_sdk.superpixels import seeds_count, superpixels_for
 from cast_sdk.training.data.dense.base import IGNORE, DenseSplit
 from cast_sdk.training.data.sampler import Key
-from cast_sdk.training.engine.recipe import Dense, Recipe, Source
+from cast_sdk.training.engine.recipe.settings import Dense, Recipe, Source
 
 Pixels = npt.NDArray[np.uint8]
 _MEAN = tuple(int(255 * value) for value in IMAGENET_MEAN)  # what normalises to (nearly) zero

@@ -17,7 +17,9 @@ import numpy.typing as npt
 from cast_sdk.errors import InputError
 from cast_sdk.spec import ModelSpec
 from cast_sdk.superpixels import seeds_count
-from cast_sdk.training.engine.recipe import Recipe, epochs_obey, override, recipe_from_dict
+from cast_sdk.training.engine.recipe.building import recipe_from_dict
+from cast_sdk.training.engine.recipe.files import epochs_obey, override
+from cast_sdk.training.engine.recipe.settings import Recipe
 
 VIEWS = 5000  # images that a run sees at least, counted with every epoch
 EPOCHS = (5, 40)

@@ -1,7 +1,7 @@
 """One training step of CAST-S on the CPU against the reference recipe's, in one process, in turns.
 
     pip install --no-deps --target build/opencv-contrib "opencv-contrib-python>=5"
-    CAST_SDK_OPENCV_CONTRIB=build/opencv-contrib python benchmarks/train_step.py FOLDER_OF_PHOTOGRAPHS [--batch 8]
+    CAST_SDK_OPENCV_CONTRIB=build/opencv-contrib python benchmarks/training/train_step.py PHOTOGRAPHS [--batch 8]
 
 A step decodes and augments the images by the DeiT recipe, computes superpixels, and runs forward, backward and AdamW.
 Both sides share the model code; the reference side has what its recipe prescribes: OpenCV's SEEDS in the loader and
@@ -37,7 +37,7 @@ from cast_sdk.training.data.dataset import Images, LabelledViews
 from cast_sdk.training.data.sources import ImageSource
 from cast_sdk.training.data.transforms import denormalised_uint8
 from cast_sdk.training.engine.optim import decay_groups, trainable
-from cast_sdk.training.engine.recipe import load_recipe
+from cast_sdk.training.engine.recipe.files import load_recipe
 
 PARTS = ("images", "superpixels", "forward", "backward", "optimizer")
 

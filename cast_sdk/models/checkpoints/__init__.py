@@ -1,0 +1,1 @@
+"""Checkpoint files: reading without running code, official layouts, and models from both."""

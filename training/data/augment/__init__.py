@@ -1,0 +1,1 @@
+"""Random views of images, on bytes: what is drawn, and how it is computed."""

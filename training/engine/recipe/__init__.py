@@ -1,0 +1,1 @@
+"""Recipes: what they may say, their files, and checks of both."""
