@@ -14,6 +14,7 @@ from cast_sdk.errors import RecipeError
 from cast_sdk.training.data.augment import colours
 from cast_sdk.training.data.augment.erasing import erase, erased_box
 from cast_sdk.training.data.augment.randaugment import FILL, STEPS, RandAugment
+from cast_sdk.training.data.augment.resolution import as_thumbnail, sharpened
 from cast_sdk.training.data.augment.train_view import TrainView
 from cast_sdk.training.engine.recipe import Augment, load_recipe
 from tests.training.data.distributions import close, measures
@@ -162,3 +163,27 @@ def test_half_the_views_are_flipped():
     flipped = sum(np.array_equal(one, other) for one, other in zip(either, mirrored, strict=True))
     same = sum(np.array_equal(one, other) for one, other in zip(either, usual, strict=True))
     assert flipped + same == DRAWS and abs(flipped / DRAWS - 0.5) < 3 * 0.5 / DRAWS**0.5
+
+
+def test_photographs_become_thumbnails_and_thumbnails_stay():
+    photo = np.array(Image.open(bundled.photos()[0]).convert("RGB"))
+    small = as_thumbnail(photo, 64)
+    assert small.shape == (64, 64, 3) and small.dtype == np.uint8
+    plain = np.array(Image.fromarray(photo).resize((64, 64), Image.Resampling.BOX))
+    error = np.abs(small.astype(int) - plain)
+    assert 0.5 < error.mean() < 12, "JPEG leaves traces, and red is red"
+    assert as_thumbnail(small, 64) is small
+
+
+def test_sharpened_images_keep_their_mean_and_gain_contrast():
+    for seed in range(20):
+        sharp = sharpened(PIXELS, np.random.default_rng(seed))
+        assert sharp.shape == PIXELS.shape and abs(sharp.mean() - PIXELS.mean()) < 3
+        assert sharp.std() > PIXELS.std()
+
+
+def test_a_recipe_without_the_two_draws_what_it_drew_before():
+    plain, both = Augment(image_size=48), Augment(image_size=48, thumbnail=64, sharpen=1.0)
+    view = TrainView(plain)(PIXELS, np.random.default_rng(3))
+    assert np.array_equal(view, TrainView(Augment(image_size=48, thumbnail=500))(PIXELS, np.random.default_rng(3)))
+    assert not np.array_equal(view, TrainView(both)(PIXELS, np.random.default_rng(3)))
