@@ -1,7 +1,7 @@
 """Photographs as thumbnails, and sharper thumbnails: sharpness must not tell which data set an image comes from.
 
-Where photographs of some classes are mixed with thumbnails of others, a model finds that every sharp image is one of the
-photographs' classes, and names accordingly whatever it sees later.
+Where photographs of some classes are mixed with thumbnails of others, a model finds that every sharp image is one of
+the photographs' classes, and names accordingly whatever it sees later.
 """
 
 from __future__ import annotations
