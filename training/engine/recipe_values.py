@@ -24,7 +24,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "augment.scale": (1e-6, 1),
     "augment.flip": SHARE,
     "augment.thumbnail": (0, 16384),
-    "augment.sharpen": SHARE,
+    "augment.resolution": SHARE,
     "augment.erase": SHARE,
     "augment.repeats": (1, 1024),
     "augment.mixup": NOT_NEGATIVE,

@@ -14,7 +14,7 @@ from cast_sdk.errors import RecipeError
 from cast_sdk.training.data.augment import colours
 from cast_sdk.training.data.augment.erasing import erase, erased_box
 from cast_sdk.training.data.augment.randaugment import FILL, STEPS, RandAugment
-from cast_sdk.training.data.augment.resolution import as_thumbnail, sharpened
+from cast_sdk.training.data.augment.resolution import as_thumbnail, other_resolution
 from cast_sdk.training.data.augment.train_view import TrainView
 from cast_sdk.training.engine.recipe import Augment, load_recipe
 from tests.training.data.distributions import close, measures
@@ -175,15 +175,19 @@ def test_photographs_become_thumbnails_and_thumbnails_stay():
     assert as_thumbnail(small, 64) is small
 
 
-def test_sharpened_images_keep_their_mean_and_gain_contrast():
-    for seed in range(20):
-        sharp = sharpened(PIXELS, np.random.default_rng(seed))
-        assert sharp.shape == PIXELS.shape and abs(sharp.mean() - PIXELS.mean()) < 3
-        assert sharp.std() > PIXELS.std()
+def test_other_resolutions_are_smaller_and_keep_the_mean():
+    sides, contrasts = [], []
+    for seed in range(60):
+        small = other_resolution(PIXELS, np.random.default_rng(seed))
+        sides.append(small.shape[0] / PIXELS.shape[0])
+        contrasts.append(small.std() / PIXELS.std())
+        assert abs(small.mean() - PIXELS.mean()) < 4 and small.dtype == np.uint8
+    assert 0.54 < min(sides) < 0.65 and 0.9 < max(sides) <= 1
+    assert min(contrasts) < 1 < max(contrasts), "some are blurred, some sharpened"
 
 
 def test_a_recipe_without_the_two_draws_what_it_drew_before():
-    plain, both = Augment(image_size=48), Augment(image_size=48, thumbnail=64, sharpen=1.0)
+    plain, both = Augment(image_size=48), Augment(image_size=48, thumbnail=64, resolution=1.0)
     view = TrainView(plain)(PIXELS, np.random.default_rng(3))
     assert np.array_equal(view, TrainView(Augment(image_size=48, thumbnail=500))(PIXELS, np.random.default_rng(3)))
     assert not np.array_equal(view, TrainView(both)(PIXELS, np.random.default_rng(3)))

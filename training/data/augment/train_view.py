@@ -6,7 +6,7 @@ import numpy as np
 
 from cast_sdk.training.data.augment.crops import Pixels, flipped, random_box, resized
 from cast_sdk.training.data.augment.randaugment import RandAugment
-from cast_sdk.training.data.augment.resolution import as_thumbnail, sharpened
+from cast_sdk.training.data.augment.resolution import as_thumbnail, other_resolution
 from cast_sdk.training.engine.recipe import Augment
 
 
@@ -26,8 +26,8 @@ class TrainView:
         augment = self.augment
         if augment.thumbnail:
             image = as_thumbnail(image, augment.thumbnail)
-        if augment.sharpen and generator.random() < augment.sharpen:
-            image = sharpened(image, generator)
+        if augment.resolution and generator.random() < augment.resolution:
+            image = other_resolution(image, generator)
         box = random_box(image.shape[0], image.shape[1], augment.scale, generator)
         view = resized(image, box, augment.image_size, augment.interpolation)
         if generator.random() < augment.flip:
