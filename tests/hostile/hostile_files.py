@@ -122,7 +122,9 @@ def records(doors: Doors) -> Iterator[Case]:
 
 
 def recipes(doors: Doors) -> Iterator[Case]:
-    from cast_sdk.training.engine.recipe import Recipe, knobs, load_recipe
+    from cast_sdk.training.engine.recipe.files import load_recipe
+    from cast_sdk.training.engine.recipe.knobs import knobs
+    from cast_sdk.training.engine.recipe.settings import Recipe
 
     for kind in FILES:
 
@@ -141,7 +143,7 @@ def recipes(doors: Doors) -> Iterator[Case]:
 
 def resumes(doors: Doors) -> Iterator[Case]:
     from cast_sdk.training.engine.checkpointing import RESUME_KEY, load
-    from cast_sdk.training.engine.recipe import load_recipe
+    from cast_sdk.training.engine.recipe.files import load_recipe
 
     recipe = load_recipe(str(doors.good["recipe"])).to_dict()
     entry = {

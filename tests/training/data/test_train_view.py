@@ -14,6 +14,7 @@ from cast_sdk.errors import RecipeError
 from cast_sdk.training.data.augment import colours
 from cast_sdk.training.data.augment.erasing import erase, erased_box
 from cast_sdk.training.data.augment.randaugment import FILL, STEPS, RandAugment
+from cast_sdk.training.data.augment.resolution import as_thumbnail, other_resolution
 from cast_sdk.training.data.augment.train_view import TrainView
 from cast_sdk.training.engine.recipe.files import load_recipe
 from cast_sdk.training.engine.recipe.settings import Augment
@@ -163,3 +164,31 @@ def test_half_the_views_are_flipped():
     flipped = sum(np.array_equal(one, other) for one, other in zip(either, mirrored, strict=True))
     same = sum(np.array_equal(one, other) for one, other in zip(either, usual, strict=True))
     assert flipped + same == DRAWS and abs(flipped / DRAWS - 0.5) < 3 * 0.5 / DRAWS**0.5
+
+
+def test_photographs_become_thumbnails_and_thumbnails_stay():
+    photo = np.array(Image.open(bundled.photos()[0]).convert("RGB"))
+    small = as_thumbnail(photo, 64)
+    assert small.shape == (64, 64, 3) and small.dtype == np.uint8
+    plain = np.array(Image.fromarray(photo).resize((64, 64), Image.Resampling.BOX))
+    error = np.abs(small.astype(int) - plain)
+    assert 0.5 < error.mean() < 12, "JPEG leaves traces, and red is red"
+    assert as_thumbnail(small, 64) is small
+
+
+def test_other_resolutions_are_smaller_and_keep_the_mean():
+    sides, contrasts = [], []
+    for seed in range(60):
+        small = other_resolution(PIXELS, np.random.default_rng(seed))
+        sides.append(small.shape[0] / PIXELS.shape[0])
+        contrasts.append(small.std() / PIXELS.std())
+        assert abs(small.mean() - PIXELS.mean()) < 4 and small.dtype == np.uint8
+    assert 0.54 < min(sides) < 0.65 and 0.9 < max(sides) <= 1
+    assert min(contrasts) < 1 < max(contrasts), "some are blurred, some sharpened"
+
+
+def test_a_recipe_without_the_two_draws_what_it_drew_before():
+    plain, both = Augment(image_size=48), Augment(image_size=48, thumbnail=64, resolution=1.0)
+    view = TrainView(plain)(PIXELS, np.random.default_rng(3))
+    assert np.array_equal(view, TrainView(Augment(image_size=48, thumbnail=500))(PIXELS, np.random.default_rng(3)))
+    assert not np.array_equal(view, TrainView(both)(PIXELS, np.random.default_rng(3)))

@@ -1,4 +1,4 @@
-"""The random view of supervised and probe training: crop, flip and RandAugment, all on bytes."""
+"""The random view of supervised and probe training: resolution, crop, flip and RandAugment, all on bytes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from cast_sdk.training.data.augment.crops import Pixels, flipped, random_box, resized
 from cast_sdk.training.data.augment.randaugment import RandAugment
+from cast_sdk.training.data.augment.resolution import as_thumbnail, other_resolution
 from cast_sdk.training.engine.recipe.settings import Augment
 
 
@@ -23,6 +24,10 @@ class TrainView:
 
     def __call__(self, image: Pixels, generator: np.random.Generator) -> Pixels:
         augment = self.augment
+        if augment.thumbnail:
+            image = as_thumbnail(image, augment.thumbnail)
+        if augment.resolution and generator.random() < augment.resolution:
+            image = other_resolution(image, generator)
         box = random_box(image.shape[0], image.shape[1], augment.scale, generator)
         view = resized(image, box, augment.image_size, augment.interpolation)
         if generator.random() < augment.flip:

@@ -42,6 +42,8 @@ class Augment:
     scale: tuple[float, float] = (0.08, 1.0)  # area of the random resized crop
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     flip: float = 0.5
+    thumbnail: int = 0  # larger images become thumbnails of so many pixels a side first; 0: they stay
+    resolution: float = 0.0  # probability of another resolution before the crop
     rand_augment: str = ""  # timm's notation, e.g. "rand-m9-mstd0.5-inc1"
     erase: float = 0.0  # probability of random erasing, after normalisation
     repeats: int = 1  # copies of each image per epoch (repeated augmentation)

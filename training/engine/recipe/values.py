@@ -23,6 +23,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "augment.image_size": (8, 16384),
     "augment.scale": (1e-6, 1),
     "augment.flip": SHARE,
+    "augment.thumbnail": (0, 16384),
+    "augment.resolution": SHARE,
     "augment.erase": SHARE,
     "augment.repeats": (1, 1024),
     "augment.mixup": NOT_NEGATIVE,
