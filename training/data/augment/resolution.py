@@ -29,7 +29,8 @@ def as_thumbnail(image: Pixels, side: int) -> Pixels:
         return image
     small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
     encoded = cv2.imencode(".jpg", small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
-    return cast("Pixels", np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[:, :, ::-1]))
+    decoded = cast("Pixels", cv2.imdecode(encoded, cv2.IMREAD_COLOR))
+    return np.ascontiguousarray(decoded[:, :, ::-1])
 
 
 def other_resolution(image: Pixels, generator: np.random.Generator) -> Pixels:
