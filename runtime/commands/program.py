@@ -35,7 +35,7 @@ class _Program:
 
     def __init__(self, *arguments: Any, context_settings: Any = None, **options: Any) -> None:
         settings = {"help_option_names": ["-h", "--help"], **(context_settings or {})}
-        super().__init__(*arguments, context_settings=settings, **options)
+        super().__init__(*arguments, context_settings=settings, **options)  # type: ignore[call-arg]
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Run the command, as a program unless told otherwise."""
