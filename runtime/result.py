@@ -297,8 +297,9 @@ class Segmentation:
         """
         from cast_sdk.runtime.output.interchange.coco import to_coco
 
-        every = range(self.num_levels + 1) if level is None else (level,) if isinstance(level, int) else level
-        return to_coco([self], list(every))
+        if level is None:
+            level = range(self.num_levels + 1)
+        return to_coco([self], list(level) if isinstance(level, Sequence) else [level])
 
     def to_geojson(self, level: int) -> dict[str, Any]:
         """A GeoJSON FeatureCollection of the segments, in pixels; see `cast_sdk.runtime.output.interchange.geojson`."""

@@ -166,6 +166,10 @@ class Runtime:
                 f"The frames are {shown(frames)}, not a sequence of frames.",
                 remedy="call segment(frame), or give a list",
             )
+        if not isinstance(frames, (list, tuple, np.ndarray)):  # what is made one by one may use one buffer for all
+            from cast_sdk.runtime.sources.files import own
+
+            frames = map(own, frames)
         prepared = [self.add_superpixels(self.prepare(frame)) for frame in frames]
         return [self.finish(item, row) for item, row in zip(prepared, self.infer(prepared), strict=True)]
 

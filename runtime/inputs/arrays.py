@@ -53,6 +53,16 @@ def to_bgr(frame: object) -> npt.NDArray[np.uint8]:
 
 
 def _from_pil(image: Image) -> npt.NDArray[np.uint8]:
+    try:
+        image.load()
+    except (ValueError, AssertionError) as error:  # it is read when its pixels are asked for
+        raise InputError(
+            "The PIL image was closed before its pixels were read.",
+            found=str(error) or None,
+            remedy="give it while its file is open, or call image.load() there",
+        ) from error
+    except OSError as error:
+        raise InputError("The PIL image cannot be read.", found=str(error), remedy="check its file") from error
     if image.width == 0 or image.height == 0:
         raise InputError(
             f"The frame is empty ({image.height} x {image.width}).", remedy="check the crop that made the PIL image"

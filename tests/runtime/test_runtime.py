@@ -179,6 +179,44 @@ def test_saving(seg, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "a.png"]
 
 
+def test_frames_of_a_batch_that_share_one_buffer_are_told_apart(tiny_onnx):
+    rng = np.random.default_rng(0)
+    with Runtime(tiny_onnx) as rt:
+        frames = [rng.integers(0, 256, (rt.info.height, rt.info.width, 3), np.uint8) for _ in range(3)]
+
+        def one_buffer():
+            buffer = np.empty_like(frames[0])
+            for frame in frames:
+                buffer[:] = frame
+                yield buffer
+
+        for found, frame in zip(rt.segment_batch(one_buffer()), frames, strict=True):
+            alone = rt.segment(frame)
+            assert np.array_equal(found.plot(1), alone.plot(1)) and np.array_equal(found.labels(1), alone.labels(1))
+
+
+def test_pil_images_that_were_closed_are_refused(tiny_onnx, photo, tmp_path):
+    image_module = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    image_module.fromarray(photo).save(tmp_path / "a.png")
+    with Runtime(tiny_onnx) as rt:
+        with image_module.open(tmp_path / "a.png") as image:
+            pass
+        with pytest.raises(InputError, match="was closed before its pixels were read"):
+            rt.segment_batch([image])
+        image = image_module.open(tmp_path / "a.png")
+        image.close()
+        with pytest.raises(InputError, match="was closed before its pixels were read"):
+            rt.segment(image)
+
+
+def test_a_level_of_coco_that_is_none(tiny_onnx, photo):
+    with Runtime(tiny_onnx) as rt:
+        result = rt.segment(photo)
+    for level in (float("nan"), "1", 9, [1, -1]):
+        with pytest.raises(InputError):
+            result.to_coco(level)
+
+
 def test_a_closed_runtime(tiny_onnx, photo):
     runtime = Runtime(tiny_onnx)
     runtime.close()
