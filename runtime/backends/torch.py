@@ -66,7 +66,7 @@ class TorchBackend(StaysBehind):
         outputs = ["embedding"]
         outputs += self.spec.score_names if self.spec.has_logits else ()
         outputs += [f"level{n + 1}" for n in range(len(self.spec.clusters))]
-        outputs += ["semantic"] if self.spec.dense else []
+        outputs += ["semantic", "dense"] if self.spec.dense else []
         self.info = ExportInfo(
             precision="fp32",
             batch=None,
@@ -100,7 +100,7 @@ class TorchBackend(StaysBehind):
         values = {"embedding": out.embedding, **out.scores}
         values |= {f"level{n}": level.labels.int() for n, level in enumerate(out.levels, start=1)}
         if self.spec.dense:
-            values["semantic"] = out.dense.argmax(-1).int()
+            values |= {"semantic": out.dense.argmax(-1).int(), "dense": out.dense}
         return {name: values[name].cpu().numpy() for name in self.info.outputs}
 
     def close(self) -> None:

@@ -54,6 +54,32 @@ def test_tokens_and_classes_of_the_segments(dense):
                 assert np.array_equal(table["token"][segment], expected)
 
 
+def test_class_scores_are_there_where_the_model_has_them(photograph, tmp_path):
+    from export_tools import small_model
+
+    from cast_sdk import Runtime
+    from cast_sdk.models import save_native
+
+    for name in ("segmenter_cast_small", "cast_seg_small segmentation", "cast_small"):
+        save_native(small_model(name), tmp_path / "m.safetensors")
+        with Runtime(tmp_path / "m.safetensors", device="cpu") as runtime:
+            result = runtime.segment(photograph)
+        if name != "segmenter_cast_small":
+            assert not {"scores", "semantic"} & result.features(1).keys()
+            continue
+        finest = result.features(0)
+        assert finest["scores"].shape == (result.num_segments(0), result.spec.num_classes)
+        assert np.array_equal(finest["scores"].argmax(1), finest["semantic"])
+        weights = result.hierarchy.areas(0)
+        for level in range(1, 5):
+            table = result.features(level)
+            for segment, scores in enumerate(table["scores"]):
+                inside = result.hierarchy.members[level] == segment
+                assert np.allclose(
+                    scores, np.average(finest["scores"][inside], axis=0, weights=weights[inside]), atol=1e-5
+                )
+
+
 def test_tracks_are_in_the_table(photograph):
     from cast_sdk import Runtime
 

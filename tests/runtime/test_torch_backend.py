@@ -54,7 +54,7 @@ def test_convolutions_are_not_rounded_to_tf32_and_the_setting_is_put_back(checkp
         ("vit_conv_small", {"depths": (1,)}, {"embedding", "logits"}),
         ("tome_small", {"depths": (2,)}, {"embedding", "logits"}),
         ("cast_seg_deit_small", {}, {"embedding", "level1", "level2", "level3", "level4"}),
-        ("segmenter_cast_small", {}, {"embedding", "level1", "level2", "level3", "level4", "semantic"}),
+        ("segmenter_cast_small", {}, {"embedding", "level1", "level2", "level3", "level4", "semantic", "dense"}),
     ],
 )
 def test_other_families(tmp_path, photo, name, changes, outputs):

@@ -31,7 +31,8 @@ def features(result: Segmentation, level: int) -> Table:
     float64 [n, 2], mean x and y of the pixels' centres; `colour` float64 [n, 3], mean red, green and blue, 0 to 255,
     unless the frame was let go; `token` float32 [n, C], the model's own vector of the segment, of a model exported with
     tokens, for the levels below the last; `semantic` int32 [n], the class of most of its pixels, and `scores` float32
-    [n, classes], the mean class scores of its pixels (with tokens), of models with a dense head.
+    [n, classes], the mean class scores of its pixels, before any softmax, of models with a dense head (a checkpoint, or
+    exported with tokens). Classifiers of whole images have no scores of segments, so there are none for them.
 
     A segment without a pixel at the frame's size has area 0 and NaN for what is a mean over pixels.
     """
