@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from cast_sdk.errors import InputError
 from cast_sdk.models import create_model
+from cast_sdk.models.building import build
 from cast_sdk.models.superpixel_ops import resized_segment_mean
+from cast_sdk.taxonomy import TaxonomyLevel
 from cast_sdk.training.data.transforms import normalise
 from cast_sdk.training.engine.recipe.files import load_recipe
 from cast_sdk.training.tasks import pretraining
 from cast_sdk.training.tasks.dense import superpixel_cross_entropy
+from cast_sdk.training.tasks.levels import level_loss
+from cast_sdk.training.tasks.taxonomy import TaxonomyLoss
 from cast_sdk.training.tasks.voc_finetuning import PixelLoss
 
 SIZES = {"embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": 2, "clusters": (8, 4, 3, 2), "image_size": 64}
-NAMES = ["cast_small", "cast_deit_small", "cast_seg_small", "segmenter_cast_small", "spml_cast_small", "tome_small"]
+PLAIN = {"embed_dim": 24, "num_heads": 2, "image_size": 64}  # models without poolings
+NAMES = [
+    "cast_small",
+    "cast_deit_small",
+    "cast_seg_small",
+    "cast_seg_deit_small",
+    "segmenter_cast_small",
+    "spml_cast_small",
+    "tome_small",
+    "vit_small",
+    "vit_conv_small",
+    "taxonomy",
+    "levels",
+]
+WITHOUT_LOGITS = ("cast_seg_deit_small",)  # the Segmenter's encoder
 S = 16
+TREE = (TaxonomyLevel("fine", 5, 3), TaxonomyLevel("coarse", 2, 4, members=(0, 0, 1, 1, 1)))
 
 
 def make(name: str, sampler: str = "matrix") -> torch.nn.Module:
     torch.manual_seed(0)
-    options = dict(SIZES)
-    if name == "tome_small":
-        options = {"embed_dim": 24, "num_heads": 2, "image_size": 64}
-    return create_model(name, num_classes=5, sampler=sampler, **options).train()
+    if name == "taxonomy":
+        spec = create_model("cast_deit_small", num_classes=5, **SIZES).spec
+        return build(dataclasses.replace(spec, taxonomy=TREE), sampler).train()
+    options = PLAIN if name.startswith(("tome", "vit")) else SIZES
+    return create_model("cast_small" if name == "levels" else name, num_classes=5, sampler=sampler, **options).train()
 
 
 def loss_of(name: str, model: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -34,7 +56,16 @@ def loss_of(name: str, model: torch.nn.Module, images: torch.Tensor, labels: tor
         return PixelLoss(model)(images, labels, labels, S)
     if name.startswith("segmenter"):
         return superpixel_cross_entropy(model(images, labels, S).dense, labels, labels)
-    logits = model(images, labels, S).logits
+    output = model(images, labels, S)
+    classes = labels[:, 0, 0].long() % 5
+    if name == "taxonomy":
+        return TaxonomyLoss(TREE, 0.1, 0.5)(output.taxonomy, classes)
+    if name == "levels":
+        shares = images.new_ones(len(images), S, 3) / 3
+        return level_loss(output.levels, [shares] * 4) + output.embedding.mean()
+    if name in WITHOUT_LOGITS:
+        return output.dense.mean()
+    logits = output.logits
     return torch.nn.functional.cross_entropy(logits, labels[:, 0, 0].long() % 5)
 
 
@@ -88,7 +119,7 @@ def test_forward_and_loss_read_nothing_from_the_gpu(name, sampler):
         images, labels = empty_inputs("cuda")
         loss = loss_of(name, model, images, labels)
         assert loss.device.type == "cuda" and loss.shape == () and loss.requires_grad
-        if name == "cast_small":  # the control: this reads
+        if name == "cast_small":  # the control, which reads
             with pytest.raises(DataDependentOutputException):
                 model(normalise(images), labels, "batch")
 
@@ -131,6 +162,17 @@ def test_the_compiler_takes_the_whole_model(name):
     for key in ("embedding", "logits", "dense"):
         if getattr(expected, key) is not None:
             torch.testing.assert_close(getattr(found, key), getattr(expected, key), rtol=1e-4, atol=1e-5)
+
+
+def test_the_compiler_takes_moco_whole():
+    torch._dynamo.reset()
+    sizes = ["moco.hidden_dim=16", "moco.feature_dim=8", "augment.image_size=64"]
+    model = pretraining.create(load_recipe("tiny_moco", sizes)).train()
+    images, labels = (part[:1].expand(2, *part.shape[1:]) for part in inputs("cpu"))
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    loss, _ = compiled((normalise(images), normalise(images.flip(-1))), (labels, labels), 0.99, S)
+    loss.backward()
+    assert loss.isfinite() and any(parameter.grad is not None for parameter in model.parameters())
 
 
 def test_labels_are_still_checked_where_they_can_be_read():
