@@ -58,7 +58,11 @@ def threshold_options(command: F) -> F:
 @click.option("--soft-assignments", is_flag=True, help="Also give the soft assignment of every level.")
 @click.option("--tokens", is_flag=True, help="Also give the tokens of every level.")
 @click.option("--compact", is_flag=True, help="Store fp32 weights in half the space where that loses nothing.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8", "bf16"]), help="Of the graph; bf16 with --aot.  [default: fp32]")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8", "bf16"]),
+    help="Of the graph; bf16 with --aot.  [default: fp32]",
+)
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Compare with the model on real images.")
 @click.option(
     "--images",

@@ -52,8 +52,8 @@ def open_backend(
         device: "auto" (CUDA where the backend finds it), "cpu" or "cuda". Never replaced by another one in silence.
         threads: CPU threads of the network (not TensorRT); None: the cores this process may use, at most 8.
         spinning: let idle threads spin during a run (ONNX Runtime): faster on an idle machine, slower on a busy one.
-        options: further options of the backend's class, such as `precision="bf16"` for OpenVINO and torch. One that the backend
-            does not have is refused.
+        options: further options of the backend's class, such as `precision="bf16"` for OpenVINO and torch. One that
+            the backend does not have is refused.
 
     Raises:
         InputError: for an unknown backend, device or option, or a backend that cannot read this kind of file.

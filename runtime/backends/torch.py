@@ -141,10 +141,10 @@ class Static:
         self._feeder = Feeder(ports, matrix_shapes(self.spec, self.info))
         self._runs: StaticRuns | None = None
         if device == "cuda":
-            inputs = {name: (tuple(int(side or 0) for side in shape[1:]), dtype) for name, (dtype, shape) in ports.items()}
-            self._runs = StaticRuns(
-                self._module, inputs, module.output_names, TorchGpu(torch), cuda_graph=cuda_graph
-            )
+            inputs = {
+                name: (tuple(int(side or 0) for side in shape[1:]), dtype) for name, (dtype, shape) in ports.items()
+            }
+            self._runs = StaticRuns(self._module, inputs, module.output_names, TorchGpu(torch), cuda_graph=cuda_graph)
 
     @property
     def timing(self) -> dict[str, float]:

@@ -153,7 +153,12 @@ class _Run:
     """One batch size: its buffers, and its graph once it is captured."""
 
     def __init__(
-        self, module: Callable[..., Sequence[Any]], inputs: dict[str, Port], outputs: tuple[str, ...], gpu: Any, batch: int
+        self,
+        module: Callable[..., Sequence[Any]],
+        inputs: dict[str, Port],
+        outputs: tuple[str, ...],
+        gpu: Any,
+        batch: int,
     ) -> None:
         torch = gpu.torch
         self._module, self._names, self._gpu, self._batch = module, outputs, gpu, batch
@@ -261,4 +266,3 @@ def _closed(*inputs: Any) -> Sequence[Any]:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-

@@ -56,10 +56,28 @@ def exact_float32(torch: Any) -> Iterator[None]:
         backends.mkldnn.conv,
     )
     before = [place.fp32_precision for place in places]
+    older = _older_settings(torch)
+    if older is not None:
+        _set_older(torch, False, "highest")
     for place in places:
         place.fp32_precision = "ieee"
     try:
         yield
     finally:
+        if older is not None:
+            _set_older(torch, *older)
         for place, precision in zip(places, before, strict=True):
             place.fp32_precision = precision
+
+
+def _older_settings(torch: Any) -> tuple[bool, str] | None:
+    """The settings by their older names, which compilers read; None where a program has left them behind."""
+    try:
+        return torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    except RuntimeError:  # torch refuses to say them once the newer names say something else
+        return None
+
+
+def _set_older(torch: Any, convolutions: bool, products: str) -> None:
+    torch.backends.cudnn.allow_tf32 = convolutions
+    torch.set_float32_matmul_precision(products)

@@ -51,7 +51,9 @@ def test_a_package_runs_as_the_checkpoint_does(model, package, tmp_path):
     given = read_inputs(runtime.spec, (96, 96), bundled.photos()[:3])
     assert runtime.device == "cpu" and runtime.spec == eager.spec
     for row in range(3):
-        found, expected = (b.run(given.image[row][None], given.superpixels[row][None]) for b in (runtime.backend, eager))
+        found, expected = (
+            b.run(given.image[row][None], given.superpixels[row][None]) for b in (runtime.backend, eager)
+        )
         np.testing.assert_allclose(found["logits"], expected["logits"], rtol=1e-3, atol=1e-4)
         assert np.mean(found["level1"] == expected["level1"]) > 0.99
     runtime.close()

@@ -94,7 +94,9 @@ def test_what_it_cannot_do(checkpoint, tmp_path):
         Runtime(tmp_path / "bad.pth")
 
 
-@pytest.mark.parametrize("name", ["cast_small", "cast_deit_small", "cast_seg_small", "spml_cast_small", "vit_conv_small"])
+@pytest.mark.parametrize(
+    "name", ["cast_small", "cast_deit_small", "cast_seg_small", "spml_cast_small", "vit_conv_small"]
+)
 def test_the_static_module_is_the_model(tmp_path, name):
     """Same labels and scores as the training model, alone and in a batch."""
     options = {key: value for key, value in SMALL.items() if key != "clusters" or "cast" in name}
@@ -129,7 +131,7 @@ def test_precisions_that_a_device_lacks(checkpoint, monkeypatch):
         Runtime(checkpoint, device="cpu", precision="fp16")
     with pytest.raises(InputError, match="There is no precision 'int4'"):
         Runtime(checkpoint, device="cpu", precision="int4")
-    monkeypatch.setattr(torch_settings, "bfloat16_units", lambda: [])
+    monkeypatch.setattr(torch_settings, "bfloat16_units", list)
     monkeypatch.setattr(torch_settings, "processor_name", lambda: "Ancient CPU @ 1 GHz")
     with pytest.raises(MissingDependencyError, match=r"(?s)lacks the bfloat16.*Found: Ancient CPU @ 1 GHz.*'fp32'"):
         Runtime(checkpoint, device="cpu", precision="bf16")

@@ -191,7 +191,9 @@ def test_buffers_are_made_once_and_batch_sizes_kept_apart():
     assert set(runs.timing) == {"upload", "compute", "download", "gpu", "wall"}
     runs.close()
     assert gpu.released and runs.graphs == []
-    with pytest.raises(CudaError, match=r"failed on the GPU, with 2 images.\n  Found: RuntimeError: the network is closed"):
+    with pytest.raises(
+        CudaError, match=r"failed on the GPU, with 2 images.\n  Found: RuntimeError: the network is closed"
+    ):
         runs.run(feed(2))
 
 
@@ -218,7 +220,9 @@ def test_a_capture_that_fails_is_said_and_the_plain_run_goes_on(behaviour, reaso
         warnings.simplefilter("error")
         check(runs, feed(2, 1))
     assert runs.graphs == []
-    with pytest.raises(EngineError, match=rf"(?s)batch of 2 cannot be captured in a CUDA graph.*Found: .*{reason[-20:]}"):
+    with pytest.raises(
+        EngineError, match=rf"(?s)batch of 2 cannot be captured in a CUDA graph.*Found: .*{reason[-20:]}"
+    ):
         make(StandInGpu(behaviour), cuda_graph=True).run(feed(2))
 
 
@@ -234,7 +238,9 @@ def test_a_run_that_the_gpu_refuses():
     runs = make(StandInGpu())
     runs.run(feed(2))
     runs._module.forward = lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory.\nTried ..."))
-    with pytest.raises(CudaError, match=r"with 3 images.\n  Found: OutOfMemoryError: CUDA out of memory.\n  Remedy: free"):
+    with pytest.raises(
+        CudaError, match=r"with 3 images.\n  Found: OutOfMemoryError: CUDA out of memory.\n  Remedy: free"
+    ):
         runs.run(feed(3))
     assert runs.graphs == [2]
 
