@@ -12,7 +12,8 @@ from torch import Tensor
 
 from cast_sdk.errors import InputError
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 _waiting = threading.local()  # `checks`: those of this thread's forward pass that were not read yet
 
 

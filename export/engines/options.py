@@ -171,11 +171,11 @@ def compile_torch_trt(
 
 
 def compile_ahead_of_time(
-    options: Mapping[str, Any],
+    options: dict[str, Any],
     stem: str,
     say: Say,
     open_model: Callable[[], tuple[Any, str]],
-    thresholds: Callable[[str, Mapping[str, Any]], Any],
+    thresholds: Callable[[str, dict[str, Any]], Any],
 ) -> None:
     """Compile with AOTInductor and say what was written. Arguments as of `compile_torch_trt`.
 

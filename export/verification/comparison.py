@@ -63,7 +63,7 @@ def _opened(path: str | os.PathLike[str]) -> Backend:
     """A backend; of checkpoints the model as it was trained, since lowering it is a part of what is compared."""
     file = Path(path)
     trained = choose_backend(file) == "torch" and file.suffix.lower() not in PROGRAMS
-    return open_backend(file, **({"eager": True} if trained else {}))
+    return open_backend(file, eager=True) if trained else open_backend(file)
 
 
 def sensitivities(

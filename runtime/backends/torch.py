@@ -136,7 +136,7 @@ class Static:
         module = Shipped(lower(model, options, self.spec))
         self.info = export_info(options, module.output_names, created_by=f"torch {torch.__version__}")
         self._torch = torch
-        self._module: Any = module.to(device=device, memory_format=torch.channels_last)
+        self._module: Any = module.to(device).to(memory_format=torch.channels_last)
         ports = expected_inputs(self.spec, self.info)
         self._feeder = Feeder(ports, matrix_shapes(self.spec, self.info))
         self._runs: StaticRuns | None = None
