@@ -29,6 +29,7 @@ class TorchGpu:
         self.torch = torch
         self.device = torch.device("cuda", torch.cuda.current_device())
         self._stream = torch.cuda.Stream(self.device)
+        torch.cuda.synchronize(self.device)  # the weights come by another stream
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> Any:
         """Memory of the host that is copied while the host goes on."""
