@@ -1,34 +1,41 @@
-"""Everything about engines that needs a GPU, in one run: agreement, CUDA graphs, memory, and a latency table.
+"""Everything that needs a GPU, in one run: the torch backend, CUDA calls, training steps, and engines.
 
-    python benchmarks/gpu_check.py                                          # cast_tiny and CAST-S, fp32 and fp16
-    python benchmarks/gpu_check.py --ckpt cast_s.pth --frames 10000
-    python benchmarks/gpu_check.py --models cast_seg_small,segmenter_cast_small --precisions fp32,fp16 --out gpu.md
+    python benchmarks/gpu_check.py --out gpu.md --json gpu.json       # all parts, about 8 minutes on one card
+    python benchmarks/gpu_check.py --parts golden,latency,memory      # some of them
+    python benchmarks/gpu_check.py --parts engines --ckpt cast_s.pth --frames 10000
+    python benchmarks/gpu_check.py --dry-run                          # small sizes on the CPU: does the program run?
 
-For each model and precision an engine is built with every TensorRT that is installed and can build for this card. It is
-compared with the graph in ONNX Runtime and with the model in torch on the photographs of the package; with and without
-a CUDA graph; and it runs many frames while memory is watched. Then everything that can run the model is timed, round by
-round in turn, from NumPy arrays to NumPy arrays. `--onnx FILE` adds a graph that is already there, such as an INT8 one.
+With torch and Triton alone: golden fixtures through the torch backend; every CUDA call of the engines' execution; the
+sampler's kernel against the loops; eager, compiled and static runs, the latter with and without a CUDA graph, at batch
+1, 8 and 64 in three precisions against the reference's way of running; memory over many frames; training steps of DeiT
+and MoCo, with the loader too; an overflow under AMP. With TensorRT, for each model and precision: an engine with every
+TensorRT that is installed and can build for this card, compared with the graph in ONNX Runtime and with the model in
+torch, with and without a CUDA graph; it runs many frames while memory is watched. `--onnx FILE` adds a graph that is
+there already, such as an INT8 one.
 
-Prints Markdown with the card's name and all versions; exit code 1 when a check fails. What cannot run here is listed
-with its reason.
+Prints Markdown with the card's name and all versions. A part that stops does not stop the others. What cannot run here
+is listed with its reason. Exit code 1 when a check fails, or when nothing was checked.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import resource
-import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent))
+from gpu_parts.findings import Findings, Settings, report
 
 from cast_sdk import bundled
 from cast_sdk.errors import CastError
@@ -39,35 +46,11 @@ from cast_sdk.runtime.backends.base import Backend
 from cast_sdk.runtime.backends.onnxruntime import OnnxRuntimeBackend
 from cast_sdk.runtime.backends.tensorrt import TensorRTBackend
 from cast_sdk.runtime.engine.api import FLAVORS, installed_flavors, load_tensorrt
+from cast_sdk.runtime.engine.cuda import find_gpu, open_cuda
 from cast_sdk.runtime.engine.onnx_metadata import read_description
 
 GROWTH_MB = 16.0  # of GPU and of process memory over all frames; an allocation per frame would be gigabytes
 Arrays = dict[str, np.ndarray]
-
-
-@dataclass
-class Findings:
-    """Rows of the report and what failed or could not run."""
-
-    checks: list[str] = field(default_factory=list)
-    latencies: list[tuple[str, str, list[float]]] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-
-    def check(self, what: str, passed: bool, value: str) -> None:
-        self.checks.append(f"| {what} | {value} | {'ok' if passed else 'FAILED'} |")
-        if not passed:
-            self.failures.append(f"{what}: {value}")
-        print(f"{'ok' if passed else 'FAILED':>7}  {what}: {value}", file=sys.stderr)
-
-    def attempt(self, what: str, work: Callable[[], Any]) -> Any:
-        """The result of `work`, or None with the reason noted."""
-        try:
-            return work()
-        except (CastError, RuntimeError, ImportError) as error:
-            self.left_out.append(f"{what}: {' '.join(str(error).split())}")
-            print(f"   left out  {self.left_out[-1]}", file=sys.stderr)
-            return None
 
 
 class CompiledTorch:
@@ -77,14 +60,14 @@ class CompiledTorch:
         import torch
 
         self.eager, self.info, self.device = eager, eager.info, eager.device
-        self.compiled = torch.compile(eager._model)
+        self.compiled = torch.compile(eager._run._model)
 
     def run(self, image: np.ndarray, superpixels: np.ndarray) -> Arrays:
-        plain, self.eager._model = self.eager._model, self.compiled
+        plain, self.eager._run._model = self.eager._run._model, self.compiled
         try:
             return self.eager.run(image, superpixels)
         finally:
-            self.eager._model = plain
+            self.eager._run._model = plain
 
 
 def frames(inputs: Inputs, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -120,7 +103,10 @@ def graph_against_plain(found: Findings, name: str, engine: Path, precision: str
     """A CUDA graph changes nothing but the time."""
     plain = TensorRTBackend(engine, cuda_graph=False, allow_host_code=True)
     graph = TensorRTBackend(engine, allow_host_code=True)
-    found.check(f"{name}: CUDA graph captured", graph.uses_graph, "yes" if graph.uses_graph else "no")
+    if graph.record.flavor == "rtx":
+        found.notes.append(f"{name}: TensorRT-RTX was asked to capture a CUDA graph; it does not say whether it did")
+    else:
+        found.check(f"{name}: CUDA graph captured", graph.uses_graph, "yes" if graph.uses_graph else "no")
     agreement(found, f"{name}: graph against plain", precision, plain, graph, inputs, plain.info.batch or 1)
     for backend in (plain, graph):
         backend.close()
@@ -159,6 +145,16 @@ def latency(found: Findings, model: str, runners: dict[str, Any], inputs: Inputs
     found.latencies += [(model, name, values) for name, values in times.items()]
 
 
+def builds_for_this_card(found: Findings, label: str, flavor: str) -> bool:
+    """Whether a TensorRT knows the card; TensorRT-RTX leaves out Hopper (compute capability 9.0)."""
+    gpu = find_gpu()
+    if flavor != "rtx" or gpu is None or gpu.target in load_tensorrt("rtx").compute_capabilities():
+        return True
+    major, minor = gpu.compute_capability
+    found.leave_out(label, f"TensorRT-RTX does not know compute capability {major}.{minor} ({gpu.name})")
+    return False
+
+
 def examine(
     found: Findings,
     name: str,
@@ -179,6 +175,8 @@ def examine(
         label = f"{name} {info.precision} {flavor}"
         if flavor not in installed_flavors():
             found.left_out.append(f"{label}: the package is not installed")
+            continue
+        if not builds_for_this_card(found, label, flavor):
             continue
         engine = folder / f"{onnx.stem}-{flavor}.engine"
         record = found.attempt(label, partial(build_engine, onnx, engine, flavor=flavor, verify=False))
@@ -206,42 +204,44 @@ def examine(
     return runners
 
 
-def report(found: Findings, card: str) -> str:
-    """The findings as Markdown."""
-    lines = [f"## {card}", "", "| check | found | |", "|---|---|---|", *found.checks]
-    lines += ["", "| model | run by | median ms | least ms | frames/s |", "|---|---|---|---|---|"]
-    for model, name, values in found.latencies:
-        middle = statistics.median(values)
-        lines.append(f"| {model} | {name} | {middle:.3f} | {min(values):.3f} | {1e3 / middle:.0f} |")
-    if found.left_out:
-        lines += ["", "Not run:", "", *(f"- {reason}" for reason in found.left_out)]
-    return "\n".join(lines) + "\n"
-
-
 def describe_machine() -> str:
-    """Card, driver and versions. Raises MissingDependencyError without a GPU."""
-    import torch
-
-    from cast_sdk.runtime.engine.cuda import open_cuda
-
+    """Card, driver, clocks and versions. Raises MissingDependencyError without a GPU."""
     cuda = open_cuda()
     driver, runtime = cuda.versions()
     packages = ", ".join(load_tensorrt(flavor).name for flavor in installed_flavors()) or "no TensorRT"
     return (
         f"{cuda.gpu().name} ({cuda.gpu().target}), CUDA driver {driver // 1000}.{driver % 1000 // 10}, "
-        f"runtime {runtime // 1000}.{runtime % 1000 // 10}, {packages}, torch {torch.__version__}, "
-        f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+        f"runtime {runtime // 1000}.{runtime % 1000 // 10}, {packages}, {describe_software()}, {clocks()}"
     )
+
+
+def describe_software() -> str:
+    try:
+        import torch
+
+        version = f"torch {torch.__version__}"
+    except ImportError:
+        version = "no torch"
+    return f"{version}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+
+
+def clocks() -> str:
+    """Clocks and power mode, as far as the driver's tools tell."""
+    for words in (
+        ["nvidia-smi", "--query-gpu=clocks.sm,clocks.max.sm,power.limit", "--format=csv,noheader"],
+        ["nvpmodel", "-q"],
+    ):
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        if done.returncode == 0:
+            return "clocks " + " ".join(done.stdout.split())
+    return "clocks unknown"
 
 
 def run(arguments: argparse.Namespace, device: str = "cuda") -> Findings:
     """All that was asked for."""
-    import torch
-
-    from cast_sdk import create_model, export_onnx, load_model
-    from cast_sdk.models import save_native
-    from cast_sdk.runtime.backends.torch import TorchBackend
-
     found = Findings()
     photos = [Path(path) for path in arguments.images] or bundled.photos()
 
@@ -250,61 +250,138 @@ def run(arguments: argparse.Namespace, device: str = "cuda") -> Findings:
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        models = {Path(arguments.ckpt).stem: load_model(arguments.ckpt)} if arguments.ckpt else {}
-        for name in () if arguments.ckpt else filter(None, arguments.models.split(",")):
-            torch.manual_seed(0)
-            models[name] = create_model(name).eval()
-        for name, model in models.items():
-            if arguments.ckpt:
-                checkpoint = Path(arguments.ckpt)
-            else:
-                checkpoint = folder / f"{name}.safetensors"
-                save_native(model, checkpoint)
-            eager = TorchBackend(checkpoint, device=device)
-            runners: dict[str, Any] = {"torch eager": eager}
-            compiled = found.attempt(f"{name}: torch.compile", partial(CompiledTorch, eager))
-            for precision in arguments.precisions.split(","):
-                onnx = folder / f"{name}-{precision}.onnx"
-                export_onnx(model, onnx, precision=precision, verify=False)
-                runners |= examine(found, name, onnx, folder, inputs_of, eager, device=device, count=arguments.frames)
-            inputs = inputs_of(eager.spec, eager.info)
-            if compiled is not None and found.attempt(
-                f"{name}: torch.compile", partial(compiled.run, inputs.image[:1], inputs.superpixels[:1])
-            ):
-                runners["torch.compile"] = compiled
-            latency(found, name, runners, inputs, arguments.rounds)
-        for path in map(Path, arguments.onnx):
+        if arguments.ckpt or arguments.models:
+            with_torch(found, arguments, folder, inputs_of, device)
+        for path in map(Path, arguments.onnx):  # needs no torch
             runners = examine(found, path.stem, path, folder, inputs_of, None, device=device, count=arguments.frames)
             latency(found, path.stem, runners, inputs_of(*read_description(path)), arguments.rounds)
     return found
 
 
+def with_torch(
+    found: Findings, arguments: argparse.Namespace, folder: Path, inputs_of: Callable[[Any, Any], Inputs], device: str
+) -> None:
+    """Engines of models, exported here."""
+    import torch
+
+    from cast_sdk import create_model, export_onnx, load_model
+    from cast_sdk.models import save_native
+    from cast_sdk.runtime.backends.torch import TorchBackend
+
+    models = {Path(arguments.ckpt).stem: load_model(arguments.ckpt)} if arguments.ckpt else {}
+    for name in () if arguments.ckpt else filter(None, arguments.models.split(",")):
+        torch.manual_seed(0)
+        models[name] = create_model(name).eval()
+    for name, model in models.items():
+        if arguments.ckpt:
+            checkpoint = Path(arguments.ckpt)
+        else:
+            checkpoint = folder / f"{name}.safetensors"
+            save_native(model, checkpoint)
+        eager = TorchBackend(checkpoint, device=device, eager=True)
+        runners: dict[str, Any] = {"torch eager": eager}
+        compiled = found.attempt(f"{name}: torch.compile", partial(CompiledTorch, eager))
+        for precision in arguments.precisions.split(","):
+            onnx = folder / f"{name}-{precision}.onnx"
+            export_onnx(model, onnx, precision=precision, verify=False)
+            runners |= examine(found, name, onnx, folder, inputs_of, eager, device=device, count=arguments.frames)
+        inputs = inputs_of(eager.spec, eager.info)
+        if compiled is not None and found.attempt(
+            f"{name}: torch.compile", partial(compiled.run, inputs.image[:1], inputs.superpixels[:1])
+        ):
+            runners["torch.compile"] = compiled
+        latency(found, name, runners, inputs, arguments.rounds)
+
+
+def torch_parts(
+    arguments: argparse.Namespace, settings: Settings, folder: Path
+) -> dict[str, Callable[[Findings], None]]:
+    """Every part by name, in the order that they run in."""
+
+    def engines(found: Findings) -> None:
+        if settings.dry:
+            found.leave_out("engines", "a dry run has no GPU")
+            return
+        open_cuda()
+        inner = run(arguments)
+        for name in ("checks", "latencies", "failures", "left_out", "notes"):
+            getattr(found, name).extend(getattr(inner, name))
+
+    parts: dict[str, Callable[[Findings], None]] = {"engines": engines}
+    try:
+        from gpu_parts import cuda_parts, torch_parts, training_parts
+    except ImportError as error:
+        reason = str(error)
+        return {"torch": lambda found: found.leave_out("all parts that need torch", reason), **parts}
+    return {
+        "cuda_calls": lambda found: cuda_parts.cuda_calls(found, settings),
+        "golden": lambda found: torch_parts.golden(found, settings, folder),
+        "sampler": lambda found: cuda_parts.sampler(found, settings),
+        "latency": lambda found: torch_parts.latency(found, settings, folder),
+        "memory": lambda found: torch_parts.memory(found, settings, folder),
+        "overflow": lambda found: training_parts.overflow(found, settings),
+        "training": lambda found: training_parts.steps(found, settings),
+        "loader": lambda found: training_parts.loader(found, settings),
+        **parts,
+    }
+
+
+DRY = Settings(
+    device="cpu",
+    model="cast_tiny",
+    sizes={"embed_dim": 48, "depths": (1, 1, 1, 1), "num_heads": 3, "clusters": (16, 8, 4, 2), "num_classes": 5},
+    batches=(1, 2),
+    rounds=2,
+    frames=20,
+    train_batch=4,
+    train_rounds=3,
+    compiled=False,
+)
+
+
 def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", default="cast_tiny,cast_small", help="registered models, with random weights")
+    parser.add_argument("--models", default="cast_tiny,cast_small", help="of the engines; random weights")
     parser.add_argument("--ckpt", help="a checkpoint instead of them")
     parser.add_argument("--onnx", action="append", default=[], metavar="FILE", help="also this graph (repeatable)")
-    parser.add_argument("--precisions", default="fp32,fp16")
+    parser.add_argument("--precisions", default="fp32,fp16", help="of the engines")
     parser.add_argument("--images", nargs="*", default=[], help="images to compare on (default: the package's)")
-    parser.add_argument("--frames", type=int, default=10_000, help="frames of the memory check")
-    parser.add_argument("--rounds", type=int, default=200, help="rounds of the latency table")
+    parser.add_argument("--frames", type=int, default=10_000, help="frames of the memory checks")
+    parser.add_argument("--rounds", type=int, default=50, help="rounds of the latency tables")
+    parser.add_argument("--parts", help="comma-separated: some parts alone")
+    parser.add_argument("--minutes", type=float, default=8.0, help="begin no further part after so many")
+    parser.add_argument("--dry-run", action="store_true", help="small sizes on the CPU")
     parser.add_argument("--out", type=Path, help="write the report there too")
+    parser.add_argument("--json", type=Path, help="write it there as JSON")
     return parser.parse_args(words)
 
 
 def main() -> None:
     arguments = parse()
+    settings = DRY if arguments.dry_run else Settings(rounds=arguments.rounds, frames=arguments.frames)
+    found = Findings()
     try:
-        card = describe_machine()
-        found = run(arguments)
+        card = f"Dry run on the CPU, {describe_software()}" if settings.dry else describe_machine()
     except CastError as error:
         sys.exit(f"error: {error}")
+    with tempfile.TemporaryDirectory() as temporary:
+        parts = torch_parts(arguments, settings, Path(temporary))
+        asked = arguments.parts.split(",") if arguments.parts else list(parts)
+        unknown = sorted(set(asked) - set(parts))
+        if unknown:
+            sys.exit(f"error: There is no part {', '.join(unknown)}; choose from {', '.join(parts)}.")
+        for name in asked:
+            found.part(name, partial(parts[name], found), 60 * arguments.minutes)
     text = report(found, card)
     print(text)
     if arguments.out:
         arguments.out.write_text(text)
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"machine": card, **found.to_dict()}, indent=2))
     if found.failures:
         sys.exit(f"{len(found.failures)} checks failed: " + "; ".join(found.failures))
+    if not found.checks:
+        sys.exit("Nothing was checked: see what could not run above.")
 
 
 if __name__ == "__main__":

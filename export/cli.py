@@ -60,7 +60,11 @@ def threshold_options(command: F) -> F:
 @click.option("--soft-assignments", is_flag=True, help="Also give the soft assignment of every level.")
 @click.option("--tokens", is_flag=True, help="Also give the tokens of every level.")
 @click.option("--compact", is_flag=True, help="Store fp32 weights in half the space where that loses nothing.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Of the graph.  [default: fp32]")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8", "bf16"]),
+    help="Of the graph; bf16 with --aot.  [default: fp32]",
+)
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Compare with the model on real images.")
 @click.option(
     "--images",
@@ -131,6 +135,10 @@ def export(options: dict[str, Any], given: Collection[str]) -> None:
     if options["torch_trt"]:
         opening = options["ckpt"], options["name"], options["stage"], options["source"]
         trt_cli.compile_torch_trt(options, _stem(source), say, lambda: _open(*opening))
+        return
+    if options["aot"]:
+        opening = options["ckpt"], options["name"], options["stage"]
+        trt_cli.compile_ahead_of_time(options, _stem(source), say, lambda: _open(*opening), _thresholds)
         return
     request = None
     if options["trt"]:

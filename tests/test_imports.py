@@ -19,7 +19,7 @@ ALLOWED = {
     "export": {"core", "models", "runtime", "export"},
     "training": {"core", "models", "runtime", "export", "training"},  # to evaluate, and to finish with an artifact
 }
-DEFERRED = {"runtime": {"models"}}  # the torch backend, when it is chosen
+DEFERRED = {"runtime": {"models", "export"}}  # the torch backend, when it is chosen: it runs what an export is made of
 FOLDERS = {"core": "cast_sdk", "runtime": "runtime", "export": "export", "training": "training"}
 
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from cast_sdk.errors import InputError
 from cast_sdk.models.base import Model
-from cast_sdk.models.checks import require
+from cast_sdk.models.checks import read_at_the_end, require
 from cast_sdk.models.layers import Block, ConvStem, numbered, sincos_positions
 from cast_sdk.models.pooling import BlockFusion, GraphPooling, compose_labels
 from cast_sdk.models.sampling import Sampler
@@ -253,6 +253,7 @@ class Cast(Model):
         """
         return self.forward_head(self.forward_features(image, superpixels, num_superpixels))
 
+    @read_at_the_end
     def forward_features(
         self, image: Tensor, superpixels: Tensor, num_superpixels: int | Literal["batch"] | None = None
     ) -> CastOutput:

@@ -79,8 +79,8 @@ class GraphPooling(nn.Module):
                 remedy="use more superpixels, a model with fewer clusters, or leave this image out",
             )
 
-        require((sampled >= 0).all(), error, problem, training=self.training)
-        return sampled
+        require((sampled >= 0).all(), error, problem, training=self.training, later=True)
+        return sampled.clamp(min=0)
 
     def forward(self, class_token: Tensor, x: Tensor, empty: Tensor | None = None) -> Pooled:
         """class_token [N,1,C], x [N,S,C], empty: bool [N,S], True where a superpixel has no pixels."""

@@ -18,8 +18,8 @@ def nearest_labels(labels: Tensor, height: int, width: int) -> Tensor:
 
     def index(size_in: int, size_out: int) -> Tensor:
         scale = torch.tensor(size_in, dtype=torch.float32) / size_out
-        cells = torch.arange(size_out, dtype=torch.float32)
-        return (cells * scale).floor().long().clamp_(max=size_in - 1).to(labels.device)
+        cells = torch.arange(size_out, dtype=torch.float32, device=labels.device)  # a copy would make the host wait
+        return (cells * scale).floor().long().clamp_(max=size_in - 1)
 
     rows, columns = index(labels.shape[-2], height), index(labels.shape[-1], width)
     return labels[..., rows[:, None], columns]

@@ -7,9 +7,11 @@ import platform
 from pathlib import Path
 
 _WIDE_SUMS = ("avx512_vnni", "avx_vnni", "amx_int8")  # as Linux names them: INT8 products with sums of 32 bits
+_BFLOAT16 = ("avx512_bf16", "amx_bf16")
+_CPUINFO = Path("/proc/cpuinfo")
 
 
-def int8_saturates(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+def int8_saturates(cpuinfo: Path = _CPUINFO) -> bool:
     """Whether this processor adds pairs of INT8 products in 16 bits: x86 without VNNI; unknown counts as without."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
@@ -18,6 +20,25 @@ def int8_saturates(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
     except OSError:
         return True
     return not any(name in text.split() for name in _WIDE_SUMS)
+
+
+def bfloat16_units(cpuinfo: Path = _CPUINFO) -> list[str]:
+    """The bfloat16 instructions of this processor, as Linux names them on x86; empty where none are known."""
+    try:
+        words = set(cpuinfo.read_text().split())
+    except OSError:
+        return []
+    return [name for name in _BFLOAT16 if name in words]
+
+
+def processor_name(cpuinfo: Path = _CPUINFO) -> str:
+    """What the system calls this processor; "unknown" where it does not say."""
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.lower().startswith(("model name", "hardware")))
+    return next(names, None) or platform.processor() or "unknown"
 
 
 def available_cores() -> int:

@@ -18,7 +18,7 @@ Say = Callable[[str], None]
 
 def trt_options(command: F) -> F:
     """Options --trt, --flavor, --target, --workspace, --version-compatible, --hardware-compatible, --timing-cache,
-    --torch-trt."""
+    --torch-trt, --aot."""
     for option in reversed(
         (
             click.option("--trt", is_flag=True, help="Build a TensorRT engine from the graph."),
@@ -61,6 +61,12 @@ def trt_options(command: F) -> F:
                 "--torch-trt",
                 is_flag=True,
                 help="Compile with Torch-TensorRT to a .ep that runs in torch (needs a GPU).",
+            ),
+            click.option(
+                "--aot",
+                is_flag=True,
+                help="Compile with AOTInductor to a .pt2 that runs in torch: for the GPU, or this processor "
+                "where there is none or with --target cpu.",
             ),
         )
     ):
@@ -161,6 +167,51 @@ def compile_torch_trt(
         precision=options["precision"],
         checkpoint_sha256=digest,
     )
+    say(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB), {info.precision}, by {info.created_by}")
+
+
+def compile_ahead_of_time(
+    options: dict[str, Any],
+    stem: str,
+    say: Say,
+    open_model: Callable[[], tuple[Any, str]],
+    thresholds: Callable[[str, dict[str, Any]], Any],
+) -> None:
+    """Compile with AOTInductor and say what was written. Arguments as of `compile_torch_trt`.
+
+    Args:
+        thresholds: the bars of a precision, with those of the options in their place.
+
+    Raises:
+        CastError: see `cast_sdk.export.engines.ahead_of_time.export_ahead_of_time`.
+    """
+    from cast_sdk.errors import ExportError
+    from cast_sdk.export.engines.ahead_of_time import SUFFIX, export_ahead_of_time
+
+    others = [f"--{name.replace('_', '-')}" for name in ("trt", "torch_trt", "onnx", "compact") if options[name]]
+    if others:
+        raise ExportError(
+            f"--aot and {others[0]} were given together.",
+            remedy="run cast-export twice: --aot compiles a checkpoint to one .pt2 and nothing else",
+        )
+    out = Path(options["out"] or f"{stem}{SUFFIX}")
+    model, digest = open_model()
+    info = export_ahead_of_time(
+        model,
+        out,
+        batch=options["batch"] or 1,
+        image_size=options["image_size"],
+        superpixels=options["superpixels"],
+        precision=options["precision"],
+        device="cpu" if options["targets"] == "cpu" else "auto",
+        verify=options["verify"],
+        images=list(options["images"]) or None,
+        thresholds=thresholds(options["precision"], options),
+        checkpoint_sha256=digest,
+        say=say,
+    )
+    if not options["verify"]:
+        say("not verified, as asked")
     say(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB), {info.precision}, by {info.created_by}")
 
 

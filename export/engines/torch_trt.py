@@ -16,9 +16,9 @@ from torch import nn
 
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY, ExportInfo
 from cast_sdk.errors import ExportError, MissingDependencyError
-from cast_sdk.export.lowering.lower import Lowered, lower
+from cast_sdk.export.lowering.lower import Shipped, lower
 from cast_sdk.export.lowering.options import example_inputs, export_info, graph_options, spec_of
-from cast_sdk.runtime.backends.torch_program import read_extra
+from cast_sdk.runtime.backends.torch_program import read_program
 from cast_sdk.spec import ModelSpec
 from cast_sdk.system.files import atomic_write, check_replaceable, check_writable
 from cast_sdk.system.installing import pip_install
@@ -56,7 +56,7 @@ def export_torch_trt(
             remedy=f"name the Torch-TensorRT program {Path(path).stem}{SUFFIX}",
         )
     check_writable(path)
-    check_replaceable(path, read_extra)
+    check_replaceable(path, read_program)
     if precision not in ("fp32", "fp16"):
         raise ExportError(
             f"A Torch-TensorRT program cannot be made in {precision}.",
@@ -95,18 +95,6 @@ def export_torch_trt(
             extra_files=metadata(spec, info),
         )
     return info
-
-
-class Shipped(nn.Module):
-    """A lowered module without the outputs that only its verification needs."""
-
-    def __init__(self, lowered: Lowered) -> None:
-        super().__init__()
-        self.lowered, self.options, self.input_names = lowered, lowered.options, lowered.input_names
-        self.output_names = lowered.shipped_names
-
-    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return tuple(self.lowered(*inputs)[: len(self.output_names)])
 
 
 def import_torch_tensorrt() -> Any:

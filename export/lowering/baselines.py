@@ -76,11 +76,12 @@ def merge(x: Tensor, size: Tensor, metric: Tensor, merged: int) -> tuple[Tensor,
     scores = metric[..., ::2, :] @ metric[..., 1::2, :].transpose(-2, -1)
     best, partner = scores.max(-1)
     count = int(best.shape[-1])
-    best = best - torch.tensor([torch.inf] + [0.0] * (count - 1))  # the class token never moves
+    best = torch.cat([best[..., :1] * 0 - torch.inf, best[..., 1:]], -1)  # the class token never moves
     source = best.topk(merged, dim=-1).indices
     kept = (-best).topk(count - merged, dim=-1).indices.topk(count - merged, dim=-1, largest=False).values
     target = entries(partner, source)
-    spread = (target.unsqueeze(-2) == torch.arange(int(scores.shape[-1]))[:, None]).float()
+    ids = torch.arange(int(scores.shape[-1]), device=target.device)[:, None]
+    spread = (target.unsqueeze(-2) == ids).float()
 
     def combine(values: Tensor) -> Tensor:
         even, odd = values[..., ::2, :], values[..., 1::2, :]

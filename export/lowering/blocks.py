@@ -73,10 +73,14 @@ class LoweredAttention(nn.Module):
     def forward(self, x: Tensor, key_bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x [..., T, C]; `key_bias` float32 [..., 1, 1, T]. Returns the output and the keys [..., heads, T, D]."""
         q, k, v = split_heads(self.qkv(x), self.num_heads)
-        scores = (q @ k.transpose(-2, -1)).float()
-        if key_bias is not None:
-            scores = scores + key_bias
-        out = scores.softmax(-1).to(v.dtype) @ v
+        if torch.compiler.is_exporting():  # one operator for each step, with the softmax in float32
+            scores = (q @ k.transpose(-2, -1)).float()
+            if key_bias is not None:
+                scores = scores + key_bias
+            out = scores.softmax(-1).to(v.dtype) @ v
+        else:
+            bias = None if key_bias is None else key_bias.to(q.dtype)
+            out = F.scaled_dot_product_attention(q, k, v, bias, scale=1.0)
         return self.proj(merge_heads(out)).float(), k
 
 

@@ -64,6 +64,18 @@ class Lowered(nn.Module):
         return value.unsqueeze(0) if self.options.squeeze else value
 
 
+class Shipped(nn.Module):
+    """A lowered module without the outputs that only its verification needs."""
+
+    def __init__(self, lowered: Lowered) -> None:
+        super().__init__()
+        self.lowered, self.options, self.input_names = lowered, lowered.options, lowered.input_names
+        self.output_names = lowered.shipped_names
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.lowered(*inputs)[: len(self.output_names)])
+
+
 def lower(model: nn.Module, options: GraphOptions, spec: ModelSpec | None = None) -> Lowered:
     """The inference module of a trained model.
 

@@ -20,7 +20,7 @@ from cast_sdk.runtime.backends.ports import ASSIGNMENT, POSITIONS
 from cast_sdk.spec import ModelSpec
 from cast_sdk.superpixels import seeds_count
 
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class GraphOptions:
         num_superpixels: S, the number of superpixel tokens (0 for models without).
         soft_assignments: also give `assignment1..4`, float32 [B, S_l, K_l].
         tokens: also give `tokens1..4`, float32 [B, S_l, C], and `dense` of fused models, float32 [B, S, n].
-        precision: "fp32", or "fp16" with half-precision products between float32 islands.
+        precision: "fp32", or "fp16" or "bf16" with products of 16 bits between float32 islands.
         target: "any", or "cpu": what superpixels make of a resized grid comes in as matrices, which a processor
             computes in a hundredth of the time of the dense products that GPUs and static engines need.
     """
@@ -49,7 +49,7 @@ class GraphOptions:
 
     @property
     def dtype(self) -> torch.dtype:
-        return torch.float16 if self.precision == "fp16" else torch.float32
+        return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[self.precision]
 
     @property
     def squeeze(self) -> bool:

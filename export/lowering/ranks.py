@@ -29,7 +29,8 @@ def rows(x: Tensor, index: Tensor) -> Tensor:
     """x [..., T, C], index [..., K] -> [..., K, C]."""
     if x.ndim == 2:
         return F.embedding(index, x)
-    return x.gather(1, index.unsqueeze(-1) + torch.zeros(int(x.shape[-1]), dtype=torch.int64))
+    zeros = torch.zeros(int(x.shape[-1]), dtype=torch.int64, device=index.device)
+    return x.gather(1, index.unsqueeze(-1) + zeros)
 
 
 def entries(x: Tensor, index: Tensor) -> Tensor:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cast_sdk.errors import InputError
 from cast_sdk.export.verification.photos import find_images, read_inputs
 from cast_sdk.export.verification.quality import Thresholds, compare
 from cast_sdk.export.verification.report import Report
-from cast_sdk.runtime.backends.base import run_images
-from cast_sdk.runtime.backends.opening import open_backend
+from cast_sdk.runtime.backends.base import Backend, run_images
+from cast_sdk.runtime.backends.opening import PROGRAMS, choose_backend, open_backend
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,7 +39,7 @@ def compare_artifacts(
     Raises:
         InputError: when the two take inputs of different sizes.
     """
-    with_reference, with_reduced = open_backend(reference), open_backend(reduced)
+    with_reference, with_reduced = (_opened(path) for path in (reference, reduced))
     try:
         one, other = with_reference.info, with_reduced.info
         shapes = [(info.height, info.width, info.num_superpixels) for info in (one, other)]
@@ -56,6 +57,13 @@ def compare_artifacts(
         with_reference.close()
         with_reduced.close()
     return Report(len(inputs), os.fspath(reference), os.fspath(reduced), checks)
+
+
+def _opened(path: str | os.PathLike[str]) -> Backend:
+    """A backend; of checkpoints the model as it was trained, since lowering it is a part of what is compared."""
+    file = Path(path)
+    trained = choose_backend(file) == "torch" and file.suffix.lower() not in PROGRAMS
+    return open_backend(file, eager=True) if trained else open_backend(file)
 
 
 def sensitivities(

@@ -34,6 +34,7 @@ class Bars:
 BARS = {
     "fp32": Bars(error=1e-3, superpixels=0.98, matched=None),
     "fp16": Bars(error=3e-2, superpixels=None, matched=0.9),
+    "bf16": Bars(error=1e-1, superpixels=None, matched=0.85),
     "int8": Bars(error=1e-1, superpixels=None, matched=0.85),
 }
 
@@ -42,7 +43,7 @@ def compare(precision: str, runs: Iterable[tuple[Arrays, Arrays, npt.NDArray[np.
     """Compare outputs of the graph with those of the engine.
 
     Args:
-        precision: "fp32", "fp16" or "int8", of the graph.
+        precision: "fp32", "fp16", "bf16" or "int8", of what is compared.
         runs: outputs of the graph and of the engine, by name with the batch first, and the superpixels int32 [B,H,W]
             that both were given.
 

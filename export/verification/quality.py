@@ -32,6 +32,7 @@ class Thresholds:
 
 THRESHOLDS = {
     "fp16": Thresholds(top1=0.97, cosine=0.998, matched=0.90, iou=0.80),
+    "bf16": Thresholds(top1=0.93, cosine=0.995, matched=0.85, iou=0.75),
     "int8": Thresholds(top1=0.80, cosine=0.97, matched=0.65, iou=0.45),
 }
 

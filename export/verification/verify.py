@@ -15,7 +15,7 @@ The bars apply to all others.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,10 +110,32 @@ def verify(
         progress: called with (images done, total).
     """
     onnxruntime = import_onnxruntime()
-    bars = bars or Bars()
     runs = [run_session(open_session(graph), inputs, batch)]
     if sampled_graph is not None:
         runs.append(run_session(open_session(sampled_graph), inputs, batch))
+    return Report(
+        len(inputs),
+        f"torch {torch.__version__} (eager, float32)",
+        f"onnxruntime {onnxruntime.__version__}",
+        verify_outputs(model, spec, inputs, runs, count, bars, progress),
+    )
+
+
+def verify_outputs(
+    model: nn.Module,
+    spec: ModelSpec,
+    inputs: Inputs,
+    runs: Sequence[Iterator[Arrays]],
+    count: int,
+    bars: Bars | None = None,
+    progress: Progress | None = None,
+) -> list[Check]:
+    """Compare what a float32 artifact gives with the model it came from. Arguments as of `verify`.
+
+    Args:
+        runs: outputs of each image, without batch axis: of the artifact, and perhaps of one with `sampled1..4`.
+    """
+    bars = bars or Bars()
     tally = _Tally(spec)
     reference = run_reference(model, spec, inputs, count)
     exact = run_reference(copy.deepcopy(model).double(), spec, inputs, count, torch.float64)
@@ -122,12 +144,7 @@ def verify(
         tally.add(expected, precise, found[0] | sampled)
         if progress is not None:
             progress(number, len(inputs))
-    return Report(
-        len(inputs),
-        f"torch {torch.__version__} (eager, float32)",
-        f"onnxruntime {onnxruntime.__version__}",
-        tally.checks(bars),
-    )
+    return tally.checks(bars)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ _CLASSES = {
     "torch": ("torch", "TorchBackend"),
     "torch program": ("torch_program", "TorchProgramBackend"),
 }
+PROGRAMS = (".ep", ".pt2")  # suffixes of torch programs
 _BY_SUFFIX = {
     ".onnx": ("onnxruntime", "openvino", "tensorrt"),
     ".engine": ("tensorrt",),
@@ -28,7 +29,7 @@ _BY_SUFFIX = {
     ".pt": ("torch",),
     ".tar": ("torch",),
     ".safetensors": ("torch",),
-    ".ep": ("torch",),
+    **dict.fromkeys(PROGRAMS, ("torch",)),
 }
 
 
@@ -45,14 +46,14 @@ def open_backend(
 
     Args:
         path: `.onnx` (ONNX Runtime, or `backend="openvino"`, or `backend="tensorrt"`, which builds an engine once and
-            keeps it), `.engine` (TensorRT), `.pth`, `.pth.tar`, `.pt` or `.safetensors` (torch), `.ep` (a compiled
-            torch program).
+            keeps it), `.engine` (TensorRT), `.pth`, `.pth.tar`, `.pt` or `.safetensors` (torch), `.ep` or `.pt2` (a
+            compiled torch program).
         backend: "auto" or one of `BACKENDS`.
         device: "auto" (CUDA where the backend finds it), "cpu" or "cuda". Never replaced by another one in silence.
         threads: CPU threads of the network (not TensorRT); None: the cores this process may use, at most 8.
         spinning: let idle threads spin during a run (ONNX Runtime): faster on an idle machine, slower on a busy one.
-        options: further options of the backend's class, such as `precision="bf16"` for OpenVINO. One that the backend
-            does not have is refused.
+        options: further options of the backend's class, such as `precision="bf16"` for OpenVINO and torch. One that
+            the backend does not have is refused.
 
     Raises:
         InputError: for an unknown backend, device or option, or a backend that cannot read this kind of file.
@@ -68,7 +69,7 @@ def open_backend(
         raise InputError(f"spinning is {shown(spinning)}, not True or False.")
     if name == "tensorrt" and device == "cpu":
         raise InputError("An engine cannot run on the CPU.", remedy="run the .onnx on the CPU instead")
-    kind = _backend_class("torch program" if file.suffix.lower() == ".ep" else name)
+    kind = _backend_class("torch program" if file.suffix.lower() in PROGRAMS else name)
     known = set(inspect.signature(kind).parameters) - {"path"}
     given = {**options, **({"threads": threads} if threads else {}), **({"spinning": True} if spinning else {})}
     unknown = sorted(set(given) - known)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from cast_sdk.errors import InputError
 from cast_sdk.runtime.backends.opening import BACKENDS
 from cast_sdk.runtime.runtime import Runtime
+from cast_sdk.system.processor import processor_name
 
 STAGES = ("preprocess", "superpixels", "model", "postprocess", "total")
 
@@ -43,9 +44,9 @@ class Candidate:
         backend, _, precision = tail.partition(":")
         if not model or backend not in BACKENDS:
             return cls(text)
-        if precision and backend != "openvino":
+        if precision and backend not in ("openvino", "torch"):
             raise InputError(
-                f"{text} names a precision, and {backend} cannot choose one when it loads: only openvino can.",
+                f"{text} names a precision, and {backend} cannot choose one when it loads: openvino and torch can.",
                 remedy="export a file of that precision and name it",
             )
         return cls(model, backend, {"precision": precision} if precision else {})
@@ -174,7 +175,7 @@ def environment() -> dict[str, Any]:
         "cast_sdk": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": processor_name(),
         "default_threads": default_threads(),
         "packages": installed(("numpy", "opencv-python", "onnxruntime", "onnxruntime-gpu", "openvino", "torch")),
     }
@@ -205,12 +206,3 @@ def _statistics(values: Sequence[float]) -> dict[str, float]:
         "p90": round(float(np.percentile(array, 90)), 3),
         "min": round(float(array.min()), 3),
     }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.lower().startswith(("model name", "hardware")):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"

@@ -165,7 +165,9 @@ def model_options(command: F) -> F:
                 "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where."
             ),
             click.option(
-                "--precision", type=click.Choice(["fp32", "bf16"]), help="OpenVINO only: the precision it computes in."
+                "--precision",
+                type=click.Choice(["fp32", "bf16", "fp16"]),
+                help="OpenVINO (fp32, bf16) and checkpoints in torch: the precision they compute in.",
             ),
             click.option(
                 "--fit",
@@ -178,7 +180,7 @@ def model_options(command: F) -> F:
                 "--threads", type=click.IntRange(1), help="CPU threads of the network (default: cores, at most 8)."
             ),
             click.option(
-                "--allow-code", is_flag=True, help="Open .ep programs, which can run code: trusted files only."
+                "--allow-code", is_flag=True, help="Open .ep and .pt2 programs, which can run code: trusted files only."
             ),
             click.option("--spinning", is_flag=True, help="ONNX Runtime: let idle threads spin (for an idle machine)."),
         )

@@ -143,7 +143,7 @@ class Execution:
         try:
             self._graph = self._record()
             self._execute()
-            different = [name for name, buffer in self._outputs.items() if not _same(plain[name], buffer.host)]
+            different = [name for name, buffer in self._outputs.items() if not nearly_equal(plain[name], buffer.host)]
             if different:
                 raise EngineError(
                     "The CUDA graph gives other results than a plain run.",
@@ -248,7 +248,7 @@ class Execution:
         self._context = self._kernels = self._engine = None
 
 
-def _same(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:
+def nearly_equal(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> bool:
     """Equal but for the rounding of a differently scheduled reduction, and the few labels that it can move."""
     if first.dtype.kind == "f":
         return bool(np.allclose(first, second, rtol=1e-2, atol=1e-2 * max(float(np.abs(first).max()), 1e-6)))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from fake_tensorrt import install
 
 import cast_sdk
 from cast_sdk.models import save_native
+from cast_sdk.runtime.engine.cuda import Gpu
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_check.py"
 
@@ -69,6 +72,73 @@ def test_a_difference_is_a_failure(gpu_check):
     assert not found.failures
     gpu_check.agreement(found, "y", "fp32", Constant(1.0), Constant(2.0), inputs, 1)
     assert len(found.failures) == 1 and "FAILED" in found.checks[-1]
+
+
+def test_a_dry_run_of_every_part(tmp_path):
+    """Small sizes on the CPU, so that the program cannot rot."""
+    markdown, plain = tmp_path / "gpu.md", tmp_path / "gpu.json"
+    words = [sys.executable, SCRIPT, "--dry-run", "--minutes", "60", "--out", markdown, "--json", plain]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    data = json.loads(plain.read_text())
+    assert not data["failures"] and all(row["passed"] for row in data["checks"])
+    checked = " ".join(row["what"] for row in data["checks"])
+    for what in (
+        "bytes to the card",
+        "golden tiny_cast",
+        "sampler's kernel",
+        "static fp32",
+        "memory over",
+        "DeiT step fp32",
+        "MoCo step fp32",
+        "DeiT loader",
+        "MoCo loader",
+        "overflow lowers the scale",
+    ):
+        assert what in checked
+    assert {row["run_by"] for row in data["latencies"]} >= {"eager fp32", "static fp32", "DeiT step fp32, batch 4"}
+    text = markdown.read_text()
+    assert done.stdout == text + "\n" and text.startswith("## Dry run on the CPU, torch ")
+    assert "- engines: a dry run has no GPU" in text
+
+
+def test_a_part_that_stops_is_a_failure_and_the_others_go_on(gpu_check, monkeypatch, capsys):
+    def parts(arguments, settings, folder):
+        return {
+            "bad": lambda found: [][0],
+            "good": lambda found: found.check("good", True, "fine"),
+            "absent": lambda found: found.leave_out("absent", "no such card"),
+        }
+
+    monkeypatch.setattr(gpu_check, "torch_parts", parts)
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--dry-run"])
+    with pytest.raises(SystemExit, match=r"1 checks failed: bad: stopped by IndexError"):
+        gpu_check.main()
+    assert "| good | fine | ok |" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--dry-run", "--parts", "absent"])
+    with pytest.raises(SystemExit, match="Nothing was checked"):
+        gpu_check.main()
+    assert "- absent: no such card" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--dry-run", "--minutes", "-1", "--parts", "good"])
+    with pytest.raises(SystemExit, match="Nothing was checked"):
+        gpu_check.main()
+    assert "- good: -60 seconds were over" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--dry-run", "--parts", "latencies"])
+    with pytest.raises(SystemExit, match="There is no part latencies; choose from bad, good, absent"):
+        gpu_check.main()
+
+
+def test_rtx_is_left_out_on_a_card_that_it_does_not_know(gpu_check, monkeypatch):
+    hopper = Gpu(0, "H100", (9, 0))
+    monkeypatch.setattr(gpu_check, "find_gpu", lambda: hopper)
+    known = types.SimpleNamespace(compute_capabilities=lambda: ("sm86", "sm120"))
+    monkeypatch.setattr(gpu_check, "load_tensorrt", lambda flavor: known)
+    found = gpu_check.Findings()
+    assert not gpu_check.builds_for_this_card(found, "cast_tiny fp32 rtx", "rtx")
+    assert found.left_out == ["cast_tiny fp32 rtx: TensorRT-RTX does not know compute capability 9.0 (H100)"]
+    assert gpu_check.builds_for_this_card(found, "x", "tensorrt")
+    hopper = Gpu(0, "RTX 4090", (8, 6))
+    assert gpu_check.builds_for_this_card(found, "x", "rtx")
 
 
 def test_without_a_gpu_it_says_so(gpu_check):

@@ -7,9 +7,10 @@ import dataclasses
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cast_sdk.errors import InputError
-from cast_sdk.models import create_model
+from cast_sdk.models import checks, create_model
 from cast_sdk.models.building import build
 from cast_sdk.models.superpixel_ops import resized_segment_mean
 from cast_sdk.taxonomy import TaxonomyLevel
@@ -187,3 +188,29 @@ def test_labels_are_still_checked_where_they_can_be_read():
         model(normalise(images), labels, S)
     with pytest.raises(RuntimeError, match="outside of the model's tokens"):
         torch.compile(model, fullgraph=True, backend="eager")(normalise(images), labels, S)
+
+
+class Reads(TorchDispatchMode):
+    """Counts the values that are read back."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+def test_an_evaluation_on_a_gpu_reads_the_checks_of_all_poolings_together(monkeypatch):
+    monkeypatch.setattr(checks, "on_device", lambda condition: True)
+    model = make("cast_small").eval()
+    images, labels = inputs("cpu")
+    with torch.no_grad(), Reads() as reads:
+        model(normalise(images), labels, S)
+    assert reads.count == 1  # of the labels, before they are used; the other four come as one list
+    for value, message in ((0.0, "distinct tokens"), (float("nan"), "NaN")):
+        with pytest.raises(InputError, match=message):
+            model(torch.full((2, 3, 64, 64), value), labels * 0, S)
+    monkeypatch.undo()
+    with torch.no_grad(), Reads() as reads:
+        model(normalise(images), labels, S)
+    assert reads.count == 5

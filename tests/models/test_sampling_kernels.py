@@ -93,9 +93,9 @@ def test_published_sizes_on_a_gpu(points, channels, count, sampler):
 def test_without_triton_gpus_use_the_plain_loops_and_say_so(monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "cast_sdk.models.sampling.kernels", None)
     monkeypatch.delattr(sampling, "kernels", raising=False)
-    sampling._fused.cache_clear()
+    sampling.fused_kernels.cache_clear()
     try:
-        assert sampling._fused() is None
+        assert sampling.fused_kernels() is None
         assert "pip install triton" in caplog.text
     finally:
-        sampling._fused.cache_clear()
+        sampling.fused_kernels.cache_clear()

@@ -32,7 +32,7 @@ def farthest_points(points: Tensor, count: int, sampler: Sampler = "float64") ->
         int64 [N,count]; ties go to the lowest index.
     """
     points = points.detach()
-    fused = _fused() if points.is_cuda else None
+    fused = fused_kernels() if points.is_cuda else None
     if sampler == "float64":
         return fused.by_differences(points, count) if fused else _by_differences(points.double(), count)
     if sampler == "matrix":
@@ -53,7 +53,7 @@ def squared_distances(points: Tensor) -> Tensor:
 
 
 @functools.cache
-def _fused() -> ModuleType | None:
+def fused_kernels() -> ModuleType | None:
     """Kernels that pick all points in one launch; None without Triton, where the loops below give the same indices."""
     try:
         from cast_sdk.models.sampling import kernels

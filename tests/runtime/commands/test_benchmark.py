@@ -42,7 +42,7 @@ def test_candidates():
     assert Candidate.parse("a.onnx@openvino") == Candidate("a.onnx", "openvino")
     assert Candidate.parse("a.onnx@openvino:bf16") == Candidate("a.onnx", "openvino", {"precision": "bf16"})
     assert Candidate.parse("a.onnx@openvino:bf16").label == "a.onnx on openvino (bf16)"
-    with pytest.raises(InputError, match="only openvino can"):
+    with pytest.raises(InputError, match="openvino and torch can"):
         Candidate.parse("a.onnx@onnxruntime:fp16")
 
 
