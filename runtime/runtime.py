@@ -144,7 +144,7 @@ class Runtime:
         """
         return self.segment_batch([frame])[0]
 
-    def segment_batch(self, frames: Sequence[Frame]) -> list[Segmentation]:
+    def segment_batch(self, frames: Iterable[Frame]) -> list[Segmentation]:
         """Results of several frames, in order; each is what `segment` gives for it alone.
 
         Pays where the network takes several images at once: an export with `batch=None` (any number) or a fixed batch,
