@@ -55,7 +55,7 @@ def test_the_whole_program(gpu_check, checkpoint, monkeypatch):
     }
     assert found.left_out == ["small fp32 rtx: the package is not installed"]
     text = gpu_check.report(found, "Stand-in RTX")
-    assert text.startswith("## Stand-in RTX\n") and text.count("| ok |") == 5 and "frames/s" in text
+    assert text.startswith("## Stand-in RTX\n") and text.count("| ok |") == 5 and "runs/s" in text
 
 
 def test_a_difference_is_a_failure(gpu_check):
