@@ -132,12 +132,11 @@ def export(options: dict[str, Any], given: Collection[str]) -> None:
     say = Steps()
     if options["onnx"] is None:
         require("export", "Exporting")
+    opening = options["ckpt"], options["name"], options["stage"], options["source"]
     if options["torch_trt"]:
-        opening = options["ckpt"], options["name"], options["stage"], options["source"]
         trt_cli.compile_torch_trt(options, _stem(source), say, lambda: _open(*opening))
         return
     if options["aot"]:
-        opening = options["ckpt"], options["name"], options["stage"]
         trt_cli.compile_ahead_of_time(options, _stem(source), say, lambda: _open(*opening), _thresholds)
         return
     request = None
