@@ -42,6 +42,12 @@ def check_command(options: Mapping[str, Any], given: Collection[str]) -> None:
             "Torch-TensorRT compiles the model itself, without a graph and without verification",
             "leave out --torch-trt",
         ),
+        (
+            ("soft_assignments", "tokens", *_INT8),
+            not options["aot"],
+            "a package compiled ahead of time has the model's usual outputs, in fp32, bf16 or fp16",
+            "leave out --aot",
+        ),
         (_INT8, options["precision"] == "int8", "it is of graphs in integers", "add --precision int8"),
         (_BARS, reduced, "fp32 must agree with the model exactly", "add --precision fp16 or int8"),
         ((*_BARS, "images"), options["verify"], "nothing is verified with --no-verify", "leave out --no-verify"),
