@@ -42,7 +42,7 @@ INSTEAD = {
 NOT_RUN = {
     "from cast_models": "the reference release itself",
     'device="cuda"': "needs an NVIDIA GPU",
-    "--trt": "builds an engine: tests/export/test_tensorrt_build.py",
+    "--trt": "builds an engine: tests/export/engines/test_tensorrt_build.py",
     ".engine": "needs an NVIDIA GPU",
     "cast-camera 0": "needs a camera",
     "csi://": "needs a camera",

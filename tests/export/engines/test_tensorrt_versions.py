@@ -99,7 +99,7 @@ def test_one_recipe_for_every_version(graph, tmp_path, monkeypatch, no_run, vers
 def test_no_source_names_what_tensorrt_11_removed():
     removed = {*REMOVED_IN_11, "EXPLICIT_BATCH", "int8_calibrator", "platform_has_fast_fp16", "execute_async_v2"}
     removed |= {"execute_v2", "nptype", "get_binding_index", "device_memory_size", "build_engine_with_config"}
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     for path in (*root.glob("runtime/**/*.py"), *root.glob("export/*.py")):
         used = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
         assert not used & removed, f"{path.name} uses {used & removed}"
