@@ -23,7 +23,7 @@ from cast_sdk.training.data.dataset import Images, LabelledViews
 from cast_sdk.training.data.sources import ImageSource
 from cast_sdk.training.data.transforms import normalise
 from cast_sdk.training.data.views import TwoViews
-from cast_sdk.training.engine.recipe import load_recipe
+from cast_sdk.training.engine.recipe.files import load_recipe
 from gpu_parts.findings import Findings, Settings
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

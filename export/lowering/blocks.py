@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cast_sdk.export.lowering import folding
-from cast_sdk.export.lowering.ranks import linear, merge_heads, rows, split_heads
+from cast_sdk.export.lowering.ranks import being_exported, linear, merge_heads, rows, split_heads
 from cast_sdk.export.lowering.sampling import sample_tokens
 from cast_sdk.models.layers import Attention, Block, ConvStem, PatchEmbed
 from cast_sdk.models.pooling import SIMILARITY_SCALE, BlockFusion, CentroidAttention, GraphPooling
@@ -73,7 +73,7 @@ class LoweredAttention(nn.Module):
     def forward(self, x: Tensor, key_bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x [..., T, C]; `key_bias` float32 [..., 1, 1, T]. Returns the output and the keys [..., heads, T, D]."""
         q, k, v = split_heads(self.qkv(x), self.num_heads)
-        if torch.compiler.is_exporting():  # one operator for each step, with the softmax in float32
+        if being_exported():  # one operator for each step, with the softmax in float32
             scores = (q @ k.transpose(-2, -1)).float()
             if key_bias is not None:
                 scores = scores + key_bias

@@ -59,3 +59,8 @@ def split_heads(x: Tensor, num_heads: int) -> tuple[Tensor, Tensor, Tensor]:
 def merge_heads(x: Tensor) -> Tensor:
     """[..., heads, T, D] -> [..., T, heads * D]."""
     return reshaped(x.transpose(-3, -2), 3, int(x.shape[-2]), int(x.shape[-3]) * int(x.shape[-1]))
+
+
+def being_exported() -> bool:
+    """Whether a graph is made of the module, by torch.onnx or by torch.export, and it is not run."""
+    return torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting()

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cast_sdk.export.lowering.ranks import rows
+from cast_sdk.export.lowering.ranks import being_exported, rows
 from cast_sdk.models.sampling import fused_kernels
 
 # Chosen tokens move through a row of fixed length, a few at a time. TensorRT-RTX keeps the source of a kernel once for
@@ -39,7 +39,7 @@ def sample_tokens(tokens: Tensor, count: int, present: Tensor | None = None) -> 
     across = norms.transpose(-2, -1)
     distances = norms + (across - (2 * centred) @ centred.transpose(-2, -1))
     # A program that leaves torch takes the operators: nobody else knows the kernel.
-    kernels = fused_kernels() if tokens.is_cuda and not torch.compiler.is_exporting() else None
+    kernels = fused_kernels() if tokens.is_cuda and not being_exported() else None
     if kernels is not None:
         return _in_one_kernel(kernels.by_matrix, norms, distances, count)
 
