@@ -35,8 +35,10 @@ from cast_sdk.export.onnx_export import export_onnx
 from cast_sdk.export.verification.photos import find_images
 from cast_sdk.models import create_model, load_model
 from cast_sdk.models.pooling import GraphPooling
+from cast_sdk.models.saving import save_native
 from cast_sdk.runtime import Runtime
 from cast_sdk.superpixels.kernels import NativeKernel, OpenCVKernel
+from cast_sdk.system.processor import bfloat16_units
 
 Run = Callable[[int], object]
 
@@ -103,6 +105,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("--pause", type=float, default=0.02, help="seconds before each run")
+    parser.add_argument("--torch", action="store_true", help="also the checkpoint in torch, lowered, in fp32 and bf16")
     parser.add_argument("--int8", action="store_true", help="also an INT8 graph, calibrated on 64 of the photographs")
     arguments = parser.parse_args()
     if arguments.clock == "cpu" and arguments.threads != 1:
@@ -144,6 +147,13 @@ def main() -> None:
                 f"{name}, spinning": Runtime(path, threads=arguments.threads, spinning=True)
                 for name, path in files.items()
             }
+        if arguments.torch:
+            checkpoint = Path(folder) / "model.safetensors"
+            save_native(model, checkpoint)
+            for precision in ("fp32", "bf16") if bfloat16_units() else ("fp32",):
+                runtimes[f"torch, lowered, {precision}"] = Runtime(
+                    checkpoint, device="cpu", threads=arguments.threads, precision=precision
+                )
     runtime = runtimes["ONNX Runtime float32"]
     frames = [
         frame for frame in (cv2.imread(str(path)) for path in photos[: arguments.rounds + 2]) if frame is not None

@@ -48,6 +48,8 @@ def check_command(options: Mapping[str, Any], given: Collection[str]) -> None:
             "a package compiled ahead of time has the model's usual outputs, in fp32, bf16 or fp16",
             "leave out --aot",
         ),
+        (("precision",), options["precision"] != "bf16" or options["aot"], "graphs have no bf16", "add --aot"),
+        (("precision",), options["precision"] != "int8" or not options["aot"], "--aot has no int8", "leave out --aot"),
         (_INT8, options["precision"] == "int8", "it is of graphs in integers", "add --precision int8"),
         (_BARS, reduced, "fp32 must agree with the model exactly", "add --precision fp16 or int8"),
         ((*_BARS, "images"), options["verify"], "nothing is verified with --no-verify", "leave out --no-verify"),

@@ -65,15 +65,17 @@ class Lowered(nn.Module):
 
 
 class Shipped(nn.Module):
-    """A lowered module without the outputs that only its verification needs."""
+    """A lowered module without the outputs that only its verification needs, nor those that begin with `without`."""
 
-    def __init__(self, lowered: Lowered) -> None:
+    def __init__(self, lowered: Lowered, without: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.lowered, self.options, self.input_names = lowered, lowered.options, lowered.input_names
-        self.output_names = lowered.shipped_names
+        self.output_names = [name for name in lowered.shipped_names if not name.startswith(without)]
+        self._places = [lowered.shipped_names.index(name) for name in self.output_names]
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.lowered(*inputs)[: len(self.output_names)])
+        outputs = self.lowered(*inputs)
+        return tuple(outputs[place] for place in self._places)
 
 
 def lower(model: nn.Module, options: GraphOptions, spec: ModelSpec | None = None) -> Lowered:

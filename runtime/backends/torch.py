@@ -135,10 +135,9 @@ class Static:
         self.spec, options = graph_options(
             model.spec, batch=None, precision=precision, target=target, tokens=bool(model.spec.dense)
         )
-        module = Shipped(lower(model, options, self.spec))
-        self._names = module.output_names
-        shown = [name for name in self._names if not name.startswith("tokens")]
-        self.info = export_info(options, shown, created_by=f"torch {torch.__version__}")
+        # Of what comes with tokens, the class scores of a dense head are wanted, as Eager has them.
+        module = Shipped(lower(model, options, self.spec), without=("tokens",))
+        self.info = export_info(options, module.output_names, created_by=f"torch {torch.__version__}")
         self._torch = torch
         self._module: Any = module.to(device).to(memory_format=torch.channels_last)
         ports = expected_inputs(self.spec, self.info)
@@ -162,12 +161,10 @@ class Static:
         torch = self._torch
         with self._feeder.feed(image, superpixels) as feed:
             if self._runs is not None:
-                found: Arrays = self._runs.run(feed)
-            else:
-                with torch.inference_mode(), exact_float32(torch):
-                    values = self._module(*map(torch.from_numpy, feed.values()))
-                found = {name: value.numpy() for name, value in zip(self._names, values, strict=True)}
-        return {name: found[name] for name in self.info.outputs}
+                return self._runs.run(feed)
+            with torch.inference_mode(), exact_float32(torch):
+                values = self._module(*map(torch.from_numpy, feed.values()))
+        return {name: value.numpy() for name, value in zip(self.info.outputs, values, strict=True)}
 
     def close(self) -> None:
         if self._runs is not None:

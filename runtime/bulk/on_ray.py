@@ -129,8 +129,8 @@ class _Crew:
                 actor.calls[actor.handle.make.remote(call)] = call
             if exhausted and not held:
                 return
-            for task, rows in self._news(waiting):
-                done[task.number] = task, rows
+            for task, made in self._news(waiting):
+                done[task.number] = task, made
             while following in done:
                 yield done.pop(following)
                 following += 1
@@ -168,7 +168,11 @@ class _Crew:
         except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, CastError):
                 raise error.cause from None
-            raise EngineError("A worker of Ray failed.", found=str(error)) from error
+            raise EngineError(
+                "A worker of Ray failed.",
+                found=str(error),
+                remedy="give the same command again: it goes on; --engine local does without Ray",
+            ) from error
         except self._ray.exceptions.RayError as error:
             waiting.extendleft(reversed(self._bury(actor, error)))
             return
@@ -178,11 +182,11 @@ class _Crew:
             return
         call = actor.calls.pop(reference)
         self._finished += 1
-        rows, ended = result
+        made, ended = result
         by_number = {task.number: task for task in call}
         for number, position, reason in ended:
             self._ended(by_number[number], position, reason)
-        yield from zip(call, rows, strict=True)
+        yield from zip(call, made, strict=True)
 
     def _bury(self, actor: _Actor, error: Exception) -> list[Call]:
         """Replace an actor that ended; what is to be done again."""

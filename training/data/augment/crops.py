@@ -1,4 +1,4 @@
-"""Random resized crops: drawn as torchvision draws them, and resized by it, within one code of Pillow."""
+"""Random resized crops: drawn as torchvision draws them, and resized by it: bilinear within two codes of Pillow."""
 
 from __future__ import annotations
 

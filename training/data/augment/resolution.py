@@ -11,6 +11,7 @@ from typing import cast
 import cv2
 import numpy as np
 
+from cast_sdk.training.data.augment import colours
 from cast_sdk.training.data.augment.crops import Pixels
 
 QUALITY = 75  # of JPEG, as Tiny-ImageNet's files have it
@@ -39,6 +40,6 @@ def other_resolution(image: Pixels, generator: np.random.Generator) -> Pixels:
     size = max(1, round(image.shape[1] * share)), max(1, round(image.shape[0] * share))
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     if generator.random() < 0.5:
-        sigma, amount = generator.uniform(*_SIGMA), generator.uniform(*_AMOUNT)
-        small = cv2.addWeighted(small, 1 + amount, cv2.GaussianBlur(small, (0, 0), sigma), -amount, 0)
+        blurred, amount = colours.blur(small, generator.uniform(*_SIGMA)), generator.uniform(*_AMOUNT)
+        small = cv2.addWeighted(small, 1 + amount, blurred, -amount, 0)
     return cast("Pixels", small)
