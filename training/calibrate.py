@@ -43,8 +43,17 @@ FOLDER = OrdinaryPath(path_type=Path, exists=True, file_okay=False)
     show_default=True,
     help="Share of right names that is wanted.",
 )
+@click.option("--report", multiple=True, metavar="SPLIT", help="Also state the names of this split. Repeatable.")
 @click.option("--out", type=OrdinaryPath(path_type=Path, dir_okay=False), required=True, help=".safetensors to write.")
-def main(path: Path, data: Path, split: str, photographs: Path | None, precision: float, out: Path) -> None:
+def main(
+    path: Path,
+    data: Path,
+    split: str,
+    photographs: Path | None,
+    precision: float,
+    report: tuple[str, ...],
+    out: Path,
+) -> None:
     import torch
 
     from cast_sdk.errors import InputError
@@ -61,6 +70,8 @@ def main(path: Path, data: Path, split: str, photographs: Path | None, precision
         results = fit(model, held_out)
         confidence, correct = _scores(model, held_out)
         results["images_named"] = naming(confidence, correct)
+        for other in report:
+            results[f"{other}_named"] = naming(*_scores(model, open_source(data, other)))
         if photographs is not None:
             source = photograph_source(photographs, data / "classes.txt")
             results |= be_unsure(model, source, precision)

@@ -66,6 +66,13 @@ def test_temperature_and_threshold_are_written(model_file, shards, photographs, 
     assert all(torch.equal(a, b) for a, b in weights)
 
 
+def test_another_split_is_reported_at_the_fitted_temperature(model_file, shards, tmp_path):
+    out = tmp_path / "out.safetensors"
+    results = run("--model", model_file, "--data", shards, "--report", "val", "--report", "train", "--out", out)
+    assert results["val_named"] == results["images_named"]
+    assert results["train_named"] != results["val_named"] and len(results["train_named"]) == len(results["val_named"])
+
+
 def test_without_photographs_there_is_no_threshold(model_file, shards, tmp_path):
     out = tmp_path / "out.safetensors"
     run("--model", model_file, "--data", shards, "--out", out)

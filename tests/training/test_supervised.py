@@ -292,3 +292,9 @@ def test_a_card_says_what_the_loss_looked_at():
     recipe = {"model": {"init": ""}, "teacher": {"weight": 0.0}, "levels": {"weight": 0.0}}
     assert signals_of(recipe) == "labels only"
     assert start_of(recipe) == "random weights" and "random weights" in level_note(recipe)
+
+
+def test_images_are_not_mixed_in_odd_numbers(micro, folders, tmp_path):
+    result = here(micro, folders, tmp_path / "run", "--set", "augment.mixup=0.4", "--set", "train.batch=5")
+    assert result.exit_code == 1 and "Images are mixed in pairs" in result.output
+    assert "Remedy: make train.batch even" in result.output and "Traceback" not in result.output

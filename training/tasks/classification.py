@@ -122,6 +122,13 @@ class Classification(Task):
             return None
         from timm.data import Mixup
 
+        batch = self.world.per_process(self.recipe.train.batch, self.recipe.train.accumulation)
+        if batch % 2:
+            raise RecipeError(
+                "Images are mixed in pairs, and a step of one process has an odd number of them.",
+                found=f"{batch} images, augment.mixup {augment.mixup}, augment.cutmix {augment.cutmix}",
+                remedy="make train.batch even, or --set augment.mixup=0 --set augment.cutmix=0",
+            )
         return Mixup(
             augment.mixup,
             augment.cutmix,

@@ -64,7 +64,7 @@ def embeddings(data: Path):
     return found, images.labels, images.split == 1
 
 
-def test_fine_tuning_beats_centroids_and_keeps_up_with_the_best_probe(tmp_path):
+def test_fine_tuning_beats_what_the_frozen_model_allows(tmp_path):
     from sklearn.linear_model import LogisticRegression
 
     data = write_street(tmp_path / "street", 30, 50)
@@ -89,8 +89,7 @@ def test_fine_tuning_beats_centroids_and_keeps_up_with_the_best_probe(tmp_path):
         CliRunner().invoke(main, ["evaluate", str(out / "model.onnx"), str(data), "--split", "val", "--json"]).output
     )
     print(f"nearest centroid {nearest:.1f}, probe {max(probes):.1f}, fine-tuned {judged['accuracy']:.1f}")
-    # 400 images: a standard error of 2.2 points. The bundled embedding is good enough here that both end alike.
-    assert judged["accuracy"] > nearest + 2.2 and judged["accuracy"] > max(probes) - 2.2
+    assert judged["accuracy"] > max(nearest, *probes)
     report = (out / "report.html").read_text()
     assert f"{judged['accuracy']:.1f} % right" in report  # the exported file and the checkpoint say the same
 

@@ -169,6 +169,9 @@ def test_the_plan_follows_the_data_and_the_person():
     own = plan_classification(spec, "bundled", np.repeat([0, 1], [30, 10]), 500, asked).recipe
     assert (own.schedule.epochs, own.augment.image_size, own.train.batch, own.optimizer.lr) == (3, 64, 4, 0.01)
     assert own.train.class_balance == 0 and own.augment.flip == 0
+    assert own.augment.mixup > 0 and any("mixed in pairs" in line for line in few.lines)
+    odd = plan_classification(spec, "bundled", np.repeat([0, 1], [30, 10]), 500, Choices(batch=5))
+    assert odd.recipe.augment.mixup == 0 and not any("mixed" in line for line in odd.lines)
     with pytest.raises(RecipeError, match="both given"):
         plan_classification(
             spec, "bundled", np.array([0, 1]), 500, Choices(epochs=3, overrides=("schedule.minutes=2",))
