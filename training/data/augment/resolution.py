@@ -38,8 +38,8 @@ def other_resolution(image: Pixels, generator: np.random.Generator) -> Pixels:
     """The image at a random smaller size, and every second time with an unsharp mask: uint8 [h', w', 3]."""
     share = generator.uniform(*_SIZE)
     size = max(1, round(image.shape[1] * share)), max(1, round(image.shape[0] * share))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    small = cast("Pixels", cv2.resize(image, size, interpolation=cv2.INTER_AREA))
     if generator.random() < 0.5:
         blurred, amount = colours.blur(small, generator.uniform(*_SIGMA)), generator.uniform(*_AMOUNT)
-        small = cv2.addWeighted(small, 1 + amount, blurred, -amount, 0)
-    return cast("Pixels", small)
+        small = cast("Pixels", cv2.addWeighted(small, 1 + amount, blurred, -amount, 0))
+    return small
