@@ -64,7 +64,7 @@ class Hierarchy:
         for number, level in enumerate(composed, start=1):
             clusters, inverse = np.unique(level[present], return_inverse=True)
             member = inverse.reshape(-1).astype(np.int32)
-            if not np.array_equal(_parents(members[-1], member)[members[-1]], member):
+            if not np.array_equal(parents_of(members[-1], member)[members[-1]], member):
                 raise ArtifactError(
                     f"The levels do not nest: level {number} splits a segment of level {number - 1}.",
                     remedy="export the model again; its level outputs must be composed fine to coarse",
@@ -107,7 +107,7 @@ class Hierarchy:
             raise InputError(
                 f"Level {level} is the coarsest and has no parents.", remedy=f"ask for a level below {self.num_levels}"
             )
-        return _parents(self.members[level], self.members[level + 1])
+        return parents_of(self.members[level], self.members[level + 1])
 
     def ancestors(self, level: int, coarser: int) -> Labels:
         """`ancestors(l, m)[i]` is the segment of the coarser level m that holds segment i of level l: int32 [n_l]."""
@@ -116,7 +116,7 @@ class Hierarchy:
                 f"Level {coarser} is finer than level {level} and holds none of its ancestors.",
                 remedy=f"ask for a level from {level} to {self.num_levels}",
             )
-        return _parents(self.members[level], self.members[coarser])
+        return parents_of(self.members[level], self.members[coarser])
 
     def children(self, level: int, segment: int) -> Labels:
         """Segments of level l-1 inside segment `segment` of level l: int32, ascending."""
@@ -130,8 +130,8 @@ class Hierarchy:
         return np.bincount(self.labels(level).ravel(), minlength=self.num_segments(level))
 
 
-def _parents(fine: Labels, coarse: Labels) -> Labels:
-    """Segment of the coarser level for each segment of the finer one, from two memberships of the same superpixels."""
+def parents_of(fine: Labels, coarse: Labels) -> Labels:
+    """Segment of the coarser level for each of the finer one, from two memberships (`Hierarchy.members`)."""
     parents = np.zeros(int(fine.max()) + 1, np.int32)
     parents[fine] = coarse
     return parents

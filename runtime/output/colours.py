@@ -49,8 +49,8 @@ def hierarchy_colours(hierarchy: Hierarchy) -> list[npt.NDArray[np.uint8]]:
 
 def segment_colours(result: Segmentation) -> list[npt.NDArray[np.uint8]]:
     """BGR colours [n_l, 3] of the segments of a result at every level: its tracks' colours where it has tracks."""
-    if result.tracking is not None and result.tracking.shades:
-        return [oklch_to_bgr(light, _CHROMA, hue) for light, hue in result.tracking.shades]
+    if result.tracking is not None and result.tracking.shades is not None:
+        return [oklch_to_bgr(light, _CHROMA, hue) for light, hue in result.tracking.shades()]
     assert result.hierarchy is not None
     return hierarchy_colours(result.hierarchy)
 

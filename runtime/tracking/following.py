@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from cast_sdk.hierarchy import Hierarchy
 from cast_sdk.runtime.tracking.shades import Shades
-from cast_sdk.runtime.tracking.tracker import MEMORY, Tracker
+from cast_sdk.runtime.tracking.tracker import MEMORY, Tracker, Tracks
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.result import Segmentation
@@ -42,8 +41,8 @@ class Follower:
         if self._tracker.memory == 0:
             ids = before.ids
         result.hierarchy = Hierarchy(before.superpixels, tuple(members), ids)
-        parents = [result.hierarchy.parents(level) for level in range(result.hierarchy.num_levels)]
-        result.tracking = replace(tracks, shades=self._shades.update(tracks.ids, parents, self._tracker.alive()))
+        shades = self._shades.of_next(tracks.ids, members, self._tracker.alive())
+        result.tracking = Tracks(tracks.ids, tracks.ages, shades)
         elapsed = (perf_counter() - start) * 1e3
         result.timing["tracking"] = elapsed
         for total in ("total", "latency"):

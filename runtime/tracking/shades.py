@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from cast_sdk.hierarchy import parents_of
+
 Floats = npt.NDArray[np.float64]
+Colours = tuple[tuple[Floats, Floats], ...]  # per level lightness (0..1) and hue (radians) of each segment
 
 _FIRST_HUE = 0.70  # radians
 _SPREAD = (0.5, 0.22, 0.1, 0.05)  # radians around the parent's hue, from the second coarsest level to the finest
@@ -20,20 +26,53 @@ class Shades:
     """Hue and lightness of every track of a film.
 
     A coarsest track is born into the widest gap between the hues of those that live, and keeps its hue. Any other track
-    is a shade of its parent's colour; should it come to another parent, its colour glides there over some frames.
+    is a shade of its parent's colour; should it come to another parent, its colour glides there over some frames. Only
+    frames that somebody looks at count: a stream that is not drawn spends no time on colours.
     """
 
     def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._given = self._latest = 0  # frames
         self._levels = 0
         self._known = _NONE, np.zeros((2, 0))  # ids, ascending, and their [lightness, hue]
+
+    def of_next(
+        self,
+        ids: Sequence[npt.NDArray[np.int64]],
+        members: Sequence[npt.NDArray[np.int32]],
+        alive: Sequence[npt.NDArray[np.int64]],
+    ) -> FrameShades:
+        """Colours of the next frame, made when they are asked for.
+
+        Args:
+            ids, alive: as for `update`.
+            members: per level, the segment of each superpixel.
+        """
+        self._given += 1
+        return FrameShades(self, self._given, ids, members, alive)
+
+    def at(
+        self,
+        frame: int,
+        ids: Sequence[npt.NDArray[np.int64]],
+        members: Sequence[npt.NDArray[np.int32]],
+        alive: Sequence[npt.NDArray[np.int64]],
+    ) -> Colours:
+        """Colours of a frame; of one before the latest that was looked at, what is still known of it."""
+        known, levels = self._known, self._levels
+        colours = self.update(ids, [parents_of(*pair) for pair in itertools.pairwise(members)], alive)
+        if frame < self._latest:
+            self._known, self._levels = known, levels
+        self._latest = max(self._latest, frame)
+        return colours
 
     def update(
         self,
         ids: Sequence[npt.NDArray[np.int64]],
         parents: Sequence[npt.NDArray[np.int32]],
         alive: Sequence[npt.NDArray[np.int64]],
-    ) -> tuple[tuple[Floats, Floats], ...]:
-        """Colours of one frame.
+    ) -> Colours:
+        """Colours of one frame, which the next ones go on from.
 
         Args:
             ids: per level, the track of each segment; none twice, in any level.
@@ -73,6 +112,28 @@ class Shades:
         self._known = (living, colours)
         light, hue = np.split(now[0], ends[:-1]), np.split(now[1], ends[:-1])
         return tuple(zip(light, hue, strict=True))
+
+
+class FrameShades:
+    """The colours of one frame, made the first time that they are asked for, by any thread.
+
+    Pickled, they are the colours alone.
+    """
+
+    def __init__(self, shades: Shades, frame: int, *arrays: Any) -> None:
+        self._source: tuple[Any, ...] | None = (shades, frame, *arrays)
+        self._colours: Colours = ()
+
+    def __call__(self) -> Colours:
+        if (source := self._source) is not None:
+            shades, *given = source
+            with shades.lock:
+                if self._source is not None:
+                    self._colours, self._source = shades.at(*given), None
+        return self._colours
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_colours": self(), "_source": None}
 
 
 def _beside_parents(tracks: npt.NDArray[np.int64], counts: Sequence[int]) -> Floats:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from cast_sdk.arguments import real
 from cast_sdk.runtime.tracking.assignment import superpixels as follow_superpixels
 from cast_sdk.runtime.tracking.membership import Membership, Rule, parents
+from cast_sdk.runtime.tracking.shades import FrameShades
 
 Labels = npt.NDArray[np.int32]
 
@@ -24,12 +25,12 @@ class Tracks:
     Attributes:
         ids: one int64 [n_l] per level, the track of each segment; unique among all levels and frames of a stream.
         ages: one int64 [n_l] per level, frames since the birth of the track (0: new in this frame).
-        shades: per level the lightness and the hue of each segment, float64 [n_l]; empty before a stream sets them.
+        shades: gives per level the lightness and the hue of each segment, float64 [n_l]; None before a stream sets it.
     """
 
     ids: tuple[npt.NDArray[np.int64], ...]
     ages: tuple[npt.NDArray[np.int64], ...]
-    shades: tuple[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]], ...] = ()
+    shades: FrameShades | None = None
 
 
 class Tracker:

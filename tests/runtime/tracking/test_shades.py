@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -57,3 +60,63 @@ def test_a_hidden_track_comes_back_in_its_colour_and_a_dead_one_is_forgotten():
     for number in range(100, 400):
         update(shades, (number,), (10,), (0,))
     assert len(shades._known[0]) == 2
+
+
+def frames(count):
+    """Tracks that are born, hidden and part: ids, members and living tracks of each frame."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        fine = number + rng.permutation(6)
+        coarse = 1000 + number // 2 + np.arange(3)
+        yield (
+            (fine, coarse),
+            (parents(*range(6)), parents(*rng.permutation([0, 0, 1, 1, 2, 2]))),
+            (np.sort(fine), coarse),
+        )
+
+
+def drawn(shades, given):
+    return [shades.of_next(*frame) for frame in given]
+
+
+def equal(ones, others):
+    return all(
+        np.array_equal(a, b) for one, other in zip(ones, others, strict=True) for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_colours_of_frames_are_made_when_asked_for_and_stay():
+    given = list(frames(12))
+    shades, updated = Shades(), Shades()
+    made = drawn(shades, given)
+    assert len(shades._known[0]) == 0  # nothing has been done yet
+    for frame, (ids_, members, alive) in zip(made, given, strict=True):
+        above = np.zeros(6, np.int32)
+        above[members[0]] = members[1]
+        colours = updated.update(ids_, (above,), alive)
+        assert equal(frame(), colours) and equal(frame(), colours)
+
+
+def test_a_frame_that_is_looked_at_late_does_not_change_later_ones():
+    given = list(frames(12))
+    straight, back = drawn(Shades(), given), drawn(Shades(), given)
+    for number in (2, 5, 9):
+        straight[number]()
+    back[2](), back[5](), back[3](), back[0]()
+    hue, late = back[5]()[-1][1], back[4]()[-1][1]  # the coarsest tracks of frames 4 and 5 are the same
+    assert np.array_equal(hue, late)
+    assert equal(straight[9](), back[9]())
+
+
+def test_pickled_colours_are_those_of_the_frame():
+    made = drawn(Shades(), frames(3))
+    copy = pickle.loads(pickle.dumps(made[1]))
+    assert equal(copy(), made[1]()) and copy._source is None
+
+
+def test_threads_that_look_at_one_frame_see_the_same_colours():
+    made = drawn(Shades(), frames(40))
+    with ThreadPoolExecutor(4) as pool:
+        for frame in made:
+            first, *others = [task.result() for task in [pool.submit(frame) for _ in range(4)]]
+            assert all(other is first for other in others)
