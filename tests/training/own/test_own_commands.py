@@ -21,6 +21,8 @@ import cast_sdk
 from cast_sdk.models import create_model, save_native
 from cast_sdk.training.commands.main import COMMANDS, main
 from cast_sdk.training.engine.recipe.files import FOLDER
+from cast_sdk.training.own.dense.base import split_of
+from cast_sdk.training.own.dense.finding import find_masked
 
 SMALL = ["--image-size", "48", "--epochs", "1", "--set", "train.precision=fp32"]
 
@@ -33,7 +35,7 @@ def documented(page, beginning, places):
     """The words of a command of a tutorial, with the folders of a test in place of the page's."""
     text = (Path(__file__).parents[3] / "docs" / "tutorials" / f"{page}.md").read_text()
     line = next(line for line in text.splitlines() if line.startswith(beginning))
-    return [str(places.get(word, word)) for word in shlex.split(line)[1:]]
+    return [str(places.get(word, word)) for word in shlex.split(line, comments=True)[1:]]
 
 
 def refused(*arguments):
@@ -215,7 +217,25 @@ def test_segment(tmp_path, start):
     assert {"model.onnx", "model.safetensors", "report.html", "examples.jpg", "worst.jpg", "split.csv"} <= names
     seg = cast_sdk.Runtime(out / "model.onnx").segment(str(tmp_path / "shapes" / "images" / "0.png"))
     assert seg.semantic.shape == (96, 128) and seg.class_name(1) == "box"
+    masked = find_masked(tmp_path / "shapes")
     assert "model: " not in refused(*arguments, "--image-size", "128")
+    judge = documented(
+        "masks", "cast-train evaluate", {"runs/roads/model.onnx": out / "model.onnx", "roads": tmp_path / "shapes"}
+    )
+    result = json.loads(call(*judge, "--json").output)
+    right = [
+        (cast_sdk.Runtime(out / "model.onnx").segment(image[..., ::-1].copy()).semantic == label)[label != 255]
+        for image, label in (split_of(masked, np.arange(len(masked))).read(at) for at in range(len(masked)))
+    ]
+    assert result["images"] == 8 and result["pixel_accuracy"] == pytest.approx(100 * np.concatenate(right).mean())
+    ious = [row["iou"] for row in result["classes"].values() if row["iou"] is not None]
+    assert result["mean_iou"] == pytest.approx(np.mean(ious)) and set(result["classes"]) == set(masked.class_names)
+    assert "mean IoU" in call(*judge).output
+    assert "no images of the split val" in refused(*judge, "--split", "val")
+    ignoring = json.loads(call(*judge, "--unlabelled", "ignore", "--json").output)
+    assert ignoring["classes"]["background"]["pixels"] == 0
+    model = str(cast_sdk.Runtime().path)
+    assert "--unlabelled is for masks" in refused("evaluate", model, tmp_path / "shapes", "--unlabelled", "ignore")
 
 
 def test_pretrain_then_classify(tmp_path):

@@ -20,11 +20,11 @@ SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
 log = logging.getLogger("cast_sdk.training")
 
 
-def evaluate(model: str, data: Path, split: str = "all") -> dict[str, Any]:
+def evaluate(runtime: Runtime, data: Path, split: str = "all") -> dict[str, Any]:
     """Accuracies in percent.
 
     Args:
-        model: .onnx, .engine or checkpoint of a classifier.
+        runtime: an open classifier.
         data: what `find_labelled` reads; its classes are a part of the model's, by name.
         split: "all", "train", "val" or "test".
 
@@ -49,27 +49,28 @@ def evaluate(model: str, data: Path, split: str = "all") -> dict[str, Any]:
                 found=", ".join(f"{count} of {name}" for name, count in there.items() if count),
                 remedy="choose another --split, or leave it out",
             )
-    with Runtime(model) as runtime:
-        known = runtime.spec.class_names
-        if not known or not runtime.spec.has_logits:
-            raise InputError(f"{model} knows no class names.", remedy="evaluate a classifier, such as RUN/model.onnx")
-        number = {name: at for at, name in enumerate(known)}
-        unknown = [images.classes[at] for at in np.unique(images.labels[chosen]) if images.classes[at] not in number]
-        if unknown:
-            raise InputError(
-                f"{len(unknown)} classes of {data} are none of the model's: {', '.join(unknown[:6])}.",
-                found=f"the model knows {', '.join(known[:6])}{', ...' if len(known) > 6 else ''}",
-                remedy="name the class folders as the model's classes, or leave the others out",
-            )
-        scores = [
-            runtime.segment(read_frame(images, int(at))).outputs["logits"]
-            for at in progress(chosen, "running the model", len(chosen))
-        ]
+    known = runtime.spec.class_names
+    if not known or not runtime.spec.has_logits:
+        raise InputError(
+            f"{runtime.path} knows no class names.", remedy="evaluate a classifier, such as RUN/model.onnx"
+        )
+    number = {name: at for at, name in enumerate(known)}
+    unknown = [images.classes[at] for at in np.unique(images.labels[chosen]) if images.classes[at] not in number]
+    if unknown:
+        raise InputError(
+            f"{len(unknown)} classes of {data} are none of the model's: {', '.join(unknown[:6])}.",
+            found=f"the model knows {', '.join(known[:6])}{', ...' if len(known) > 6 else ''}",
+            remedy="name the class folders as the model's classes, or leave the others out",
+        )
+    scores = [
+        runtime.segment(read_frame(images, int(at))).outputs["logits"]
+        for at in progress(chosen, "running the model", len(chosen))
+    ]
     translated = np.array([number.get(name, -1) for name in images.classes])
     judged = Judged(np.stack(scores), translated[images.labels[chosen]])
     counts = np.bincount(judged.labels, minlength=len(known))
     return {
-        "model": model,
+        "model": str(runtime.path),
         "images": len(chosen),
         "notes": images.notes,
         "accuracy": judged.accuracy,

@@ -1,0 +1,86 @@
+"""`cast-train evaluate` on masks: a segmenter on labelled images, run as applications run it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cast_sdk.errors import InputError
+from cast_sdk.runtime.runtime import Runtime
+from cast_sdk.training.data.dense.base import IGNORE
+from cast_sdk.training.engine.progress import progress
+from cast_sdk.training.metrics.semantic import ConfusionMatrix
+from cast_sdk.training.own.classes.labelled import TRAIN, VAL
+from cast_sdk.training.own.dense.base import Unlabelled, split_of
+from cast_sdk.training.own.dense.finding import find_masked
+
+SPLITS = {"train": TRAIN, "val": VAL}
+
+log = logging.getLogger("cast_sdk.training")
+
+
+def evaluate(runtime: Runtime, data: Path, split: str = "all", unlabelled: Unlabelled = "background") -> dict[str, Any]:
+    """Whole images in one pass: mean intersection over union and right pixels, in percent.
+
+    Args:
+        runtime: an open segmenter.
+        data: what `find_masked` reads; its classes are a part of the model's, by name.
+        split: "all", "train" or "val".
+        unlabelled: what pixels outside of all polygons are.
+
+    Returns:
+        `images`, `notes` of what was left out, `mean_iou`, `pixel_accuracy`, and of each class its share of the
+        `pixels` and its `iou` (None where neither map has it).
+
+    Raises:
+        InputError: for classes that the model does not know, a split that the data does not have, or a mask that cannot
+            be read.
+    """
+    masked = find_masked(data, unlabelled)
+    for note in masked.notes:
+        log.info("note       %s", note)
+    chosen = np.arange(len(masked))
+    if split != "all":
+        if split not in SPLITS or masked.split is None or not (masked.split == SPLITS[split]).any():
+            raise InputError(
+                f"{data} has no images of the split {split}.",
+                found="no split" if masked.split is None else None,
+                remedy="leave --split out, or choose one that is there: train or val",
+            )
+        chosen = np.flatnonzero(masked.split == SPLITS[split])
+    known = runtime.spec.class_names
+    number = {name: at for at, name in enumerate(known)}
+    images = split_of(masked, chosen)
+    confusion = ConfusionMatrix(len(known))
+    to_model = np.array([number.get(name, -1) for name in masked.class_names])
+    for at in progress(range(len(images)), "running the model", len(images)):
+        image, label = images.read(at)
+        counted = label != IGNORE
+        unknown = [masked.class_names[value] for value in np.unique(label[counted]) if to_model[value] < 0]
+        if unknown:
+            raise InputError(
+                f"The masks of {data} have a class that the model does not know: {', '.join(unknown)}.",
+                found=f"the model knows {', '.join(known[:6])}{', ...' if len(known) > 6 else ''}",
+                remedy="name the classes as the model's (index PNG: in classes.txt); pixels of 255 do not count",
+            )
+        found = runtime.segment(np.ascontiguousarray(image[..., ::-1])).semantic
+        assert found is not None
+        confusion.update(found[counted], to_model[label[counted]])
+    iou, total = confusion.iou, max(1, int(confusion.matrix.sum()))
+    return {
+        "model": str(runtime.path),
+        "images": len(chosen),
+        "notes": masked.notes,
+        "mean_iou": 100 * confusion.mean_iou(),
+        "pixel_accuracy": 100 * confusion.pixel_accuracy,
+        "classes": {
+            name: {
+                "pixels": float(100 * confusion.matrix[at].sum() / total),
+                "iou": None if np.isnan(iou[at]) else float(100 * iou[at]),
+            }
+            for at, name in enumerate(known)
+        },
+    }
