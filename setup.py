@@ -85,6 +85,7 @@ kernel = Extension(
         "cast_sdk/superpixels/_assignment.cpp",
         "runtime/tracking/_tracking.cpp",
     ],
+    depends=[f"cast_sdk/superpixels/_seeds_{part}.h" for part in ("pairs", "plane", "sweep")],
     language="c++",
     # No contraction to fused multiply-add: labels are compared bit by bit with OpenCV's, and tracks with NumPy's.
     extra_compile_args=["-std=c++17", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-g0"],

@@ -71,7 +71,9 @@ def test_make_builds_a_changed_kernel_again(tmp_path, stamp):
 
     sources = re.findall(r'"([\w/]+\.cpp)"', (ROOT / "setup.py").read_text())
     assert len(sources) == 3 and "install" not in planned()
-    for source in sources:
+    headers = [path.relative_to(ROOT).as_posix() for path in (ROOT / "cast_sdk" / "superpixels").glob("*.h")]
+    assert len(headers) == 3
+    for source in sources + headers:
         assert "install --quiet -e" in planned(source), source
 
 

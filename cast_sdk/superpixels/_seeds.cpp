@@ -3,10 +3,9 @@
 // Labels are those of OpenCV's SuperpixelSEEDS with num_levels=1, prior=2 and single steps: the order of the visits
 // and of the float32 operations is part of the result. Compile with -ffp-contract=off.
 //
-// What makes it fast: histograms hold the colours of the image only, blocks keep theirs as short lists, and bitmaps
-// of label changes lead from one boundary pair to the next, so that the inside of superpixels is never visited. The
-// neighbourhood of a pair becomes one index into a table; both moves of a pair are judged without a branch. With vector
-// instructions every x86-64 has, or four labels to a word elsewhere.
+// What makes it fast: histograms hold the colours of the image only, blocks keep theirs as short lists, only pixels
+// beside another superpixel are visited, several lines take turns (_seeds_sweep.h), and a pair is judged without a
+// branch (_seeds_pairs.h). For the sweeps down the image the labels are turned, so that every sweep runs along lines.
 //
 // A film starts each frame from the labels of the frame before (`run_from`): no blocks, fewer passes. OpenCV has no such
 // start; the passes are the same.
@@ -14,165 +13,37 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <new>
 #include <vector>
 
-#if defined(__SSE2__) && !defined(CAST_SEEDS_PORTABLE)
-#include <emmintrin.h>
-#define CAST_SEEDS_SSE2 1
-#endif
-
-#if defined(_MSC_VER) || !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "needs GCC or Clang on a little-endian machine"
-#endif
+#include "_seeds_sweep.h"
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
-namespace {
-
-constexpr int kMaxLabels = 0x7fff;  // 15 bits: comparing four labels in one word needs the sixteenth
-constexpr std::uint8_t kFree = 0x80;
-
-using Label = std::uint16_t;
-
-std::uint64_t load64(const void* at) {
-  std::uint64_t word;
-  std::memcpy(&word, at, sizeof word);
-  return word;
-}
-
-// The window of a pair: four rows of four labels, from one row and one column before its first pixel. A pattern has one
-// bit per place, set where the label is the wanted one. Horizontal pairs do not use the fourth row.
-#ifdef CAST_SEEDS_SSE2
-
-constexpr int bit_of(int row, int column) { return 4 * row + column; }
-
-template <bool horizontal>
-struct Window {
-  Window(const Label* at, std::ptrdiff_t width) {
-    const __m128i pair = row(at + width), below = row(at + 2 * width);
-    upper = _mm_unpacklo_epi64(row(at), pair);
-    lower = horizontal ? below : _mm_unpacklo_epi64(below, row(at + 3 * width));
-  }
-
-  std::uint32_t pattern(Label label) const {
-    const __m128i wanted = _mm_set1_epi16(static_cast<short>(label));
-    const __m128i equal = _mm_packs_epi16(_mm_cmpeq_epi16(upper, wanted), _mm_cmpeq_epi16(lower, wanted));
-    return static_cast<std::uint32_t>(_mm_movemask_epi8(equal)) & (horizontal ? 0xfff : 0xffff);
-  }
-
-  static __m128i row(const Label* at) { return _mm_cvtsi64_si128(static_cast<long long>(load64(at))); }
-
-  __m128i upper, lower;
-};
-
-#else
-
-constexpr int bit_of(int row, int column) { return 4 * column + row; }
-
-template <bool horizontal>
-struct Window {
-  Window(const Label* at, std::ptrdiff_t width)
-      : rows{load64(at), load64(at + width), load64(at + 2 * width), horizontal ? 0 : load64(at + 3 * width)} {}
-
-  std::uint32_t pattern(Label label) const {
-    const std::uint64_t wanted = label * 0x0001000100010001u;
-    std::uint64_t equal = equality(rows[0], wanted) >> 15 | equality(rows[1], wanted) >> 14 |
-                          equality(rows[2], wanted) >> 13;
-    if (!horizontal) equal |= equality(rows[3], wanted) >> 12;
-    return static_cast<std::uint32_t>(equal * 0x0001001001001000u >> 48);  // four bits of each lane, side by side
-  }
-
-  // Highest bit of each 16-bit lane: set where the labels, of 15 bits, are equal.
-  static std::uint64_t equality(std::uint64_t a, std::uint64_t b) {
-    return ~((a ^ b) + 0x7fff7fff7fff7fffu) & 0x8000800080008000u;
-  }
-
-  std::uint64_t rows[4];
-};
-
-#endif
-
-// True when taking `self` away would cut its region in two, judged by the five neighbours on the far side of the
-// boundary: corner, neighbour, far side, neighbour, corner.
-template <typename T>
-bool cuts(T self, T corner1, T near1, T far, T near2, T corner2) {
-  return (self != far && self == near1 && self == near2) || (self != corner1 && self == near1 && self == far) ||
-         (self != corner2 && self == near2 && self == far);
-}
-
-// For each pattern of a label around a pair: how many neighbours with that label count for the prior, and kFree when
-// the pixel with that label may leave its region.
-struct Tables {
-  std::uint8_t first_horizontal[1 << 16], second_horizontal[1 << 16];
-  std::uint8_t first_vertical[1 << 16], second_vertical[1 << 16];
-  float ratio[16 * 16];  // squared ratio of two counts
-
-  Tables() {
-    for (std::uint32_t pattern = 0; pattern < sizeof first_vertical; pattern++) {
-      const auto across = [pattern](int line, int lane) { return pattern >> bit_of(line, lane) & 1; };
-      const auto down = [pattern](int line, int lane) { return pattern >> bit_of(lane, line) & 1; };
-      first_horizontal[pattern] = about_first(across, 2);
-      second_horizontal[pattern] = about_second(across, 2);
-      // Beside a vertical pair not the next column but the one after it counts: so does OpenCV, and at the right edge
-      // that is the start of the next row.
-      first_vertical[pattern] = about_first(down, 3);
-      second_vertical[pattern] = about_second(down, 3);
-    }
-    for (int own = 0; own < 16; own++) {
-      for (int other = 0; other < 16; other++) {
-        const float quotient = other ? static_cast<float>(own) / static_cast<float>(other) : 1.0f;
-        ratio[own << 4 | other] = quotient * quotient;
-      }
-    }
-  }
-
-  // The pair lies on line 1, in lanes 1 and 2; `beside` is the line that counts beside it.
-  template <typename At>
-  static int count(const At& at, int beside) {
-    return at(1, 0) + at(1, 3) + at(0, 0) + at(0, 1) + at(0, 2) + at(0, 3) + at(2, 0) + at(2, 3) + at(beside, 1) +
-           at(beside, 2);
-  }
-
-  template <typename At>
-  static std::uint8_t about_first(const At& at, int beside) {
-    return entry(count(at, beside), cuts(1u, at(0, 0), at(0, 1), at(1, 0), at(2, 1), at(2, 0)));
-  }
-
-  template <typename At>
-  static std::uint8_t about_second(const At& at, int beside) {
-    return entry(count(at, beside), cuts(1u, at(0, 3), at(0, 2), at(1, 3), at(2, 2), at(2, 3)));
-  }
-
-  static std::uint8_t entry(int count, bool cut) { return static_cast<std::uint8_t>(count | (cut ? 0 : kFree)); }
-};
-
-const Tables& tables() {
-  static const Tables instance;
-  return instance;
-}
+namespace seeds {
 
 struct Bin {
   std::int32_t offset;  // of the colour's row in the superpixel histograms
-  float count;
+  Count count;
 };
 
 class Seeds {
  public:
   Seeds(int height, int width, int block_rows, int block_columns, int bins, int iterations)
-      : tables_(tables()), height_(height), width_(width), block_rows_(block_rows), block_columns_(block_columns),
-        rows_(block_rows / 2), columns_(block_columns / 2), labels_count_(count()), bins_(bins), iterations_(iterations),
-        row_stride_(words(width)), column_stride_(words(height)), first_row_(block_rows + 1),
+      : height_(height), width_(width), block_rows_(block_rows), block_columns_(block_columns), rows_(block_rows / 2),
+        columns_(block_columns / 2), iterations_(iterations), first_row_(block_rows + 1),
         first_column_(block_columns + 1), colour_of_(static_cast<std::size_t>(bins) * bins * bins),
-        labels_(static_cast<std::size_t>(height) * width + 8), colour_(static_cast<std::size_t>(height) * width),
+        image_(height, width), turned_(width, height),
         block_label_(static_cast<std::size_t>(block_rows) * block_columns), block_bins_start_(block_label_.size() + 1),
-        block_size_(block_label_.size()), parts_(count()), size_(count()),
-        row_changes_(static_cast<std::size_t>(height) * row_stride_ * 8 + 8),
-        column_changes_(static_cast<std::size_t>(width) * column_stride_ * 8 + 8) {
+        block_size_(block_label_.size()), parts_(count()), size_(count()), boxes_(count()) {
     for (int i = 0; i <= block_rows; i++) first_row_[i] = first_pixel(i, block_rows, height);
     for (int i = 0; i <= block_columns; i++) first_column_[i] = first_pixel(i, block_columns, width);
-    for (int v = 0; v < 256; v++) quantised_[v] = static_cast<std::uint16_t>(v * bins / 256);
+    for (int v = 0; v < 256; v++) {
+      const int level = v * bins / 256;
+      key_part_[0][v] = static_cast<std::uint16_t>(level * bins * bins);
+      key_part_[1][v] = static_cast<std::uint16_t>(level * bins);
+      key_part_[2][v] = static_cast<std::uint16_t>(level);
+    }
   }
 
   void run(const std::uint8_t* lab, std::int32_t* out) {
@@ -182,7 +53,7 @@ class Seeds {
     move_blocks<false>();
     spread_block_labels();
     move_boundaries(iterations_);
-    std::copy_n(labels_.data(), static_cast<std::size_t>(height_) * width_, out);
+    give(out);
   }
 
   // Labels that were there before, moved to fit the image. False when one of them is none of this grid's.
@@ -190,60 +61,87 @@ class Seeds {
     if (!take_labels(before)) return false;
     count_colours(lab);
     fill_histograms_from_labels();
-    find_changes();
     move_boundaries(passes);
-    std::copy_n(labels_.data(), static_cast<std::size_t>(height_) * width_, out);
+    give(out);
     return true;
   }
 
  private:
+  // The rectangle of a superpixel: from `left` and `top` on, before `right` and `bottom`.
+  struct Box {
+    int left = INT32_MAX, right = 0, top = INT32_MAX, bottom = 0;
+
+    void add(int from_x, int to_x, int from_y, int to_y) {
+      left = std::min(left, from_x);
+      right = std::max(right, to_x);
+      top = std::min(top, from_y);
+      bottom = std::max(bottom, to_y);
+    }
+  };
+
   void move_boundaries(int passes) {
+    if (passes == 0) return;
+    int widest = 0, highest = 0;
+    for (const Box& box : boxes_) {
+      widest = std::max(widest, box.right - box.left);
+      highest = std::max(highest, box.bottom - box.top);
+    }
+    Sweep across(image_, histogram_.data(), size_.data(), count());
+    Sweep down(turned_, histogram_.data(), size_.data(), count());
+    turned_.turn(&Plane::colours, image_);
     for (int pass = 0; pass < passes; pass++) {
-      if (pass % 2 == 0) {
-        move_pixels<true>();
-      } else {
-        move_pixels<false>();
-      }
+      const int grown = 2 * std::min(pass, std::max(height_, width_));
+      sweep<false>(across, pass, std::min(widest + grown, width_));
+      turned_.turn(&Plane::labels, image_);
+      // Right of the image the next row begins, for OpenCV's reading two columns on.
+      std::copy_n(&turned_.labels[1], height_ - 1, &turned_.labels[turned_.stride * width_]);
+      sweep<true>(down, pass, std::min(highest + grown, height_));
+      image_.turn(&Plane::labels, turned_);
       copy_border();
+    }
+  }
+
+  template <bool down>
+  static void sweep(Sweep& lines, int pass, int longest) {
+    if (pass % 2 == 0) {
+      lines.run<down, true>(longest);
+    } else {
+      lines.run<down, false>(longest);
     }
   }
 
   bool take_labels(const std::int32_t* before) {
     const auto labels = static_cast<std::uint32_t>(count());
-    for (std::size_t i = 0; i < colour_.size(); i++) {
-      const auto label = static_cast<std::uint32_t>(before[i]);
-      if (label >= labels) return false;
-      labels_[i] = static_cast<Label>(label);
+    for (int y = 0; y < height_; y++) {
+      Label* row = &image_.labels[y * image_.stride];
+      for (int x = 0; x < width_; x++) {
+        const auto label = static_cast<std::uint32_t>(*before++);
+        if (label >= labels) return false;
+        row[x] = static_cast<Label>(label);
+      }
     }
     return true;
   }
 
+  // Histograms and rectangles, run by run of pixels with one label.
   void fill_histograms_from_labels() {
-    std::fill(size_.begin(), size_.end(), 0.0f);
-    for (std::size_t i = 0; i < colour_.size(); i++) {
-      bins_of(i)[labels_[i]] += 1.0f;
-      size_[labels_[i]] += 1.0f;
-    }
-  }
-
-  // The bitmaps of label changes to the right and downwards, from the labels of the pixels.
-  void find_changes() {
-    std::fill(row_changes_.begin(), row_changes_.end(), 0);
-    std::fill(column_changes_.begin(), column_changes_.end(), 0);
+    std::fill(size_.begin(), size_.end(), 0);
+    std::fill(boxes_.begin(), boxes_.end(), Box());
     for (int y = 0; y < height_; y++) {
-      const Label* row = &labels_[static_cast<std::size_t>(y) * width_];
-      std::uint8_t* changes = row_changes(y);
-      for (int x = 0; x + 1 < width_; x++) {
-        changes[x >> 3] |= static_cast<std::uint8_t>((row[x] != row[x + 1]) << (x & 7));
-      }
-      if (y + 1 == height_) continue;
-      for (int x = 0; x < width_; x++) {
-        if (row[x] != row[x + width_]) column_changes(x)[y >> 3] |= static_cast<std::uint8_t>(1u << (y & 7));
+      const Label* row = &image_.labels[y * image_.stride];
+      for (int x = 0; x < width_;) {
+        const Label label = row[x];
+        const int start = x;
+        for (; x < width_ && row[x] == label; x++) bins_of(y * image_.stride + x)[label]++;
+        size_[label] += x - start;
+        boxes_[label].add(start, x, y, y + 1);
       }
     }
   }
 
-  static std::size_t words(int bits) { return (static_cast<std::size_t>(bits) + 63) / 64; }
+  void give(std::int32_t* out) const {
+    for (int y = 0; y < height_; y++, out += width_) std::copy_n(&image_.labels[y * image_.stride], width_, out);
+  }
 
   static int first_pixel(int block, int blocks, int pixels) {
     return static_cast<int>((static_cast<std::int64_t>(block) * pixels + blocks - 1) / blocks);
@@ -251,17 +149,19 @@ class Seeds {
 
   int count() const { return rows_ * columns_; }
 
-  // Number the colours of the image in order of appearance; colour_ gets each pixel's.
+  // Number the colours of the image in order of appearance; each pixel gets its colour's.
   void count_colours(const std::uint8_t* lab) {
     std::fill(colour_of_.begin(), colour_of_.end(), 0);
     int colours = 0;
-    for (std::size_t i = 0; i < colour_.size(); i++, lab += 3) {
-      const int key = (quantised_[lab[0]] * bins_ + quantised_[lab[1]]) * bins_ + quantised_[lab[2]];
-      int number = colour_of_[key];
-      if (number == 0) number = colour_of_[key] = ++colours;
-      colour_[i] = static_cast<std::uint16_t>(number - 1);
+    for (int y = 0; y < height_; y++) {
+      std::uint16_t* row = &image_.colours[y * image_.stride];
+      for (int x = 0; x < width_; x++, lab += 3) {
+        std::int32_t& number = colour_of_[key_part_[0][lab[0]] + key_part_[1][lab[1]] + key_part_[2][lab[2]]];
+        if (number == 0) number = ++colours;
+        row[x] = static_cast<std::uint16_t>(number - 1);
+      }
     }
-    histogram_.assign(static_cast<std::size_t>(colours) * count(), 0.0f);
+    histogram_.assign(static_cast<std::size_t>(colours) * count(), 0);
     in_block_.assign(colours, 0);
   }
 
@@ -269,7 +169,7 @@ class Seeds {
   void fill_histograms() {
     const int labels = count();
     std::fill(parts_.begin(), parts_.end(), 4);  // nominal: OpenCV does not count the extra blocks of odd grids
-    std::fill(size_.begin(), size_.end(), 0.0f);
+    std::fill(size_.begin(), size_.end(), 0);
     block_bins_.clear();
     for (int row = 0, block = 0; row < block_rows_; row++) {
       for (int column = 0; column < block_columns_; column++, block++) {
@@ -282,18 +182,18 @@ class Seeds {
         block_bins_start_[block] = block_bins_.size();
         seen_.clear();
         for (int y = y0; y < y1; y++) {
-          const std::uint16_t* colour = &colour_[static_cast<std::size_t>(y) * width_];
+          const std::uint16_t* colour = &image_.colours[y * image_.stride];
           for (int x = x0; x < x1; x++) {
             if (in_block_[colour[x]]++ == 0) seen_.push_back(colour[x]);
           }
         }
         for (const int colour : seen_) {
-          const auto number = static_cast<float>(in_block_[colour]);
+          const Count number = in_block_[colour];
           in_block_[colour] = 0;
           block_bins_.push_back({colour * labels, number});
           histogram_[static_cast<std::size_t>(colour) * labels + label] += number;
         }
-        block_size_[block] = static_cast<float>((y1 - y0) * (x1 - x0));
+        block_size_[block] = (y1 - y0) * (x1 - x0);
         size_[label] += block_size_[block];
       }
     }
@@ -302,12 +202,14 @@ class Seeds {
 
   // Intersection of the normalised histograms of a block and of a superpixel, which may be without the block.
   float intersection(int block, Label label, bool without) const {
-    const float taken = without ? 1.0f : 0.0f, block_size = block_size_[block];
-    const float size = size_[label] - taken * block_size;
+    const Count taken = without ? 1 : 0;
+    const auto block_size = static_cast<float>(block_size_[block]);
+    const auto size = static_cast<float>(size_[label] - taken * block_size_[block]);
     float sum = 0.0f;
     for (std::size_t i = block_bins_start_[block]; i < block_bins_start_[block + 1]; i++) {
       const Bin bin = block_bins_[i];
-      sum += std::min((histogram_[bin.offset + label] - taken * bin.count) * block_size, bin.count * size);
+      sum += std::min(static_cast<float>(histogram_[bin.offset + label] - taken * bin.count) * block_size,
+                      static_cast<float>(bin.count) * size);
     }
     return sum / (size * block_size);
   }
@@ -347,162 +249,65 @@ class Seeds {
     }
   }
 
-  // Labels of the pixels, and the bitmaps of label changes to the right and downwards.
+  // Labels of the pixels, and rectangles.
   void spread_block_labels() {
-    std::fill(row_changes_.begin(), row_changes_.end(), 0);
-    std::fill(column_changes_.begin(), column_changes_.end(), 0);
+    std::fill(boxes_.begin(), boxes_.end(), Box());
     for (int row = 0; row < block_rows_; row++) {
       const Label* block = &block_label_[static_cast<std::size_t>(row) * block_columns_];
       const int y0 = first_row_[row], y1 = first_row_[row + 1];
-      Label* labels = &labels_[static_cast<std::size_t>(y0) * width_];
-      std::uint8_t* changes = row_changes(y0);
+      Label* labels = &image_.labels[y0 * image_.stride];
       for (int column = 0; column < block_columns_; column++) {
-        std::fill(labels + first_column_[column], labels + first_column_[column + 1], block[column]);
-        if (column + 1 < block_columns_ && block[column] != block[column + 1]) {
-          const int x = first_column_[column + 1] - 1;
-          changes[x >> 3] |= static_cast<std::uint8_t>(1u << (x & 7));
-        }
-        if (row + 1 < block_rows_ && block[column] != block[column + block_columns_]) {
-          for (int x = first_column_[column]; x < first_column_[column + 1]; x++) {
-            column_changes(x)[(y1 - 1) >> 3] |= static_cast<std::uint8_t>(1u << ((y1 - 1) & 7));
-          }
-        }
+        const int x0 = first_column_[column], x1 = first_column_[column + 1];
+        std::fill(labels + x0, labels + x1, block[column]);
+        boxes_[block[column]].add(x0, x1, y0, y1);
       }
-      for (int y = y0 + 1; y < y1; y++) {
-        std::copy_n(labels, width_, &labels_[static_cast<std::size_t>(y) * width_]);
-        std::copy_n(changes, row_stride_ * 8, row_changes(y));
-      }
-    }
-  }
-
-  std::uint8_t* row_changes(int y) { return &row_changes_[static_cast<std::size_t>(y) * row_stride_ * 8]; }
-  std::uint8_t* column_changes(int x) { return &column_changes_[static_cast<std::size_t>(x) * column_stride_ * 8]; }
-
-  // Rows from left to right, then columns from top to bottom, in both directions of the pass.
-  template <bool forward>
-  void move_pixels() {
-    for (int y = 1; y < height_ - 1; y++) {
-      const std::size_t start = static_cast<std::size_t>(y) * width_;
-      walk(row_changes(y), width_ - 2, [&](int x) { return try_pair<true, forward>(start + x, y, x); });
-    }
-    for (int x = 1; x < width_ - 1; x++) {
-      walk(column_changes(x), height_ - 2, [&](int y) {
-        return try_pair<false, forward>(static_cast<std::size_t>(y) * width_ + x, y, x);
-      });
-    }
-  }
-
-  // Visit the set bits 1..end-1 in order; after a visit that returns true the next position is left out.
-  template <typename Visit>
-  static void walk(const std::uint8_t* bitmap, int end, const Visit& visit) {
-    bool leave_out_next = false;
-    for (int base = 0; base < end; base += 64) {
-      std::uint64_t bits = load64(bitmap + base / 8);
-      if (base == 0) bits &= ~std::uint64_t{1};
-      if (end - base < 64) bits &= (std::uint64_t{1} << (end - base)) - 1;
-      if (leave_out_next) bits &= ~std::uint64_t{1};
-      leave_out_next = false;
-      while (bits) {
-        const int bit = __builtin_ctzll(bits);
-        bits &= bits - 1;
-        if (visit(base + bit)) {
-          leave_out_next = bit == 63;
-          if (bit < 63) bits &= ~(std::uint64_t{2} << bit);
-        }
-      }
+      for (int y = y0 + 1; y < y1; y++) std::copy_n(labels, width_, &image_.labels[y * image_.stride]);
     }
   }
 
   // Where the superpixels count the colour of a pixel.
-  float* bins_of(std::size_t pixel) { return &histogram_[colour_[pixel] * labels_count_]; }
-
-  // Judge the pair of pixels at `first` and one step to the right or down; true when the second one was moved.
-  template <bool horizontal, bool forward>
-  bool try_pair(std::size_t first, int y, int x) {
-    const std::size_t second = first + (horizontal ? 1 : width_);
-    const Label a = labels_[first], b = labels_[second];
-    const Window<horizontal> window(&labels_[first] - width_ - 1, width_);
-    const auto& about_first = horizontal ? tables_.first_horizontal : tables_.first_vertical;
-    const auto& about_second = horizontal ? tables_.second_horizontal : tables_.second_vertical;
-    const std::uint8_t about_a = about_first[window.pattern(a)], about_b = about_second[window.pattern(b)];
-    const int near_a = about_a & 15, near_b = about_b & 15;
-    const float size_a = size_[a], size_b = size_[b];
-    const float *bin_a = bins_of(first), *bin_b = bins_of(second);
-    const float prior_a = tables_.ratio[near_a << 4 | near_b], prior_b = tables_.ratio[near_b << 4 | near_a];
-    const bool better_a = (bin_a[b] * size_a) * size_a > ((bin_a[a] * size_b) * size_b) * prior_a;
-    const bool better_b = (bin_b[a] * size_b) * size_b > ((bin_b[b] * size_a) * size_a) * prior_b;
-    const bool free_a = about_a & kFree, free_b = about_b & kFree;
-    // The pixel that is judged first also gates the other one.
-    const bool move_first = forward ? free_a & better_a : free_b & free_a & better_a & !better_b;
-    const bool move_second = forward ? free_a & free_b & better_b & !better_a : free_b & better_b;
-    if (!(move_first | move_second)) return false;
-    const Label from = move_second ? b : a, to = move_second ? a : b;
-    const std::size_t pixel = move_second ? second : first;
-    y += !horizontal & move_second;
-    x += horizontal & move_second;
-    relabel(pixel, from, to);
-    const Label* at = &labels_[pixel];
-    mark(row_changes(y), x, at[-1] != to, at[1] != to);
-    mark(column_changes(x), y, at[-width_] != to, at[width_] != to);
-    return move_second;
-  }
+  Count* bins_of(std::size_t pixel) { return &histogram_[image_.colours[pixel] * static_cast<std::size_t>(count())]; }
 
   void relabel(std::size_t pixel, Label from, Label to) {
-    float* bin = bins_of(pixel);
-    bin[from] -= 1.0f;
-    bin[to] += 1.0f;
-    size_[from] -= 1.0f;
-    size_[to] += 1.0f;
-    labels_[pixel] = to;
-  }
-
-  // Set the bits `at - 1` and `at`.
-  static void mark(std::uint8_t* bitmap, int at, bool before, bool after) {
-    std::uint8_t* byte = bitmap + ((at - 1) >> 3);
-    const int shift = (at - 1) & 7;
-    std::uint16_t bits;
-    std::memcpy(&bits, byte, sizeof bits);
-    bits = static_cast<std::uint16_t>((bits & ~(3 << shift)) | (before | after << 1) << shift);
-    std::memcpy(byte, &bits, sizeof bits);
+    Count* bin = bins_of(pixel);
+    bin[from]--;
+    bin[to]++;
+    size_[from]--;
+    size_[to]++;
+    image_.labels[pixel] = to;
   }
 
   // The outermost pixels take the label of their inner neighbour: first the rows, then the columns.
   void copy_border() {
-    const std::size_t last_row = static_cast<std::size_t>(height_ - 1) * width_;
+    const std::size_t stride = image_.stride, last_row = (height_ - 1) * stride, last_column = width_ - 1;
     for (int x = 0; x < width_; x++) {
-      copy_label(x, width_ + x);
-      copy_label(last_row + x, last_row - width_ + x);
+      copy_label(x, stride + x);
+      copy_label(last_row + x, last_row - stride + x);
     }
-    for (int y = 0; y < height_; y++) {
-      const std::size_t row = static_cast<std::size_t>(y) * width_;
+    for (std::size_t row = 0; row <= last_row; row += stride) {
       copy_label(row, row + 1);
-      copy_label(row + width_ - 1, row + width_ - 2);
+      copy_label(row + last_column, row + last_column - 1);
     }
   }
 
   void copy_label(std::size_t to, std::size_t from) {
-    if (labels_[to] != labels_[from]) relabel(to, labels_[to], labels_[from]);
+    if (image_.labels[to] != image_.labels[from]) relabel(to, image_.labels[to], image_.labels[from]);
   }
 
-  const Tables& tables_;
-  const int height_, width_, block_rows_, block_columns_, rows_, columns_;
-  const std::size_t labels_count_;
-  const int bins_, iterations_;
-  const std::size_t row_stride_, column_stride_;  // 64-bit words per bitmap
-  std::vector<int> first_row_, first_column_;     // of each block, and one past the last
-  std::uint16_t quantised_[256];
-  std::vector<std::int32_t> colour_of_;  // number of each colour, counted from 1
-  std::vector<Label> labels_;
-  std::vector<std::uint16_t> colour_;  // per pixel: number of its colour, at most 16 x 16 x 16
-  std::vector<float> histogram_;      // [colours, labels]
+  const int height_, width_, block_rows_, block_columns_, rows_, columns_, iterations_;
+  std::vector<int> first_row_, first_column_;  // of each block, and one past the last
+  std::uint16_t key_part_[3][256];             // what each channel adds to the index of a colour
+  std::vector<std::int32_t> colour_of_;        // number of each colour, counted from 1
+  Plane image_, turned_;
+  std::vector<Count> histogram_;  // [colours, labels]
   std::vector<Label> block_label_;
   std::vector<std::size_t> block_bins_start_;
   std::vector<Bin> block_bins_;
-  std::vector<float> block_size_;
+  std::vector<Count> block_size_;
   std::vector<int> in_block_, seen_;
   std::vector<int> parts_;   // blocks per superpixel
-  std::vector<float> size_;  // pixels per superpixel
-  std::vector<std::uint8_t> row_changes_, column_changes_;
+  std::vector<Count> size_;  // pixels per superpixel
+  std::vector<Box> boxes_;
 };
 
 // Do `work`; false when memory ran out. Without exceptions, as in WebAssembly, the program is stopped instead.
@@ -520,7 +325,11 @@ bool within_memory(const Work& work) {
   return true;
 }
 
-}  // namespace
+}  // namespace seeds
+
+using seeds::Seeds;
+using seeds::kMaxLabels;
+using seeds::within_memory;
 
 // The interface for ctypes and JavaScript. Sizes are checked by the caller except for what memory safety needs.
 

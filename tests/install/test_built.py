@@ -19,7 +19,7 @@ def test_the_wheel_is_complete_and_has_no_source(wheel):
     for folder in ("cast_sdk", "runtime", "export", "training"):
         for file in (ROOT / folder).rglob("*"):
             own = file.resolve() == file and file.is_file() and "__pycache__" not in file.parts
-            if own and file.suffix not in (".cpp", ".so"):
+            if own and file.suffix not in (".cpp", ".h", ".so"):
                 inside = file.relative_to(ROOT).as_posix()
                 assert (inside if folder == "cast_sdk" else f"cast_sdk/{inside}") in names, inside
     assert {"cast_sdk/py.typed", "cast_sdk/runtime/camera/index.html"} <= names
@@ -34,6 +34,7 @@ def test_the_archive_keeps_each_folder_once_and_holds_its_tests(unpacked):
         link = unpacked / "cast_sdk" / name
         assert link.is_symlink() and link.resolve() == (unpacked / name).resolve()
     assert (unpacked / "cast_sdk" / "superpixels" / "_seeds.cpp").is_file()
+    assert (unpacked / "cast_sdk" / "superpixels" / "_seeds_sweep.h").is_file()
     assert (unpacked / "runtime" / "tracking" / "_tracking.cpp").is_file()
     assert (unpacked / "tests" / "golden" / "inputs.npz").is_file()
     tracked = {path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py")}
