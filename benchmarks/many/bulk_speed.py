@@ -10,7 +10,6 @@ peak in the first and in the second half of that. The data sets of both engines 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import shutil
 import subprocess
@@ -20,6 +19,8 @@ import time
 from pathlib import Path
 
 from cast_sdk.images import images_in
+
+from processes import adopt_orphans, descendants, stat
 
 WAYS = ("segment", "local", "ray")
 
@@ -90,33 +91,6 @@ def measure(way: str, work: Path, options: argparse.Namespace) -> None:
         f"| {size:.1f} | {halves[0]:.0f}, {halves[1]:.0f} |",
         flush=True,
     )
-
-
-def adopt_orphans() -> None:
-    """Make processes whose parent has ended, as Ray's have, children of this one (prctl's PR_SET_CHILD_SUBREAPER)."""
-    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
-
-
-def descendants() -> list[int]:
-    """Ids of all processes below this one."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and (words := stat(int(entry.name))):
-            children.setdefault(int(words[1]), []).append(int(entry.name))
-    found, waiting = [], [os.getpid()]
-    while waiting:
-        more = children.get(waiting.pop(), [])
-        found += more
-        waiting += more
-    return found
-
-
-def stat(pid: int) -> list[str]:
-    """What the system says of a process, from its state on; nothing where it has ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
 
 
 def used(pid: int) -> float:

@@ -44,7 +44,7 @@ LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
     help="Processes of this machine, or Ray.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Processes (default: one per core of the machine or cluster).")
-@click.option("--address", help="Of a running Ray cluster (default: a new one on this machine).")
+@click.option("--address", metavar="auto|HOST:PORT", help="Of a running Ray cluster (default: a new one on this machine).")
 @model_options
 @common_options
 @clean_exit()

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request
+from fastapi import FastAPI, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -49,7 +50,13 @@ class State:
     answering = 0
 
 
+_GUARD = {
+    401: "The service needs its token.",
+    403: "A page of another site asks.",
+    421: "The service answers to this machine's own names alone.",
+}
 _WHY = {
+    **_GUARD,
     400: "The form is not one, has no photograph, or has more than are taken at once.",
     408: f"The upload took more than {UPLOAD_SECONDS:g} s.",
     413: f"More than {MAX_BYTES >> 20} MiB ({MAX_BATCH_BYTES >> 20} MiB for several) or 50 megapixels.",
@@ -59,8 +66,10 @@ _WHY = {
     500: "The model failed.",
     503: "The service is ending; Retry-After says when to try again.",
 }
+_AGAIN = {"Retry-After": {"description": "In how many seconds to try again.", "schema": {"type": "integer"}}}
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    code: {"model": Problem, "description": why} for code, why in _WHY.items()
+    code: {"model": Problem, "description": why, **({"headers": _AGAIN} if code in (429, 503) else {})}
+    for code, why in _WHY.items()
 }
 _IMAGE = {"schema": {"type": "string", "format": "binary"}}
 
@@ -84,8 +93,15 @@ _SEVERAL = _body(
 )
 
 
-def build(queue: Queue, metrics: Metrics, state: State) -> FastAPI:
-    """The application. `/docs` is a page of its own that loads nothing from elsewhere."""
+def build(queue: Queue, metrics: Metrics, state: State, *, token: bool = False) -> FastAPI:
+    """The application. `/docs` is a page of its own that loads nothing from elsewhere.
+
+    Args:
+        queue: of the model.
+        metrics: what `/metrics` tells.
+        state: of the service.
+        token: whether the guard around it asks for one: it is said in OpenAPI.
+    """
     app = FastAPI(
         title="cast-serve",
         version=__version__,
@@ -95,12 +111,14 @@ def build(queue: Queue, metrics: Metrics, state: State) -> FastAPI:
         telemetry={"auto_configure": False},  # of newer FastAPI: nothing is sent because a variable says so
     )
     spec = queue.runtime.spec
+    bearer = [Security(HTTPBearer(auto_error=False, scheme_name="token"))] if token else []  # the guard checks it
     one_level = Query(None, ge=0, le=len(spec.clusters), description="Segments of this level alone; without: of all.")
 
     @app.post(
         "/v1/segment",
         responses=_fields("model", "size", "top", "embedding", "levels"),
         openapi_extra=_ONE,
+        dependencies=bearer,
         summary="Class, embedding and segments",
     )
     async def segment(request: Request, level: int | None = one_level, masks: Masks = True, top: Top = 5) -> Response:
@@ -111,13 +129,20 @@ def build(queue: Queue, metrics: Metrics, state: State) -> FastAPI:
         "/v1/embedding",
         responses=_fields("model", "size", "embedding"),
         openapi_extra=_ONE,
+        dependencies=bearer,
         summary="The embedding alone",
     )
     async def embedding(request: Request) -> Response:
         """`model`, `size` [height, width] and `embedding`."""
         return await one(request, _embedded)
 
-    @app.post("/v1/segment-batch", responses=_fields("results"), openapi_extra=_SEVERAL, summary="Several photographs")
+    @app.post(
+        "/v1/segment-batch",
+        responses=_fields("results"),
+        openapi_extra=_SEVERAL,
+        dependencies=bearer,
+        summary="Several photographs",
+    )
     async def segment_batch(
         request: Request, level: int | None = one_level, masks: Masks = True, top: Top = 5
     ) -> Response:
@@ -153,7 +178,13 @@ def build(queue: Queue, metrics: Metrics, state: State) -> FastAPI:
             return ending()
         return _answer(_json({"status": "ready", "model": spec.name}))
 
-    @app.get("/metrics", summary="Counters for Prometheus", response_class=Response)
+    @app.get(
+        "/metrics",
+        summary="Counters for Prometheus",
+        response_class=Response,
+        responses={code: _PROBLEMS[code] for code in (*_GUARD, 503)},
+        dependencies=bearer,
+    )
     async def counters() -> Response:
         return Response(metrics.text(), media_type=metrics.content_type)
 

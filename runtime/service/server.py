@@ -75,7 +75,7 @@ class Service:
         self.state, self._linger = State(), linger
         self.metrics = Metrics(lambda: self.queue.taken)
         self.queue = Queue(runtime, threads=threads, places=places, batch=batch, observe=self.metrics.batches.observe)
-        app = build(self.queue, self.metrics, self.state)
+        app = build(self.queue, self.metrics, self.state, token=self.token is not None)
         guarded = Gate(
             app,
             token=self.token,

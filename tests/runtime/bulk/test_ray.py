@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -67,6 +68,21 @@ def parts(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(out.glob("part-*.parquet"))}
 
 
+def workers() -> list[int]:
+    """Actors of this test's own cluster: children of the raylets that it started."""
+    mine, found = str(os.getpid()), []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            raylet = Path("/proc", _parent(entry))
+            if (entry / "cmdline").read_bytes().startswith(b"ray::Worker") and _parent(raylet) == mine:
+                found.append(int(entry.name))
+    return found
+
+
+def _parent(entry: Path) -> str:
+    return (entry / "stat").read_text().rpartition(")")[2].split()[1]
+
+
 def test_both_engines_make_the_same_data_set_also_when_rays_workers_are_killed(cluster, stock, tiny_onnx, tmp_path):
     from cast_sdk.runtime.bulk.on_ray import ray_engine
 
@@ -76,8 +92,7 @@ def test_both_engines_make_the_same_data_set_also_when_rays_workers_are_killed(c
     def kill() -> None:
         while not stop.is_set() and len(killed) < 2:
             time.sleep(1.0)
-            found = subprocess.run(["pgrep", "-f", "^ray::Worker"], capture_output=True, text=True).stdout.split()
-            for pid in map(int, found[:1]):
+            for pid in workers()[:1]:
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
 

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 import pictures
 import pytest
+from running_service import Running
 from standin import StandIn
 
 pytest.importorskip("fastapi", reason="FastAPI, of the extra serve, is not installed")
@@ -28,36 +29,6 @@ from cast_sdk.runtime.service.server import Service, default_places
 
 TOKEN = "a-token-for-the-tests"
 BOUNDARY = "a-line-between"
-
-
-class Running:
-    """A service in a thread."""
-
-    def __init__(self, wait: float = 0.0, **options):
-        self.service = Service(StandIn(wait), port=0, linger=0.3, **options)
-        self.thread = threading.Thread(target=self.service.run)
-        self.thread.start()
-        while not self.service.started:
-            time.sleep(0.01)
-
-    def request(self, method, path, body=None, headers=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.service.port, timeout=30)
-        try:
-            connection.request(method, path, body, headers or {})
-            answer = connection.getresponse()
-            return answer.status, answer.read(), {name.lower(): value for name, value in answer.getheaders()}
-        finally:
-            connection.close()
-
-    def post(self, path, body, headers=None):
-        status, data, _ = self.request("POST", path, body, headers)
-        return status, json.loads(data)
-
-    def end(self):
-        self.service.end()
-        self.thread.join(30)
-        assert not self.thread.is_alive()
-        self.service.close()
 
 
 @pytest.fixture(scope="module")
