@@ -41,7 +41,7 @@ $(CONTRIB)/.done:
 	$(PYTHON) -m pip install --quiet --no-deps --target $(CONTRIB) "opencv-contrib-python>=5,<5.1"
 	touch $@
 
-# Programs whose readers open our files, apart for the same reason.
+# Programs that open our files and question our service, apart for the same reason.
 $(READERS)/.done: tests/interchange/readers.txt
 	$(PYTHON) -m pip install --quiet --no-deps --upgrade --target $(READERS) -r $<
 	touch $@

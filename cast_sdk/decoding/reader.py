@@ -25,6 +25,7 @@ from cast_sdk.system.opencv import import_cv2
 MAX_PIXELS = 2**28  # 268 megapixels, 0.8 GB when decoded
 _AGAIN = "copy the file again"
 _CONVERT = "convert it to an 8-bit PNG"
+_READ = ("JPEG", "PNG", "WebP", "TIFF", "AVIF", "JPEG 2000", "BMP", "PNM")
 
 
 def read_image(path: str | os.PathLike[str]) -> Pixels:
@@ -73,7 +74,7 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, formats: Col
     """
     if not data:
         raise InputError(f"The image {name} is empty.", remedy=_AGAIN)
-    header = _header(data, name)
+    header = _header(data, name, formats or _READ)
     if formats is not None and header.format not in formats:
         raise InputError(
             f"The image {name} is not a {', '.join(formats)} file.", found=header.format, remedy="convert it first"
@@ -90,7 +91,7 @@ def decode(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS, formats: Col
     return np.ascontiguousarray(upright(pixels, header.orientation))
 
 
-def _header(data: bytes, name: str) -> Header:
+def _header(data: bytes, name: str, formats: Collection[str]) -> Header:
     try:
         header = read_header(data)
     except Incomplete as error:
@@ -101,7 +102,7 @@ def _header(data: bytes, name: str) -> Header:
         ) from error
     if header is None:
         raise InputError(
-            f"The image {name} is not of a format that is read (JPEG, PNG, WebP, TIFF, AVIF, JPEG 2000, BMP, PNM).",
+            f"The image {name} is not of a format that is read ({', '.join(formats)}).",
             found=f"{len(data)} bytes that begin with {data[:8]!r}",
             remedy="check that it is an image and complete, or convert it to PNG",
         )

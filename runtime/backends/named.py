@@ -137,6 +137,8 @@ def _checked(name: str, value: Any) -> Any:
 
 def exported(source: Source, arguments: list[str]) -> Path:
     """The graph of a source, from the cache or exported now. Two processes at once: one exports, the other waits."""
+    if names.known_digest(source) is None and not any(cache_room("models").glob(f"{_stem(source.name)}-*.onnx")):
+        _check_torch(source)  # before a large download that nothing could be made of
     weights, digest = names.get_newest(source)
     graph = cache_room("models") / graph_name(source.name, digest, arguments)
     if graph.is_file():
@@ -153,8 +155,11 @@ def exported(source: Source, arguments: list[str]) -> Path:
 def graph_name(name: str, digest: str, arguments: list[str]) -> str:
     """File name of an exported graph; everything that makes another graph is in it."""
     key = hashlib.sha256(json.dumps([digest, arguments, __version__]).encode()).hexdigest()[:16]
-    words = re.sub(r"[^\w.]+", "-", name.removeprefix("hf://")).strip("-.")
-    return f"{words[-80:]}-{key}.onnx"
+    return f"{_stem(name)}-{key}.onnx"
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"[^\w.]+", "-", name.removeprefix("hf://")).strip("-.")[-80:]
 
 
 def _check_torch(source: Source) -> None:

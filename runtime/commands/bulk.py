@@ -44,7 +44,9 @@ LINE_SECONDS = 30.0  # between two lines of progress where there is no terminal
     help="Processes of this machine, or Ray.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Processes (default: one per core of the machine or cluster).")
-@click.option("--address", metavar="auto|HOST:PORT", help="Of a running Ray cluster (default: a new one on this machine).")
+@click.option(
+    "--address", metavar="auto|HOST:PORT", help="Of a running Ray cluster (default: a new one on this machine)."
+)
 @model_options
 @common_options
 @clean_exit()
@@ -81,12 +83,15 @@ def main(
     from cast_sdk.runtime.bulk.rows import Recipe
     from cast_sdk.runtime.bulk.schema import Layout
     from cast_sdk.system.files import sha256
+    from cast_sdk.system.installing import require
     from cast_sdk.system.processor import available_cores
 
     if "://" in out:
         raise InputError(f"The data set is written to a folder, not to {out}.", remedy="copy it there once it is done")
     if address and engine != "ray":
         raise InputError("--address names a Ray cluster.", remedy="add --engine ray")
+    if engine == "ray":
+        require("ray", "--engine ray")
     model["threads"] = model["threads"] or 1
     with open_runtime(model) as runtime:
         layout = Layout.of(runtime, sha256(runtime.path), only or GROUPS, tokens=tokens)
@@ -109,16 +114,15 @@ def main(
             dataset.list_inputs(listing, part_rows)
             for line in listing.left_out:
                 click.echo(line, err=True)
-        chosen: Engine
+        chosen: Engine = job.local_engine(workers or available_cores())
         if engine == "ray":
             from cast_sdk.runtime.bulk.on_ray import ray_engine
 
             chosen = ray_engine(workers, address)
-        else:
-            chosen = job.local_engine(workers or available_cores())
         if not is_quiet():
             click.echo(description, err=True)
-        with click.progressbar(length=1, show_pos=True, label="images", file=sys.stderr, hidden=is_quiet()) as bar:
+        hidden = is_quiet() or not sys.stderr.isatty()
+        with click.progressbar(length=1, show_pos=True, label="images", file=sys.stderr, hidden=hidden) as bar:
             begun = said = time.monotonic()
 
             def report(progress: Progress) -> None:

@@ -177,7 +177,9 @@ def model_options(command: F) -> F:
                 help="Use the whole frame, or cut its centre as the reference's evaluation does.",
             ),
             click.option(
-                "--threads", type=click.IntRange(1), help="CPU threads of the network (default: cores, at most 8; one where several work side by side)."
+                "--threads",
+                type=click.IntRange(1),
+                help="CPU threads of the network (default: cores, at most 8; one where several work side by side).",
             ),
             click.option(
                 "--allow-code", is_flag=True, help="Open .ep and .pt2 programs, which can run code: trusted files only."

@@ -41,7 +41,7 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
         kinds = ", ".join(f"<code>{escape(kind)}</code>" for kind in body["content"])
         raw = any(kind.startswith("image/") for kind in body["content"])
         example = "--data-binary @photo.jpg -H 'content-type: image/jpeg'" if raw else "-F image=@a.jpg -F image=@b.jpg"
-        example = "-H \"authorization: Bearer $TOKEN\" " * bool(operation.get("security")) + example
+        example = '-H "authorization: Bearer $TOKEN" ' * bool(operation.get("security")) + example
         parts.append(f"<p>Body: {kinds}</p><pre>curl {escape(example)} http://HOST:PORT{escape(path)}</pre>")
     if parameters := operation.get("parameters"):
         rows = "".join(

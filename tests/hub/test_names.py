@@ -132,6 +132,7 @@ def test_without_torch_the_message_says_what_to_do(server, monkeypatch):
     monkeypatch.setattr("cast_sdk.system.installing.unmet", lambda _: [(Requirement("torch", ">=2.9", ""), None)])
     with pytest.raises(MissingDependencyError, match=rf"(?s)Running {NAME}.*needs torch.*cast-export --ckpt {NAME}"):
         cast_sdk.Runtime(NAME)
+    assert not server.log, "nothing is downloaded that nothing can be made of"
 
 
 def test_without_a_network_the_message_says_what_to_do(server, monkeypatch):

@@ -19,21 +19,22 @@ VARIABLE = "CAST_SDK_READERS"
 
 
 def read(kind: str, path: Path, out: Path) -> dict[str, np.ndarray]:
-    """What the program `kind` reads; without the program the test skips, or fails where all tools must be here."""
+    """What the program `kind` reads."""
+    done = run([__file__, kind, str(path), str(out)])
+    assert done.returncode == 0, done.stderr[-3000:]
+    return dict(np.load(out))
+
+
+def run(words: list[str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Python beside those programs; without them the test skips, or fails where all tools must be here."""
     folder = os.environ.get(VARIABLE)
     if not folder or not Path(folder).is_dir():
         message = f"the readers are not here: set {VARIABLE} to a folder made from tests/interchange/readers.txt"
         pytest.fail(message) if os.environ.get("CAST_SDK_ALL_TOOLS") else pytest.skip(message)
     environment = {**os.environ, "PYTHONPATH": folder}
-    done = subprocess.run(
-        [sys.executable, __file__, kind, str(path), str(out)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
+    return subprocess.run(
+        [sys.executable, *words], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return dict(np.load(out))
 
 
 def labelme(path: str) -> tuple[list[np.ndarray], list[int], list[str]]:

@@ -134,6 +134,24 @@ def test_the_command_knows_the_columns_without_loading_them():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_without_ray_the_command_says_so_before_it_begins(stock, tiny_onnx, tmp_path, monkeypatch):
+    from click.testing import CliRunner
+
+    from cast_sdk.runtime.commands.bulk import main
+    from cast_sdk.system.installing import Requirement
+
+    monkeypatch.setattr("cast_sdk.system.installing.unmet", lambda _: [(Requirement("ray", ">=2.51", ""), None)])
+    words = [str(stock), "-o", str(tmp_path / "d"), "-m", str(tiny_onnx), "--engine", "ray"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 1 and "--engine ray needs ray" in done.output and "pip install" in done.output
+    assert not (tmp_path / "d").exists()
+
+
+def test_where_there_is_no_terminal_no_bar_is_drawn(stock, tiny_onnx, tmp_path):
+    done = bulk(stock, "-o", tmp_path / "d", "-m", tiny_onnx, "--workers", 1)
+    assert done.stderr.startswith("Runtime(") and len(done.stderr.splitlines()) == 1
+
+
 def test_an_image_that_fails_is_a_row_with_its_error(folder, tiny_onnx, tmp_path):
     whole = (folder / "00.jpg").read_bytes()
     (folder / "bad.jpg").write_bytes(whole[: len(whole) // 2])
