@@ -18,9 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from cast_sdk.images import images_in
-
 from processes import adopt_orphans, descendants, stat
+
+from cast_sdk.images import images_in
 
 WAYS = ("segment", "local", "ray")
 

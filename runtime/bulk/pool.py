@@ -164,10 +164,13 @@ class _Process:
         self._position = context.RawValue("q", _IDLE)
         self._pipe, theirs = context.Pipe()
         self.tasks: collections.deque[Task[Any]] = collections.deque()
-        self.process = context.Process(target=_serve, args=(theirs, self._position, make), daemon=True)
+        # A child's arguments go through a pipe whose other end the parent holds open as well: where they fill it, as a
+        # model does, a child that is killed before it has read them would leave the parent waiting for ever.
+        self.process = context.Process(target=_serve, args=(theirs, self._position), daemon=True)
         with _importable():
             self.process.start()
         theirs.close()
+        self._send(make)
 
     @property
     def position(self) -> int:
@@ -180,8 +183,7 @@ class _Process:
 
     def give(self, task: Task[Any]) -> None:
         self.tasks.append(task)
-        with contextlib.suppress(OSError):  # it has died: `take` will tell
-            self._pipe.send(task)
+        self._send(task)
 
     def take(self) -> tuple[Task[Any], Any] | None:
         """The oldest task with its result; None when the process has died."""
@@ -198,6 +200,10 @@ class _Process:
         self.process.kill()
         self.process.join()
 
+    def _send(self, value: object) -> None:
+        with contextlib.suppress(OSError):  # it has died: `take` will tell
+            self._pipe.send(value)
+
 
 def _ready(workers: list[_Process]) -> list[_Process]:
     """Processes that have something to say, or have died; waits for one."""
@@ -205,7 +211,7 @@ def _ready(workers: list[_Process]) -> list[_Process]:
     return [by_pipe[pipe] for pipe in wait(list(by_pipe)) if isinstance(pipe, Connection)]
 
 
-def _serve(pipe: Connection, position: Any, make: Callable[[], Work]) -> None:
+def _serve(pipe: Connection, position: Any) -> None:
     """The life of a process: until its parent closes the pipe, or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends it
     _low_priority_for_memory()
@@ -214,7 +220,7 @@ def _serve(pipe: Connection, position: Any, make: Callable[[], Work]) -> None:
         position.value = item
 
     try:
-        work = make()
+        work = pipe.recv()()
         while True:
             task = pipe.recv()
             result = work(task, started)

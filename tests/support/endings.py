@@ -94,6 +94,22 @@ class Odd:
         return rows
 
 
+class Lost:
+    """A `make` of a pool, larger than any pipe, whose process is killed before it has read all of it."""
+
+    def __reduce__(self):
+        return tuple, ((_Killing(), bytes(1 << 22)),)
+
+
+class _Killing:
+    def __reduce__(self):
+        return _end_this_process, ()
+
+
+def _end_this_process():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 class Unsendable:
     """A recipe that ends the process that it is sent to, wherever it arrives."""
 

@@ -15,6 +15,8 @@ from endings import Doubling
 from cast_sdk.errors import EngineError, InputError
 from cast_sdk.runtime.bulk.pool import Pool, Task
 
+SUPPORT = {"PYTHONPATH": str(Path(__file__).parents[2] / "support")}
+
 
 def tasks(count: int, size: int = 3):
     return (Task(number, list(range(number * size, (number + 1) * size))) for number in range(count))
@@ -73,6 +75,18 @@ def test_processes_that_always_end_at_once_end_the_work(tmp_path, monkeypatch):
         list(pool.run(tasks(1)))
 
 
+def test_a_process_that_is_killed_before_it_has_read_its_work_holds_nobody_up(tmp_path):
+    program = (
+        "from endings import Lost; from cast_sdk.errors import EngineError\n"
+        "from cast_sdk.runtime.bulk.pool import Pool, Task\n"
+        "try: list(Pool(Lost(), 1).run([Task(0, [1])]))\nexcept EngineError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, env={**os.environ, **SUPPORT}
+    )
+    assert "before they touch an image" in done.stdout and "SIGKILL" in done.stdout, done.stderr
+
+
 def test_processes_end_with_their_parent(tmp_path):
     program = (
         "import sys, time; from pathlib import Path; from endings import Doubling\n"
@@ -81,12 +95,11 @@ def test_processes_end_with_their_parent(tmp_path):
         "list(pool.run(Task(n, [n]) for n in range(4)))\n"
         "print(*pool.pids, flush=True); time.sleep(60)\n"
     )
-    support = str(Path(__file__).parents[2] / "support")
     parent = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path)],
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": support},
+        env={**os.environ, **SUPPORT},
     )
     assert parent.stdout is not None
     children = [int(pid) for pid in parent.stdout.readline().split()]

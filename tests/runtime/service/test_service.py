@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
