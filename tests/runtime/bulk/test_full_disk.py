@@ -112,9 +112,12 @@ def test_full_at_every_moment_it_goes_on_from_there(disk, stock, layout, remembe
     assert len(reached) >= 5, "it was full before the list, before the manifest and before each part"
 
 
-def test_the_command_says_it_once_and_goes_on(disk, stock, tiny_onnx, tmp_path):
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.full)])
+def test_the_command_says_it_once_and_goes_on(disk, stock, tiny_onnx, tmp_path, engine):
+    if engine == "ray":
+        pytest.importorskip("ray", reason="Ray, of the extra ray, is not installed")
     words = [sys.executable, "-m", "cast_sdk.runtime.commands.bulk", stock, "--model", tiny_onnx, "--part-rows", "5"]
-    words += ["--workers", "1", "-q", "--out"]
+    words += ["--workers", "1", "-q", "--engine", engine, "--out"]
     subprocess.run([*words, tmp_path / "whole"], check=True, timeout=240)
     whole = parts(tmp_path / "whole")
     others = sum(-(-path.stat().st_size // PAGE) for path in (tmp_path / "whole").glob("_*"))

@@ -119,6 +119,21 @@ def test_an_image_that_ends_its_process_is_a_row_on_ray_too(cluster, folder, tin
     assert all("ended the process that read it, 2 times" in error for error in errors)
 
 
+def test_images_that_cannot_be_used_are_the_same_rows(cluster, folder, tiny_onnx, tmp_path):
+    from cast_sdk.runtime.bulk.on_ray import ray_engine
+
+    for name in ("00.jpg", "02.webp", "inner/01.png"):
+        data = (folder / name).read_bytes()
+        (folder / name).write_bytes(data[: len(data) // 2])
+    (folder / "04.png").write_bytes(b"no picture")
+    manifests = [
+        make(tmp_path / name, folder, tiny_onnx, engine)
+        for name, engine in (("local", job.local_engine(1)), ("ray", ray_engine(2, None)))
+    ]
+    assert [manifest["errors"] for manifest in manifests] == [16, 16]
+    assert parts(tmp_path / "ray") == parts(tmp_path / "local")
+
+
 def test_a_machine_that_is_lost_costs_no_row(cluster, stock, tiny_onnx, tmp_path):
     from cast_sdk.runtime.bulk.on_ray import ray_engine
 
