@@ -50,7 +50,7 @@ def main() -> None:
         while True:
             process, starts = subprocess.Popen(command), starts + 1
             while process.poll() is None:
-                wait = rng.uniform(0.02, 1.2 * seconds / options.kills)
+                wait = rng.uniform(0.02, 0.8 * seconds / options.kills)
                 deadline = time.monotonic() + wait
                 while process.poll() is None and time.monotonic() < deadline:
                     time.sleep(0.01)
