@@ -112,7 +112,8 @@ class Gate:
             return None
         if scope["type"] == "http" and scope["path"] == "/":
             return HTMLResponse(_ASK.replace("PROGRAM", self._program), status_code=401, headers=_ASK_HEADERS)
-        return _refused(401, f"A token is needed: open the address that {self._program} printed.")
+        how = f"send it as 'authorization: Bearer TOKEN', or open the address that {self._program} printed"
+        return _refused(401, f"A token is needed: {how}.")
 
     def _right(self, token: str | bytes) -> bool:
         # Digests have one length, so that neither length nor content of the token shows in the time this takes.

@@ -8,7 +8,7 @@ from typing import Any
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color:#17212b}"
     "code,pre{font:14px/1.45 ui-monospace,monospace;background:#eef3f4;border-radius:4px}code{padding:.1em .3em}"
-    "pre{padding:.8rem;overflow:auto}table{border-collapse:collapse;width:100%}td,th{text-align:left;"
+    "pre{padding:.8rem;white-space:pre-wrap}table{border-collapse:collapse;width:100%}td,th{text-align:left;"
     "border-bottom:1px solid #d5dee2;padding:.35rem .6rem .35rem 0;vertical-align:top}h2{margin-top:2.2rem}"
     ".method{color:#fff;background:#0f766e;border-radius:4px;padding:.15em .5em;font-size:.8em}"
     "@media(prefers-color-scheme:dark){body{background:#0b0f14;color:#dbe4ee}code,pre{background:#17212b}"
