@@ -53,7 +53,11 @@ def open_address(address: str) -> tuple[Any, str]:
             protocol, _, path = head.partition("://")
             return _archive(protocol, rest), path
         fs, path = fsspec.core.url_to_fs(address)
-    except (ValueError, ImportError) as error:
+    except ImportError as error:
+        raise InputError(
+            f"fsspec lacks a package that opens {address}.", found=str(error), remedy="pip install what it names"
+        ) from error
+    except ValueError as error:
         raise InputError(f"fsspec cannot open {address}.", found=str(error), remedy="check the address") from error
     except Exception as error:
         raise InputError(f"{address} cannot be opened.", found=said(error), remedy=_REACH) from error

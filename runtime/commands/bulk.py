@@ -141,7 +141,8 @@ def main(
             manifest = job.run(dataset, recipe, chosen, report)
     click.echo(f"{manifest['rows']} rows in {len(manifest['parts'])} parts in {out}/")
     if manifest["errors"]:
-        click.echo(f"{manifest['errors']} images have an error, which the column error tells", err=True)
+        count = "1 image has" if manifest["errors"] == 1 else f"{manifest['errors']} images have"
+        click.echo(f"{count} an error, which the column error tells", err=True)
     if manifest["errors"] == manifest["rows"]:
         click.echo("error: not one image could be used", err=True)
         sys.exit(1)

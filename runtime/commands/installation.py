@@ -13,11 +13,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from cast_sdk.system.installing import install_again, pip_install
+from cast_sdk.system.installing import install_again, pip_install, requirements, unmet
 from cast_sdk.system.opencv import wheels as opencv_wheels
 
 Status = Literal["ok", "info", "warning", "problem"]
 
+EXTRAS = {
+    "bulk": "cast-bulk",
+    "ray": "cast-bulk --engine ray",
+    "serve": "cast-serve and the camera's page",
+    "hub": "weights by name and hf:// address",
+}
 ORT_WHEELS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")
 
 
@@ -48,6 +54,7 @@ def examine() -> list[Finding]:
         check_gpu,
         check_cuda,
         check_export,
+        check_extras,
         check_bundled_model,
     )
     return [finding for check in checks for finding in check()]
@@ -281,6 +288,19 @@ def check_export() -> Iterable[Finding]:
         yield Finding("export", "info", f"not installed: {', '.join(missing)}", pip_install("export"))
     else:
         yield Finding("export", "ok", f"onnx {metadata.version('onnx')}, onnxscript {metadata.version('onnxscript')}")
+
+
+def check_extras() -> Iterable[Finding]:
+    """What the commands for many images, services and the hub need."""
+    for extra, use in EXTRAS.items():
+        lacking = unmet(requirements(extra))
+        if not lacking:
+            yield Finding(extra, "ok", f"for {use}")
+            continue
+        old = [f"{one.name} {version} is older than {one.lowest}" for one, version in lacking if version]
+        missing = [one.name for one, version in lacking if not version]
+        found = "; ".join([*([f"not installed: {', '.join(missing)}"] if missing else []), *old])
+        yield Finding(extra, "info" if missing else "warning", f"{found} (for {use})", pip_install(extra))
 
 
 def check_bundled_model() -> Iterable[Finding]:

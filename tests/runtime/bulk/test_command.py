@@ -168,7 +168,8 @@ def test_an_image_that_fails_is_a_row_with_its_error(folder, tiny_onnx, tmp_path
 
 def test_an_image_of_an_impossible_depth_is_a_row_with_its_error(folder, tiny_onnx, tmp_path):
     (folder / "bad.png").write_bytes(pictures.png_of_depth(0))
-    bulk(folder / "bad.png", folder / "00.jpg", "-o", tmp_path / "d", "-m", tiny_onnx, "--workers", 1)
+    done = bulk(folder / "bad.png", folder / "00.jpg", "-o", tmp_path / "d", "-m", tiny_onnx, "--workers", 1)
+    assert "1 image has an error" in done.stderr
     bad, good = rows(tmp_path / "d")
     assert "0 bits per channel" in bad["error"] and len(bad["sha256"]) == 64
     assert good["error"] is None and good["class"]

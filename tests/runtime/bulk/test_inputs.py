@@ -237,6 +237,15 @@ def test_what_is_refused(name, said, tmp_path, monkeypatch):
     assert "word@" not in str(caught.value)
 
 
+def test_an_address_whose_package_is_missing(monkeypatch):
+    def lacking(address, **options):
+        raise ImportError("HTTPFileSystem requires aiohttp to be installed")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", lacking)
+    with pytest.raises(InputError, match=r"lacks a package(.|\n)*requires aiohttp(.|\n)*pip install"):
+        read("http://127.0.0.1:9/a.jpg")
+
+
 def test_a_folder_without_images(tmp_path):
     (tmp_path / "a.md").write_text("words")
     with pytest.raises(InputError, match="no images") as caught:

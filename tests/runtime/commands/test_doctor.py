@@ -32,6 +32,18 @@ def test_the_command():
     assert findings["ONNX Runtime"]["status"] == "ok" and "CPU" in findings["ONNX Runtime"]["found"]
 
 
+def test_extras(monkeypatch):
+    lacking = {"fsspec": None, "starlette": "0.1", "uvicorn": "0.2"}
+    monkeypatch.setattr(
+        doctor, "unmet", lambda wanted: [(one, lacking[one.name]) for one in wanted if one.name in lacking]
+    )
+    found = {finding.name: finding for finding in doctor.check_extras()}
+    statuses = {name: finding.status for name, finding in found.items()}
+    assert statuses == {"bulk": "info", "ray": "info", "serve": "warning", "hub": "ok"}
+    assert found["bulk"].found == "not installed: fsspec (for cast-bulk)" and found["bulk"].remedy.startswith("pip")
+    assert "starlette 0.1 is older than 0.40.0; uvicorn 0.2" in found["serve"].found and not found["hub"].remedy
+
+
 def test_two_opencv_wheels():
     (finding,) = doctor.check_opencv_wheels({"opencv-python": "5.0", "opencv-contrib-python": "4.8"})
     assert finding.status == "warning"
