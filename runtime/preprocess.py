@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from numbers import Real
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +69,37 @@ class Geometry:
         out = np.full(self.frame, -1, values.dtype)
         out[np.ix_(inside_rows, inside_columns)] = values.take(rows[inside_rows], 0).take(columns[inside_columns], 1)
         return out
+
+    def spans(self) -> tuple[Spans, Spans]:
+        """Rows and columns of the model's map as `to_frame` spreads them over the frame."""
+        rows, columns = (
+            Spans.of(_source_index(frame, resized) - offset, size)
+            for frame, resized, size, offset in zip(
+                self.frame, self.resized, self.size, (self.top, self.left), strict=True
+            )
+        )
+        return rows, columns
+
+
+class Spans(NamedTuple):
+    """Rows (or columns) of a map, and the stretch of the frame's that shows each.
+
+    Attributes:
+        source: those that the frame shows, ascending: int64 [n].
+        first: of the frame's, where each begins: int64 [n].
+        length: how many show it: int64 [n].
+    """
+
+    source: npt.NDArray[np.int64]
+    first: npt.NDArray[np.int64]
+    length: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, source: npt.NDArray[np.int64], size: int) -> Spans:
+        """Of the map's row for each of the frame's; those outside 0..size-1 are outside the crop."""
+        inside = np.flatnonzero((source >= 0) & (source < size))
+        shown, first, length = np.unique(source[inside], return_index=True, return_counts=True)
+        return cls(shown, inside[first], length)
 
 
 @dataclass
