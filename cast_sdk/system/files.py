@@ -55,7 +55,7 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """The text of a small file, such as a list of names.
+    """The text of a small file, such as a list of names, without a byte order mark.
 
     Raises:
         InputError: it is missing, no ordinary file, cannot be read, or is not UTF-8.
@@ -67,7 +67,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
     if kind != "file":
         raise InputError(f"{name} is a folder, pipe, socket or device.", remedy="name an ordinary file")
     try:
-        return Path(path).read_bytes().decode()
+        return Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{name} cannot be read.", found=error.strerror, remedy="check its permissions") from error
     except UnicodeDecodeError as error:
@@ -89,12 +89,12 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def read_csv(path: str | os.PathLike[str], delimiter: str = ",") -> list[list[str]]:
-    """The rows of a small CSV file, with or without a byte order mark.
+    """The rows of a small CSV file.
 
     Raises:
         InputError: as `read_text`, or it is not CSV.
     """
-    text = read_text(path).removeprefix("\ufeff")
+    text = read_text(path)
     try:
         return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:

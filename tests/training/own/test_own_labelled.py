@@ -59,6 +59,9 @@ def test_a_table(tmp_path):
     table.write_text("path,class\nx/gone.jpg,cat\n")
     with pytest.raises(InputError, match=r"1 images of .* do not exist, first x/gone\.jpg"):
         find_labelled(table)
+    table.write_text("path;class\nx/photo 00.jpg;cat\n")
+    with pytest.raises(InputError, match="commas, not semicolons"):
+        find_labelled(table)
     table.write_text("path,class\nx/photo 00.jpg,cat\nx/photo 00.jpg,dog\n")
     with pytest.raises(InputError, match="names 1 images twice"):
         find_labelled(table)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 
 import numpy as np
@@ -183,3 +185,135 @@ def test_images_of_coco_may_lie_elsewhere(tmp_path):
         image["file_name"] = str(tmp_path / "b" / image["file_name"])
     file.write_text(json.dumps(content))
     assert find_masked(tmp_path / "a").names == [str(tmp_path / "b" / f"{at}.png") for at in range(2)]
+
+
+def changed(write, root, change):
+    """The first annotation file of a layout after a change to what it holds."""
+    write(root, 4)
+    file = min(root.glob("*.json"))
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+    return root
+
+
+def first_mask(segmentation):
+    return lambda content: content["annotations"][0].update(segmentation=segmentation)
+
+
+DAMAGED = {
+    "a box alone": (first_mask([]), "has no mask, a box at most"),
+    "no mask": (lambda content: content["annotations"][0].pop("segmentation"), "has no mask, a box at most"),
+    "two corners": (first_mask([[1, 2, 3, 4]]), "neither polygons of three corners or more nor run lengths"),
+    "text": (first_mask([["a"] * 6]), "neither polygons"),
+    "ragged": (first_mask([[1, 2, 3, 4, 5, 6], [1, [2]]]), "neither polygons"),
+    "counts of text": (first_mask({"size": [96, 128], "counts": [5, "x"]}), "neither polygons"),
+    "counts of one": (first_mask({"size": [96, 128], "counts": 7}), "neither polygons"),
+    "size of one": (first_mask({"size": 5, "counts": [5]}), "neither polygons"),
+    "nan": (first_mask([[float("nan")] * 6]), "no places in the image"),
+    "far away": (first_mask([[1e300] * 6]), "no places in the image"),
+    "category": (lambda content: content["annotations"][0].update(category_id=[1]), "neither a number nor a name"),
+    "image": (lambda content: content["annotations"][0].update(image_id={}), "neither a number nor a name"),
+    "images of one id": (lambda content: content["images"][1].update(id=1), "several images of one id: 1"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_coco_file_that_is_damaged_inside_is_refused(tmp_path, name):
+    change, message = DAMAGED[name]
+    with pytest.raises(InputError, match=f"(?s){message}"):
+        look_at(find_masked(changed(write_coco, tmp_path, change)), "error")
+
+
+def test_small_things_lie_on_top_whatever_a_coco_file_says_of_areas(tmp_path):
+    expected = maps(find_masked(write_coco(tmp_path / "plain", 4)))
+
+    def without(content):
+        for at, annotation in enumerate(content["annotations"]):
+            annotation["area"] = ("unknown", 1e9 * (annotation["category_id"] == 20), None)[at % 3]
+
+    found = maps(find_masked(changed(write_coco, tmp_path / "other", without)))
+    for number, (_, label) in expected.items():
+        np.testing.assert_array_equal(found[number][1], label)
+
+
+def test_categories_of_one_name_are_one_class_and_ids_may_be_words(tmp_path):
+    def one_name(content):
+        content["categories"][1]["name"] = "box"
+
+    assert find_masked(changed(write_coco, tmp_path / "same", one_name)).class_names == ("background", "box")
+
+    def words(content):
+        content["categories"][1]["id"] = "p"
+        for annotation in content["annotations"]:
+            annotation["category_id"] = {10: 10, 20: "p"}[annotation["category_id"]]
+        content["annotations"][0]["image_id"] = 99
+
+    masked = find_masked(changed(write_coco, tmp_path / "words", words))
+    assert masked.class_names == NAMES and "1 annotations of images that are not listed are left out" in masked.notes
+
+
+def test_masks_of_labelmes_tools(tmp_path):
+    stamp = np.arange(20 * 30).reshape(20, 30) % 3 == 0
+    buffer = io.BytesIO()
+    Image.fromarray(stamp).save(buffer, "PNG")
+
+    def one(content, left=10, label="box"):
+        encoded = base64.b64encode(buffer.getvalue()).decode()
+        corners = [[left, 12], [left + 29, 31]]
+        content["shapes"] = [{"label": label, "shape_type": "mask", "points": corners, "mask": encoded}]
+
+    found = maps(find_masked(changed(write_labelme, tmp_path / "inside", one)))["0"][1]
+    expected = np.zeros((96, 128), np.uint8)
+    expected[12:32, 10:40] = stamp
+    np.testing.assert_array_equal(found, expected)
+    with pytest.raises(InputError, match=r"(?s)does not lie within its image.*30 x 20 pixels from 110, 12"):
+        maps(find_masked(changed(write_labelme, tmp_path / "outside", lambda content: one(content, 110))))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"shape_type": "linestrip"}, "encloses no pixels: linestrip of 2 points"),
+        ({"points": [[1, 2], [3]]}, "is damaged: rectangle, label 'box'"),
+        ({"points": "abc"}, "is damaged"),
+        ({"points": None}, "is damaged"),
+        ({"shape_type": "mask", "mask": "!"}, "is damaged: mask"),
+        ({"shape_type": "mask"}, r"(?s)is damaged: mask.*KeyError"),
+        ({"label": ["x"]}, "A label of .* is no text"),
+    ],
+)
+def test_a_shape_of_labelme_that_covers_nothing_is_named(tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        find_masked(changed(write_labelme, tmp_path, lambda content: content["shapes"][0].update(change)))
+
+
+def test_masks_of_two_values(tmp_path):
+    """0 and 255 are what many programs write for no and yes; one bit a pixel is what others do."""
+    write_index(tmp_path, 3, palette=False)
+    (tmp_path / "classes.txt").unlink()
+    labels = {file: np.asarray(Image.open(file)) > 0 for file in (tmp_path / "masks").iterdir()}
+    for file, label in labels.items():
+        Image.fromarray(label).save(file)
+    masked = find_masked(tmp_path)
+    assert masked.class_names == ("class 0", "class 1")
+    for file, label in labels.items():
+        np.testing.assert_array_equal(maps(masked)[file.stem][1], label)
+        Image.fromarray(label.astype(np.uint8) * 255).save(file)
+    with pytest.raises(InputError, match=r"(?s)have the values 0 and 255 only, and 255 does not count.*such as 1"):
+        find_masked(tmp_path)
+
+
+def test_masks_that_a_jpeg_has_changed_are_refused(tmp_path):
+    write_index(tmp_path, 3, palette=False)
+    for file in list((tmp_path / "masks").iterdir()):
+        Image.open(file).save(file.with_suffix(".jpg"))
+        file.unlink()
+    with pytest.raises(InputError, match="is a JPEG, whose compression changes class numbers"):
+        find_masked(tmp_path)
+
+
+def test_names_in_a_file_with_a_byte_order_mark(tmp_path):
+    write_index(tmp_path, 2)
+    (tmp_path / "classes.txt").write_text("\ufeff" + "\n".join(NAMES))
+    assert find_masked(tmp_path).class_names == NAMES

@@ -122,13 +122,13 @@ def read_indices(path: Path) -> npt.NDArray[np.integer]:
     """Stored values of a label image, [h, w]; of a palette image the indices.
 
     Raises:
-        InputError: missing, damaged, or an image of colours.
+        InputError: missing, damaged, an image of colours, or a JPEG, whose values are no indices any more.
     """
     from PIL import Image
 
     try:
         with Image.open(path) as image:
-            values = np.array(image)
+            values, lossy = np.array(image), image.format == "JPEG"
     except (OSError, SyntaxError, ValueError) as error:
         raise _unreadable(path, error) from error
     if values.ndim != 2:
@@ -137,7 +137,12 @@ def read_indices(path: Path) -> npt.NDArray[np.integer]:
             found=f"shape {list(values.shape)}",
             remedy="use the data set's index or palette PNG files",
         )
-    return values
+    if lossy:
+        raise InputError(
+            f"{path} is a JPEG, whose compression changes class numbers.",
+            remedy="save the class maps as PNG from what the JPEG was made of",
+        )
+    return values.astype(np.uint8) if values.dtype == np.bool_ else values
 
 
 def read_mat(path: Path) -> dict[str, Any]:

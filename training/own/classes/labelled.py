@@ -233,7 +233,9 @@ def _from_table(table: Path, judging: bool) -> Labelled:
             raise InputError(
                 f"Line {line} of {table} (without the header) is not path,class or path,class,split.",
                 found=",".join(row),
-                remedy="one line an image; put quotes around names with a comma",
+                remedy="separate the columns by commas, not semicolons"
+                if len(row) == 1 and ";" in row[0]
+                else "one line an image; put quotes around names with a comma",
             )
         path = root / row[0]
         if not path.is_file():
@@ -245,7 +247,7 @@ def _from_table(table: Path, judging: bool) -> Labelled:
     if missing:
         raise InputError(
             f"{len(missing)} images of {table} do not exist, first {missing[0]}.",
-            remedy=f"paths are relative to {root.resolve()}, or absolute",
+            remedy=f"the first column has paths, relative to {root.resolve()} or absolute; the second one classes",
         )
     twice = len(names) - len(set(names))
     if twice:

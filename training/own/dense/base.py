@@ -21,6 +21,7 @@ from cast_sdk.training.data.dense.base import IGNORE, DenseSplit, Pair, Pixels, 
 from cast_sdk.training.own.classes.labelled import is_visible
 
 BACKGROUND = "background"
+FARTHEST = 1e6  # pixels; OpenCV draws in 16ths of them, in 32 bits
 Unlabelled = Literal["background", "ignore"]
 Drawn = Callable[[tuple[int, int]], Pixels]  # (height, width) of the image -> class map
 
@@ -101,11 +102,21 @@ def polygon_map(
         size: (height, width).
         shapes: (class, its outlines float [n, 2] of x and y), the first one below.
         start: value of the pixels outside of all of them.
+
+    Raises:
+        InputError: for corners that are no places near the image.
     """
     import cv2
 
     drawn = np.full(size, start, np.uint8)
     for value, outlines in shapes:
+        for outline in outlines:
+            if not (np.abs(outline) < FARTHEST).all():
+                raise InputError(
+                    "A polygon has corners that are no places in the image.",
+                    found=f"{outline[~(np.abs(outline) < FARTHEST)][0]:g} in an image of {size[1]} x {size[0]}",
+                    remedy="draw it again, or remove it",
+                )
         # Pixel centres lie at whole numbers in OpenCV and at halves in annotations.
         points = [np.round((outline - 0.5) * 16).astype(np.int32) for outline in outlines]
         cv2.fillPoly(drawn, points, int(value), shift=4)

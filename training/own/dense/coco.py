@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,11 @@ def find(data: Path, unlabelled: Unlabelled) -> Masked | None:
     root = data.parent if data.is_file() else data
     found: list[tuple[Path, Any, int | None, bytes]] = []
     lacking: list[str] = []
-    empty = 0
+    empty = lost = 0
     for file, content in read:
         by_image: dict[Any, list[dict[str, Any]]] = {}
         for annotation in content["annotations"]:
-            by_image.setdefault(annotation.get("image_id"), []).append(annotation)
+            by_image.setdefault(annotation["image_id"], []).append(annotation)
         for image in content["images"]:
             annotations = by_image.get(image["id"], [])
             if not annotations:
@@ -58,18 +59,20 @@ def find(data: Path, unlabelled: Unlabelled) -> Masked | None:
             if path is None:
                 lacking.append(str(image["file_name"]))
                 continue
-            # Large things below small ones, as annotators mean them.
-            annotations.sort(key=lambda one: -float(one.get("area") or 0))
             mark = digest(json.dumps(annotations, sort_keys=True).encode())
             shapes = [(numbers[one["category_id"]] + shift, one.get("segmentation")) for one in annotations]
             part = part_named(file.stem) if len(read) > 1 else None
             found.append((path, functools.partial(_drawn, str(path), shapes, start), part, mark))
+        listed = {image["id"] for image in content["images"]}
+        lost += sum(len(annotations) for image, annotations in by_image.items() if image not in listed)
     if lacking:
         raise InputError(
             f"{len(lacking)} images of {read[0][0].name} are not there, first {lacking[0]}.",
             remedy=f"put them into {root} or {root / 'images'}",
         )
     notes = [f"{empty} images without annotations are left out"] if empty else []
+    if lost:
+        notes.append(f"{lost} annotations of images that are not listed are left out")
     used, split, told = settle([part for _, _, part, _ in found])
     found = [found[at] for at in used]
     return Masked(
@@ -111,26 +114,35 @@ def mask_of(segmentation: Any, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     Raises:
         InputError: for anything else.
     """
-    if isinstance(segmentation, Mapping) and "counts" in segmentation:
-        counts = segmentation["counts"]
-        runs = counts if isinstance(counts, list) else decode_counts(counts)
-        return rle.decode({"size": list(segmentation.get("size", size)), "counts": runs})
-    if isinstance(segmentation, Sequence) and segmentation and not isinstance(segmentation, str):
+    if segmentation is None or segmentation in ([], {}):
+        raise InputError("A COCO annotation has no mask, a box at most.")
+    try:
+        if isinstance(segmentation, Mapping):
+            counts = segmentation["counts"]
+            runs = counts if isinstance(counts, list) else decode_counts(counts)
+            return rle.decode({"size": list(segmentation.get("size", size)), "counts": runs})
         outlines = [np.asarray(one, np.float64) for one in segmentation]
-        if all(one.ndim == 1 and len(one) >= 6 and len(one) % 2 == 0 for one in outlines):
-            return polygon_map(size, [(1, [one.reshape(-1, 2) for one in outlines])], 0) > 0
-    raise InputError("A COCO mask is neither polygons nor run lengths.", found=str(segmentation)[:80])
+    except (KeyError, TypeError, ValueError):
+        outlines = []
+    if not outlines or any(one.ndim != 1 or len(one) < 6 or len(one) % 2 for one in outlines):
+        raise InputError(
+            "A COCO mask is neither polygons of three corners or more nor run lengths.", found=str(segmentation)[:80]
+        )
+    return polygon_map(size, [(1, [one.reshape(-1, 2) for one in outlines])], 0) > 0
 
 
 def _drawn(name: str, shapes: list[tuple[int, Any]], start: int, size: tuple[int, int]) -> Pixels:
-    drawn = np.full(size, start, np.uint8)
+    drawn, least = np.full(size, start, np.uint8), np.full(size, size[0] * size[1], np.int64)
     for value, segmentation in shapes:
         mask = mask_of(segmentation, size)
         if mask.shape != size:
             raise InputError(
                 f"A mask of {name} has another size than its image.", found=f"{list(mask.shape)} for {list(size)}"
             )
-        drawn[mask] = value
+        # Large things below small ones, as annotators mean them; what a file says of areas may be of another drawing.
+        area = int(mask.sum())
+        mask &= area <= least
+        drawn[mask], least[mask] = value, area
     return drawn
 
 
@@ -141,6 +153,20 @@ def _content(file: Path) -> dict[str, Any] | None:
         return None
     for name, keys in _ENTRIES.items():
         check_entries(file, content, name, keys)
+        for entry in content[name]:
+            bad = next((key for key in keys if not isinstance(entry[key], (int, float, str))), None)
+            if bad is not None:
+                raise InputError(
+                    f"{bad} of an entry of {name} in {file} is neither a number nor a name.",
+                    found=repr(entry[bad])[:80],
+                    remedy="write the file again with the program that made it",
+                )
+    for name in ("images", "categories"):
+        ids = Counter(entry["id"] for entry in content[name])
+        if twice := [str(one) for one, count in ids.items() if count > 1]:
+            raise InputError(
+                f"{file} has several {name} of one id: {', '.join(twice[:6])}.", remedy="give each an id of its own"
+            )
     return content
 
 
@@ -152,12 +178,13 @@ def _categories(read: Sequence[tuple[Path, dict[str, Any]]]) -> tuple[list[str],
             f"{read[0][0].name} and {read[-1][0].name} have different categories.",
             remedy="write both with the same ids and names",
         )
-    used = {one.get("category_id") for _, content in read for one in content["annotations"]}
+    used = {one["category_id"] for _, content in read for one in content["annotations"]}
     unknown = sorted(map(str, used - set(tables[0])))
     if unknown:
         raise InputError(f"{read[0][0].name} has annotations of unknown categories: {', '.join(unknown[:6])}.")
-    ids = sorted(one for one in tables[0] if one in used)
-    return [tables[0][one] for one in ids], {one: at for at, one in enumerate(ids)}
+    ids = sorted((one for one in tables[0] if one in used), key=lambda one: (isinstance(one, str), one))
+    names = list(dict.fromkeys(tables[0][one] for one in ids))  # two ids of one name are one class
+    return names, {one: names.index(tables[0][one]) for one in ids}
 
 
 def _image(root: Path, file: Path, name: str) -> Path | None:

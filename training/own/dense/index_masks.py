@@ -61,6 +61,12 @@ def find(data: Path) -> Masked | None:
     used, split, told = settle(parts)
     images, masks = [images[at] for at in used], [masks[at] for at in used]
     values, palette, marks = _survey(masks)
+    if len(values) == 2 and IGNORE in values and not (data / "classes.txt").is_file():
+        raise InputError(
+            f"The masks of {data} have the values {values[0]} and {IGNORE} only, and {IGNORE} does not count.",
+            remedy=f"save the class that is {IGNORE} as another value, such as {values[0] + 1}",
+        )
+    values = [value for value in values if value != IGNORE]
     names, table = _classes(data, values)
     colours = tuple(palette[value] for value in values) if palette and all(v in palette for v in values) else ()
     return Masked(
@@ -100,7 +106,7 @@ def _folders(data: Path) -> list[tuple[Path, Path, int | None]]:
 
 
 def _survey(masks: list[Path]) -> tuple[list[int], dict[int, tuple[int, int, int]], list[bytes]]:
-    """Values of all masks without 255, colours of the first mask's palette, and a mark of each file."""
+    """Values of all masks, colours of the first mask's palette, and a mark of each file."""
     from PIL import Image
 
     def one(path: Path) -> tuple[npt.NDArray[np.integer], bytes]:
@@ -108,7 +114,7 @@ def _survey(masks: list[Path]) -> tuple[list[int], dict[int, tuple[int, int, int
 
     with ThreadPoolExecutor(available_cores()) as pool:
         seen = list(pool.map(one, masks))
-    values = sorted(set(np.concatenate([found for found, _ in seen]).tolist()) - {IGNORE})
+    values = sorted(set(np.concatenate([found for found, _ in seen]).tolist()))
     with Image.open(masks[0]) as first:
         flat = first.getpalette() if first.mode == "P" else None
     colours = {at: (flat[3 * at], flat[3 * at + 1], flat[3 * at + 2]) for at in range(len(flat) // 3)} if flat else {}

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
+import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cast_sdk.errors import InputError
 from cast_sdk.system.files import read_json
+from cast_sdk.training.data.dense.base import Pixels
 from cast_sdk.training.own.classes.labelled import visible_images
 from cast_sdk.training.own.dense.base import (
     Masked,
@@ -22,6 +27,9 @@ from cast_sdk.training.own.dense.base import (
     polygon_map,
 )
 from cast_sdk.training.own.splitting import digest, part_named, settle
+
+Outline = npt.NDArray[np.float64]
+Stamp = tuple[npt.NDArray[np.bool_], int, int]  # a mask, and where its left and top lie
 
 IGNORED_LABEL = "__ignore__"  # LabelMe's own name for pixels that do not count
 
@@ -39,7 +47,7 @@ def find(data: Path, unlabelled: Unlabelled) -> Masked | None:
     ]
     if not read:
         return None
-    labels = sorted({str(shape["label"]) for _, content in read for shape in content["shapes"]} - {IGNORED_LABEL})
+    labels = sorted({shape["label"] for _, content in read for shape in content["shapes"]} - {IGNORED_LABEL})
     class_names, start = background_first(labels, unlabelled)
     number = {name: at for at, name in enumerate(class_names)} | {IGNORED_LABEL: 255}
     images, masks, parts, marks, lacking = [], [], [], [], []
@@ -48,9 +56,9 @@ def find(data: Path, unlabelled: Unlabelled) -> Masked | None:
         if path is None:
             lacking.append(file.name)
             continue
-        shapes = [(number[str(shape["label"])], [_outline(file, shape)]) for shape in content["shapes"]]
+        shapes = [(number[shape["label"]], _area(file, shape)) for shape in content["shapes"]]
         images.append(path)
-        masks.append(functools.partial(polygon_map, shapes=shapes, start=start))
+        masks.append(functools.partial(_drawn, file, shapes, start))
         below = (part_named(folder) for folder in file.relative_to(data).parts[:-1])
         parts.append(next((part for part in below if part is not None), None))
         marks.append(digest(json.dumps(content["shapes"], sort_keys=True).encode()))
@@ -74,6 +82,11 @@ def _content(file: Path) -> dict[str, Any] | None:
     if not isinstance(content, dict) or not {"shapes", "imagePath"} <= set(content):
         return None
     check_entries(file, content, "shapes", ("label",))
+    for shape in content["shapes"]:
+        if not isinstance(shape["label"], str):
+            raise InputError(
+                f"A label of {file} is no text.", found=repr(shape["label"])[:80], remedy="give the shape a name"
+            )
     return content
 
 
@@ -83,19 +96,57 @@ def _image(file: Path, content: dict[str, Any]) -> Path | None:
     return next((path for path in beside if path.is_file()), None)
 
 
-def _outline(file: Path, shape: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Corners of a shape, float64 [n, 2] of x and y."""
-    points = np.asarray(shape.get("points", []), np.float64).reshape(-1, 2)
+def _area(file: Path, shape: dict[str, Any]) -> Outline | Stamp:
+    """What a shape covers: its corners, float64 [n, 2] of x and y, or a mask and its place."""
     kind = shape.get("shape_type", "polygon")
+    try:
+        points = np.asarray(shape.get("points", []), np.float64).reshape(-1, 2)
+        if kind == "mask":
+            return _stamp(shape["mask"], points)
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise InputError(
+            f"A shape of {file} is damaged: {kind}, label {shape['label']!r}.",
+            found=f"{type(error).__name__}: {error}",
+            remedy="draw it again, or remove it",
+        ) from error
     if kind == "rectangle" and len(points) == 2:
         (left, top), (right, bottom) = points.min(0), points.max(0)
         return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
     if kind == "circle" and len(points) == 2:
         angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
         return points[0] + np.linalg.norm(points[1] - points[0]) * np.stack([np.cos(angle), np.sin(angle)], 1)
-    if kind == "polygon" and len(points) >= 3:
+    if kind in ("polygon", "oriented_rectangle") and len(points) >= 3:
         return points
     raise InputError(
-        f"A shape of {file} encloses no pixels: {kind} of {len(points)} points, label {shape.get('label')!r}.",
-        remedy="draw a polygon, rectangle or circle, or remove the shape",
+        f"A shape of {file} encloses no pixels: {kind} of {len(points)} points, label {shape['label']!r}.",
+        remedy="draw a polygon, rectangle, circle or mask, or remove the shape",
     )
+
+
+def _stamp(encoded: str, points: Outline) -> Stamp:
+    """A mask that LabelMe's AI tools drew: a PNG in base64, whose first pixel lies at the first corner of its box."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(base64.b64decode(encoded, validate=True))) as image:
+        mask = np.array(image.convert("L")) > 0
+    left, top = np.round(points[0]).astype(int).tolist()
+    return mask, left, top
+
+
+def _drawn(file: Path, shapes: Sequence[tuple[int, Outline | Stamp]], start: int, size: tuple[int, int]) -> Pixels:
+    """Class map uint8 [h, w]; later shapes lie on top."""
+    drawn = np.full(size, start, np.uint8)
+    for value, area in shapes:
+        if not isinstance(area, tuple):
+            drawn[polygon_map(size, [(1, [area])], 0) > 0] = value
+            continue
+        mask, left, top = area
+        part = drawn[max(top, 0) : top + mask.shape[0], max(left, 0) : left + mask.shape[1]]
+        if left < 0 or top < 0 or part.shape != mask.shape:
+            raise InputError(
+                f"A mask in {file} does not lie within its image.",
+                found=f"{mask.shape[1]} x {mask.shape[0]} pixels from {left}, {top} on in {size[1]} x {size[0]}",
+                remedy="draw it again, or remove it",
+            )
+        part[mask] = value
+    return drawn
