@@ -1,9 +1,10 @@
-"""Two and three Gloo processes give what one gives: evaluation of any number of images, resuming, VOC's work."""
+"""Two and three Gloo processes give what one gives: evaluations of any number of images, VOC's retrieval, resuming."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 import torch.multiprocessing as mp
 
 from cast_sdk.errors import RecipeError
+from cast_sdk.models import create_model
 from cast_sdk.training.data.dataset import Images, LabelledViews
 from cast_sdk.training.data.sources import open_source
 from cast_sdk.training.engine.distributed import (
@@ -26,9 +28,11 @@ from cast_sdk.training.engine.loop import Loop
 from cast_sdk.training.engine.models import create
 from cast_sdk.training.engine.options import Options
 from cast_sdk.training.engine.recipe.files import load_recipe
+from cast_sdk.training.engine.recipe.settings import Dense
 from cast_sdk.training.metrics.accuracy import accuracy
-from cast_sdk.training.metrics.semantic import ConfusionMatrix, together
 from cast_sdk.training.tasks.classification import Classification
+from cast_sdk.training.tasks.dense import Inference, evaluate
+from cast_sdk.training.tasks.voc_prediction import predict_split
 from cast_sdk.training.tasks.voc_retrieval import build_memory
 
 BATCH, STEPS = 2, 4
@@ -73,38 +77,54 @@ def trained(world: World, recipe: Any, data: str, out: Path, stop_after: int | N
 
 
 class Drawn:
-    """Stands for a VOC split and its retrieval: prototypes are made from the image's number."""
+    """A dense split of so many images, each made from its number."""
 
-    pairs = tuple(type("Pair", (), {"name": f"image{n}"}) for n in range(5))
+    class_names = ("one", "two", "three")
+    palette = ((0, 0, 0), (255, 0, 0), (0, 255, 0))
+
+    def __init__(self, length: int) -> None:
+        self.pairs = [SimpleNamespace(name=f"image{number}") for number in range(length)]
 
     def __len__(self) -> int:
-        return 5
+        return len(self.pairs)
 
     def read(self, index: int) -> tuple[Any, Any]:
         rng = np.random.default_rng(index)
         return rng.integers(0, 256, (160, 128, 3), np.uint8), rng.integers(0, 3, (160, 128)).astype(np.uint8)
 
 
-def memory(world: World, folder: Path) -> Any:
-    from cast_sdk.models import create_model
+LENGTHS = range(1, 7)  # every remainder of two and three processes, and fewer images than processes
+SIZES = {"embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": 2, "clusters": (16, 8, 4, 2), "image_size": 64}
 
+
+def retrieved(world: World, folder: Path) -> list[Any]:
+    """The prototypes of 1, 2, ... images; files of one length serve the next."""
     torch.manual_seed(0)
-    sizes = {"embed_dim": 24, "depths": (1, 1, 1, 1), "num_heads": 2, "clusters": (16, 8, 4, 2), "image_size": 64}
-    backbone = create_model("cast_seg_small", num_classes=0, stage="segmentation", **sizes).eval()
-    return build_memory(backbone, Drawn(), folder, world)
+    backbone = create_model("cast_seg_small", num_classes=0, stage="segmentation", **SIZES).eval()
+    return [build_memory(backbone, Drawn(length), folder, world) for length in LENGTHS]
+
+
+def dense(world: World, folder: Path) -> list[Any]:
+    """The confusion matrices of VOC's evaluation and of the Segmenter's on 1, 2, ... images."""
+    torch.manual_seed(0)
+    model = create_model("segmenter_cast_small", num_classes=3, **SIZES).eval()
+    inference = Inference(Dense(short_side=64, window=64), 64)
+    found = []
+    for length in LENGTHS:
+        split: Any = Drawn(length)
+        voc = predict_split(lambda image: image[..., 0] % 3, split, folder, world)
+        for confusion in (voc, evaluate(model, split, inference, world)):
+            found.append((confusion.images, confusion.matrix))
+    return found
 
 
 def everything(world: World, recipe_path: str, data: str, out: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     recipe = load_recipe(recipe_path, SETTINGS)
-    confusion = ConfusionMatrix(3)
-    for index in range(5)[world.rank :: world.size]:
-        confusion.update(Drawn().read(index)[1] % 2, Drawn().read(index)[1])
-    summed = together(confusion, world)
     return {
         "accuracy": evaluated(world, recipe, data),
-        "confusion": (summed.matrix, summed.images),
-        "memory": memory(world, out / "memory"),
+        "dense": dense(world, out / "dense"),
+        "memory": retrieved(world, out / "memory"),
         "sources": world.decided_by_main(lambda: open_source(data, "train")).names[3],
     }
 
@@ -148,10 +168,14 @@ def test_many_processes_give_what_one_gives(size, folders, micro, tmp_path):
         for ours, theirs in zip(found["accuracy"], alone["accuracy"], strict=True):
             assert (ours["top1"], ours["top5"]) == (theirs["top1"], theirs["top5"])
             assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-6)
-        np.testing.assert_array_equal(found["confusion"][0], alone["confusion"][0])
-        assert found["confusion"][1] == alone["confusion"][1] == 5
+        assert [images for images, _ in found["dense"]] == [length for length in LENGTHS for _ in range(2)]
+        for (_, ours), (_, theirs) in zip(found["dense"], alone["dense"], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
         for ours, theirs in zip(found["memory"], alone["memory"], strict=True):
-            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+            for one, other in zip(ours, theirs, strict=True):
+                torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+        made = {path.name for path in (tmp_path / f"{size}-{rank}" / "memory").iterdir()}
+        assert made == {f"image{number}.npz" for number in range(rank, max(LENGTHS), size)}  # its share and no more
         assert found["sources"] == alone["sources"]
         assert found.get("resumed", True), "a run that only the first process had a checkpoint of ended differently"
 
