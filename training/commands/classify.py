@@ -12,7 +12,7 @@ from cast_sdk.training.commands.options import need_packages, own_options, own_r
 
 
 @click.command(cls=Command)
-@own_options
+@own_options(image_size="the model's", lr="by the batch")
 @click.option("--taxonomy", metavar="TREE", default="", help="One head per level: a CSV of classes and their parents.")
 @common_options
 @clean_exit()

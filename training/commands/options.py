@@ -15,8 +15,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R", bound="Request")
 
 
-def own_options(command: F) -> F:
-    """DATA and the options of `classify` and `segment`."""
+def own_options(image_size: str, lr: str) -> Callable[[F], F]:
+    """DATA and the options of `classify` and `segment`; the arguments say what two of them are by default."""
     options = [
         click.argument("data", type=click.Path(path_type=Path)),
         click.option("--out", "-o", type=click.Path(path_type=Path), metavar="RUN",
@@ -26,9 +26,9 @@ def own_options(command: F) -> F:
                      show_default=True, help="Share split off to judge by, where the data has none."),
         click.option("--epochs", type=click.IntRange(1), help="Passes over the data.  [default: by its size]"),
         click.option("--image-size", type=click.IntRange(8), metavar="PIXELS",
-                     help="Side of the model's input.  [default: the model's]"),
+                     help=f"Side of the model's input.  [default: {image_size}]"),
         click.option("--batch", type=click.IntRange(1), help="Images a step.  [default: by the data's size]"),
-        click.option("--lr", type=click.FloatRange(0, min_open=True), help="Learning rate.  [default: by the batch]"),
+        click.option("--lr", type=click.FloatRange(0, min_open=True), help=f"Learning rate.  [default: {lr}]"),
         click.option("--balance", type=click.Choice(["auto", "yes", "no"]), default="auto", show_default=True,
                      help="Let rare classes count as much as frequent ones."),
         click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of split and training."),
@@ -40,9 +40,13 @@ def own_options(command: F) -> F:
                      help="Refuse unreadable images, or leave them out and name them."),
         click.option("--dry-run", is_flag=True, help="Look at the data, say the plan and stop."),
     ]  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
+
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 def own_request(kind: type[R], options: dict[str, Any]) -> R:

@@ -12,7 +12,7 @@ from cast_sdk.training.commands.options import need_packages, own_options, own_r
 
 
 @click.command(cls=Command)
-@own_options
+@own_options(image_size="by the images, 256 at most", lr="0.001")
 @click.option("--unlabelled", type=click.Choice(["background", "ignore"]), default="background", show_default=True,
               help="With polygons: pixels outside of all are a class of their own, or do not count.")  # fmt: skip
 @common_options

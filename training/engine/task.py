@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -92,6 +93,11 @@ class Task(ABC):
     @abstractmethod
     def open(cls, recipe: Recipe, run: Run, world: World) -> Task:
         """The task with its data and model, as the command line asks."""
+
+    @classmethod
+    def begins_anew(cls, out: Path, world: World) -> bool:
+        """Whether a run into `out` has nothing to resume. The first process looks, and all follow."""
+        return world.decided_by_main(lambda: not (out / cls.rolling).is_file())
 
     @classmethod
     def check(cls, recipe: Recipe) -> None:

@@ -85,7 +85,7 @@ class Classification(Task):
     @classmethod
     def open(cls, recipe: Recipe, run: Run, world: World) -> Classification:
         images = open_images(run, ("train", "val"), world)
-        fresh = not (run.options.out / cls.rolling).is_file()
+        fresh = cls.begins_anew(run.options.out, world)
         return cls.build(recipe, images, world, run.options.workers, fresh=fresh)
 
     @classmethod

@@ -62,7 +62,7 @@ def evaluated(world: World, recipe: Any, data: str) -> list[dict[str, float]]:
 
 def trained(world: World, recipe: Any, data: str, out: Path, stop_after: int | None = None) -> dict[str, Any]:
     images = {split: Images(open_source(data, split)) for split in ("train", "val")}
-    task = Classification.build(recipe, images, world)
+    task = Classification.build(recipe, images, world, fresh=Classification.begins_anew(out, world))
     loop = Loop(task, Options(out=out, tensorboard=False, log_every=100))
     step = loop._step
 
@@ -146,7 +146,7 @@ def worker(rank: int, size: int, recipe_path: str, data: str, out: str) -> None:
     with pytest.raises(RecipeError, match="refused"):
         world.decided_by_main(refuse)
     if size == 2:
-        recipe = load_recipe(recipe_path, SETTINGS)
+        recipe = load_recipe(recipe_path, [*SETTINGS, "model.head_start=probe"])  # fitted by all or by none
         whole = trained(world, recipe, data, own / "whole")
         half = trained(world, recipe, data, own / "run", stop_after=2)
         assert half["at"] == 2 and (own / "run" / "checkpoint.pth").is_file() == world.main

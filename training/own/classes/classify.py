@@ -51,7 +51,7 @@ def train(ready: Prepared, request: Request, world: World) -> tuple[Classificati
     }
     for split in images.values():
         split.keep()
-    fresh = not (request.out / OwnClassification.rolling).is_file()
+    fresh = OwnClassification.begins_anew(request.out, world)
     task = OwnClassification.build(recipe, images, world, request.workers, fresh=fresh)
     loop = loop_for(task, ready, request)
     if fresh and recipe.model.head_start == "probe":
