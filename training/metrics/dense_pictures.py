@@ -13,7 +13,7 @@ from cast_sdk.runtime.output.colours import class_colours
 from cast_sdk.system.files import read_json
 from cast_sdk.training.data.dense.base import DenseSplit
 from cast_sdk.training.engine.runlog import read_log
-from cast_sdk.training.metrics.saving import pyplot, save
+from cast_sdk.training.metrics.saving import pyplot, save, words
 
 _BLUE, _GREY = "#1f5f8b", "#777777"
 
@@ -47,7 +47,7 @@ def draw_curve(run: Path, file: Path, baselines: Path | None = None) -> None:
     left.set(xlabel="step", ylabel="training loss", ylim=(0, None))
     scores = [entry["mean_iou"] for entry in validations]
     right.plot([entry["step"] for entry in validations], scores, color=_BLUE, marker="o", markersize=4)
-    right.set(xlabel="step", ylabel="validation mIoU (%)", ylim=(0, 1.15 * max(scores)))
+    right.set(xlabel="step", ylabel="validation mIoU (%)", ylim=(0, 1.15 * max(*scores, 1)))
     if baselines is not None:
         for name, entry in read_json(baselines).items():
             if entry["mean_iou"] < 1.1 * max(scores):
@@ -64,6 +64,7 @@ def draw_examples(
     split: DenseSplit,
     colours: Pixels,
     file: Path,
+    names: Sequence[str] = (),
 ) -> None:
     """Rows of photograph, ground truth and prediction with a legend of the classes.
 
@@ -72,18 +73,22 @@ def draw_examples(
         split: for the class names.
         colours: uint8 [256, 3] RGB by class.
         file: picture to write.
+        names: what to write below each photograph; empty: nothing.
     """
     from matplotlib.patches import Patch
 
     height, width = examples[0][0].shape[:2]
-    size = (9.5, 9.5 / 3 * height / width * len(examples) + 0.9)
+    size = (9.5, (9.5 / 3 * height / width + (0.15 if names else 0)) * len(examples) + 0.9)
     figure, axes = pyplot().subplots(len(examples), 3, figsize=size, layout="constrained", squeeze=False)
     for row, (image, truth, predicted) in zip(axes, examples, strict=True):
         for axis, picture in zip(row, (image, colours[truth], colours[predicted]), strict=True):
             axis.imshow(picture)
             axis.axis("off")
+    for axis, name in zip(axes[:, 0], names, strict=False):
+        axis.text(0, -0.03, words(name, 60), fontsize=7, va="top", color=_GREY, transform=axis.transAxes)
     for axis, title in zip(axes[0], ("photograph", "ground truth", "prediction"), strict=True):
         axis.set_title(title, fontsize=10)
-    handles: list[Any] = [Patch(color=colours[index] / 255, label=name) for index, name in enumerate(split.class_names)]
+    labels = [words(name, 24) for name in split.class_names]
+    handles: list[Any] = [Patch(color=colours[index] / 255, label=label) for index, label in enumerate(labels)]
     figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=8, frameon=False)
     save(figure, file)

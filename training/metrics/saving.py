@@ -18,6 +18,13 @@ def pyplot() -> Any:
     return found
 
 
+def words(name: str, length: int | None = None) -> str:
+    """A name that matplotlib draws as it is: dollar signs begin no formula, underscores hide no entry of a legend."""
+    if length is not None and len(name) > length:
+        name = name[: length - 1] + "…"
+    return f"{' ' if name.startswith('_') else ''}{name}".replace("$", r"\$")
+
+
 def save(figure: Any, file: Path) -> None:
     """Write a figure in the format that the file's name says, such as PNG, JPEG or SVG, and close it."""
     kind = file.suffix.lower().removeprefix(".") or "png"

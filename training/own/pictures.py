@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.training.metrics.saving import pyplot, save
+from cast_sdk.training.metrics.saving import pyplot, save, words
 
 Pixels = npt.NDArray[np.uint8]
 SHOWN = 30  # classes of a confusion matrix that is still readable
+NAME = 24  # characters of a class name
 
 
 def draw_confusion(
@@ -36,7 +37,7 @@ def draw_confusion(
     side = min(3.2 + 0.42 * len(order), 14)
     figure, axis = pyplot().subplots(figsize=(side, side), layout="constrained")
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    names = [_short(classes[int(at)]) for at in order]
+    names = [words(classes[int(at)], NAME) for at in order]
     axis.set_xticks(range(len(order)), names, rotation=90 if len(order) > 5 else 0, fontsize=8)
     axis.set_yticks(range(len(order)), names, fontsize=8)
     axis.set(xlabel="predicted", ylabel="true")
@@ -68,11 +69,6 @@ def draw_sheet(tiles: Sequence[tuple[Pixels, str, str]], file: Path, columns: in
         axis.axis("off")
     for axis, (image, true, guess) in zip(axes.ravel(), tiles, strict=False):
         axis.imshow(image)
-        axis.set_title(_short(true), fontsize=8, color="#1b6e3c", loc="left", pad=14)
-        axis.text(0, 1.02, _short(guess, 30), fontsize=8, color="#a3301c", transform=axis.transAxes)
+        axis.set_title(words(true, NAME), fontsize=8, color="#1b6e3c", loc="left", pad=14)
+        axis.text(0, 1.02, words(guess, NAME + 6), fontsize=8, color="#a3301c", transform=axis.transAxes)
     save(figure, file)
-
-
-def _short(name: str, length: int = 24) -> str:
-    # A dollar sign would begin a formula.
-    return (name if len(name) <= length else name[: length - 1] + "…").replace("$", r"\$")

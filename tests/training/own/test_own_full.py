@@ -106,13 +106,17 @@ def write_layouts(root: Path, count: int) -> list[Path]:
         if not np.isin(raw, list(values)).mean() > 0.1 or made == count:
             continue
         photo = DATA / "coco128" / "images" / "train2017" / f"{file.stem}.jpg"
-        label, shapes = np.zeros(raw.shape, np.uint8), []
+        label, drawn = np.zeros(raw.shape, np.uint8), []
         for value, number in values.items():
             outlines, _ = cv2.findContours((raw == value).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
             for outline in outlines:
                 if len(outline) >= 20:
-                    shapes.append((number, (outline[:, 0].astype(float) + 0.5).tolist()))
-                    cv2.fillPoly(label, [outline], number)
+                    area = int(cv2.fillPoly(np.zeros_like(label), [outline], 1).sum())
+                    drawn.append((-area, number, outline))
+        drawn.sort(key=lambda one: one[0])  # the smaller on top, as with COCO
+        for _, number, outline in drawn:
+            cv2.fillPoly(label, [outline], number)
+        shapes = [(number, (outline[:, 0].astype(float) + 0.5).tolist()) for _, number, outline in drawn]
         for layout in ("index/images", "coco/images", "labelme"):
             (root / layout).mkdir(parents=True, exist_ok=True)
             shutil.copy(photo, root / layout / photo.name)
@@ -123,8 +127,8 @@ def write_layouts(root: Path, count: int) -> list[Path]:
             {"image_id": made, "category_id": number, "segmentation": [np.ravel(points).tolist()]}
             for number, points in shapes
         ]
-        drawn = [{"label": f"{number}", "points": points, "shape_type": "polygon"} for number, points in shapes]
-        content = {"shapes": drawn, "imagePath": photo.name}
+        polygons = [{"label": f"{number}", "points": points, "shape_type": "polygon"} for number, points in shapes]
+        content = {"shapes": polygons, "imagePath": photo.name}
         (root / "labelme" / f"{file.stem}.json").write_text(json.dumps(content))
         made += 1
     categories = [{"id": number, "name": f"{number}"} for number in values.values()]

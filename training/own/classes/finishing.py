@@ -27,7 +27,7 @@ from cast_sdk.training.own.classes.preparing import Prepared, description
 from cast_sdk.training.own.images import read_frame, reduced_size, stretched
 from cast_sdk.training.own.page import Page
 from cast_sdk.training.own.pictures import draw_confusion, draw_sheet
-from cast_sdk.training.own.run_folder import GRAPH, MODEL
+from cast_sdk.training.own.run_folder import GRAPH, MODEL, START
 from cast_sdk.training.own.running import Request
 from cast_sdk.training.own.splitting import write_rows
 from cast_sdk.training.tasks.classification import Classification
@@ -120,7 +120,8 @@ def write_report(
 ) -> None:
     """`report.html` with `curve.png`, `confusion.png` and `worst.jpg` beside it and inside."""
     out, classes, chosen = request.out, ready.images.classes, ready.chosen(VAL)
-    start = out / "start.json"
+    start = out / START
+    before = json.loads(start.read_text())["top1"] if start.is_file() else None
     page = Page(f"{len(classes)} classes from {request.data.name}")
     page.text(f"{judged.accuracy:.1f} % right, {judged.balanced_accuracy:.1f} % by class", "big")
     error = 100 * np.sqrt(max(judged.accuracy * (100 - judged.accuracy), 0) / 1e4 / len(chosen))
@@ -129,8 +130,7 @@ def write_report(
         ("balanced accuracy", f"{judged.balanced_accuracy:.1f} %, the mean over the classes"),
         ("by chance", f"{100 * np.bincount(judged.labels).max() / len(chosen):.1f} %, always naming the largest class"),
     ]
-    if start.is_file():
-        before = json.loads(start.read_text())["top1"]
+    if before is not None:
         rows.append(("before fine-tuning", f"{before:.1f} %, a linear probe of the frozen model"))
     seconds = read_log(out, "end")[-1]["seconds"]
     rows += [
@@ -142,7 +142,7 @@ def write_report(
     page.heading("What was done")
     page.items(description(ready, request))
     page.heading("Curve")
-    draw_classification(out, out / "curve.png", request.data.name)
+    draw_classification(out, out / "curve.png", request.data.name, before)
     page.picture(out / "curve.png", "training loss and accuracy on the images that judge")
     page.heading("Classes")
     shown = draw_confusion(judged.confusion, classes, out / "confusion.png")
@@ -159,6 +159,13 @@ def write_report(
         draw_sheet(tiles, out / "worst.jpg")
         page.text("Green: the class they have in the data. Red: what they were taken for. Look for wrong labels here.")
         page.picture(out / "worst.jpg", "the images with the least probability of their class")
+        page.table(
+            ("image", "class", "taken for"),
+            [
+                (ready.images.names[chosen[at]], classes[judged.labels[at]], classes[judged.predicted[at]])
+                for at in worst
+            ],
+        )
     else:
         page.text("None of the images that judge is wrong.")
     page.heading("Use it")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from cast_sdk.training.engine.progress import progress
 from cast_sdk.training.engine.runlog import duration, read_log
 from cast_sdk.training.metrics.dense_pictures import draw_curve, draw_examples, palette
 from cast_sdk.training.metrics.semantic import ConfusionMatrix
+from cast_sdk.training.own.classes.labelled import VAL
 from cast_sdk.training.own.dense.base import OwnSplit
 from cast_sdk.training.own.dense.preparing import Prepared, description
 from cast_sdk.training.own.page import Page
@@ -124,11 +127,12 @@ def write_report(
     inference = Inference(task.recipe.dense, task.recipe.dense.stride)
     even = np.unique(np.linspace(0, len(judging) - 1, min(EXAMPLES, len(judging))).astype(int))
     page.heading("Examples")
-    _draw(task, inference, even, out / "examples.jpg")
+    _draw(task, inference, even, out / "examples.jpg", _captions(ready, scores, even))
     page.picture(out / "examples.jpg", "photographs, masks and predictions")
     page.heading("Worst images")
     page.text("The images with the fewest right pixels. Look for wrong masks here.")
-    _draw(task, inference, np.argsort(scores, kind="stable")[:EXAMPLES], out / "worst.jpg")
+    worst = np.argsort(scores, kind="stable")[:EXAMPLES]
+    _draw(task, inference, worst, out / "worst.jpg", _captions(ready, scores, worst))
     page.picture(out / "worst.jpg", "the images with the fewest right pixels")
     page.heading("Use it")
     page.code(f"cast-segment PHOTOGRAPHS --model {out / GRAPH} --out segments --json")
@@ -140,9 +144,21 @@ def _pixels(confusion: ConfusionMatrix) -> str:
     return f"{100 * confusion.pixel_accuracy:.1f} %"
 
 
-def _draw(task: Segmentation, inference: Inference, chosen: npt.NDArray[np.integer], file: Any) -> None:
+def _captions(ready: Prepared, scores: npt.NDArray[np.float64], chosen: npt.NDArray[np.integer]) -> list[str]:
+    """File and score of some images that judge."""
+    names = [ready.masked.names[at] for at in np.flatnonzero(ready.split == VAL)]
+    return [f"{names[at]}: {100 * scores[at]:.0f} % right in one pass" for at in chosen]
+
+
+def _draw(
+    task: Segmentation,
+    inference: Inference,
+    chosen: npt.NDArray[np.integer],
+    file: Path,
+    captions: Sequence[str],
+) -> None:
     split, examples = task.validation, []
     for at in chosen:
         image, label = split.read(int(at))
         examples.append((image, label, predict(task.model, image, inference)))  # type: ignore[arg-type]
-    draw_examples(examples, split, palette(split), file)
+    draw_examples(examples, split, palette(split), file, captions)
