@@ -25,10 +25,17 @@ def words(name: str, length: int | None = None) -> str:
     return f"{' ' if name.startswith('_') else ''}{name}".replace("$", r"\$")
 
 
-def save(figure: Any, file: Path) -> None:
-    """Write a figure in the format that the file's name says, such as PNG, JPEG or SVG, and close it."""
+def save(figure: Any, file: Path, **options: Any) -> None:
+    """Write a figure in the format that the file's name says, such as PNG, JPEG or SVG, and close it.
+
+    Args:
+        figure: of matplotlib.
+        file: to write.
+        options: of its `savefig`.
+    """
     kind = file.suffix.lower().removeprefix(".") or "png"
-    options: dict[str, Any] = {"pil_kwargs": {"quality": 85}} if kind in ("jpg", "jpeg") else {}
+    if kind in ("jpg", "jpeg"):
+        options["pil_kwargs"] = {"quality": 85}
     with atomic_write(file) as temporary:
         figure.savefig(temporary, dpi=110, format=kind, **options)
     pyplot().close(figure)

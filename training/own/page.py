@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
+import re
+import shlex
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -37,12 +40,9 @@ class Page:
     def code(self, text: str) -> None:
         self.parts.append(f"<pre>{escape(text)}</pre>")
 
-    def items(self, lines: Sequence[str]) -> None:
-        self.parts.append("<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>")
-
     def table(self, head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         def cell(value: object) -> str:
-            numeric = isinstance(value, (int, float)) or (isinstance(value, str) and value[:1].isdigit())
+            numeric = isinstance(value, (int, float)) or re.fullmatch(r"\d[\d.,]*( %)?", str(value)) is not None
             return f"<td{' class=n' if numeric else ''}>{escape(str(value))}</td>"
 
         header = "<tr>" + "".join(f"<th>{escape(name)}</th>" for name in head) + "</tr>" if head else ""
@@ -55,6 +55,13 @@ class Page:
         data = base64.b64encode(file.read_bytes()).decode()
         self.parts.append(f'<p><img alt="{escape(words, quote=True)}" src="data:image/{kind};base64,{data}"></p>')
 
+    def how_to_use(self, graph: Path, answer: str) -> None:
+        """The command and the Python that run an exported file; `answer` is what to look at."""
+        self.heading("Use it")
+        self.code(f"{command_of(graph)} --json")
+        path = json.dumps(str(graph), ensure_ascii=False)
+        self.code(f'import cast_sdk\n\nseg = cast_sdk.Runtime({path}).segment("photo.jpg")\n{answer}')
+
     def write(self, path: Path) -> None:
         head = (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -64,3 +71,8 @@ class Page:
         with atomic_write(path) as temporary:
             text = head + "\n".join(self.parts) + "</body></html>\n"
             temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def command_of(graph: Path) -> str:
+    """The command that runs an exported file, as a shell takes it."""
+    return f"cast-segment PHOTOGRAPHS --model {shlex.quote(str(graph))} --out segments"

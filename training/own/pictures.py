@@ -38,7 +38,8 @@ def draw_confusion(
     figure, axis = pyplot().subplots(figsize=(side, side), layout="constrained")
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     names = [words(classes[int(at)], NAME) for at in order]
-    axis.set_xticks(range(len(order)), names, rotation=90 if len(order) > 5 else 0, fontsize=8)
+    upright = len(order) > 5 or max(map(len, names)) > 12
+    axis.set_xticks(range(len(order)), names, rotation=90 if upright else 0, fontsize=8)
     axis.set_yticks(range(len(order)), names, fontsize=8)
     axis.set(xlabel="predicted", ylabel="true")
     for row, column in zip(*np.nonzero(shown), strict=True):
@@ -48,7 +49,7 @@ def draw_confusion(
         text_of = f"{100 * share[row, column]:.0f}" if share_only else str(shown[row, column])
         axis.text(column, row, text_of, ha="center", va="center", fontsize=8, color=colour)
     axis.spines[:].set_visible(False)
-    save(figure, file)
+    save(figure, file, bbox_inches="tight")
     return text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,6 @@ def pretrain(
     loop = Loop(Pretraining(recipe, model, views, world), Options(out, workers, tensorboard=False))
     loop.run()
     if world.main and not loop.stop:
-        log.info("next: cast-train classify LABELLED --model %s", out / Pretraining.rolling)
+        log.info("next: cast-train classify LABELLED --model %s", shlex.quote(str(out / Pretraining.rolling)))
     world.finish()
     return not loop.stop

@@ -70,10 +70,10 @@ def settle(parts: Sequence[int | None]) -> tuple[npt.NDArray[np.intp], npt.NDArr
     if TRAIN not in parts:
         return everything, None, ["no name says train, so the split is made anew"] if told else []
     used = np.array([at for at in range(len(parts)) if parts[at] != TEST], np.intp)
-    notes = [f"{len(parts) - len(used)} images of test are not used"] if len(used) < len(parts) else []
+    notes = [f"images of test are not used ({len(parts) - len(used)})"] if len(used) < len(parts) else []
     left = [parts[at] for at in used.tolist()]
     if None in left:
-        notes.append(f"{left.count(None)} images lie outside of train and val, so the split is made anew")
+        notes.append(f"images outside of train and val ({left.count(None)}), so the split is made anew")
         return used, None, notes
     return used, np.array(left, np.int8) if VAL in left else None, notes
 
@@ -87,7 +87,7 @@ def copies(contents: Sequence[bytes]) -> npt.NDArray[np.int64]:
 def note_on_copies(groups: npt.NDArray[np.int64]) -> list[str]:
     """What to tell of files with the same content, see `copies`."""
     extra = len(groups) - len(np.unique(groups))
-    return [f"{extra} images are copies of others; copies stay on one side of a split made here"] if extra else []
+    return [f"copies of other images ({extra}): they stay on one side of a split made here"] if extra else []
 
 
 def digest(data: bytes) -> bytes:

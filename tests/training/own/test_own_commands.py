@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from cast_sdk.training.commands.main import COMMANDS, main
 from cast_sdk.training.engine.recipe.files import FOLDER
 from cast_sdk.training.own.dense.base import split_of
 from cast_sdk.training.own.dense.finding import find_masked
+from cast_sdk.training.own.classes.finishing import SHEET
 
 SMALL = ["--image-size", "48", "--epochs", "1", "--set", "train.precision=fp32"]
 
@@ -62,7 +64,7 @@ def finished(start, tmp_path_factory):
     counts = {"brick red": 24, "moss green": 60, "night blue": 40, "olive": 30}
     data = write_classes(folder / "my birds", counts)
     (data / "olive" / "torn.jpg").write_bytes((data / "olive" / "photo 00.jpg").read_bytes()[:200])
-    out = folder / "runs" / "birds"
+    out = folder / "my runs" / "birds"
     words = documented("classes", "cast-train classify birds --out", {"birds": data, "runs/birds": out})
     result = call(*words, "--model", start, "--on-bad-image", "skip", "--epochs", "2", *SMALL[:2])
     assert result.exit_code == 0, result.output
@@ -91,6 +93,9 @@ def test_a_run_leaves_everything(finished):
     assert [str(data / row["path"]) for row in judged] == [row["path"] for row in rows if row["split"] == "val"]
     page = (out / "report.html").read_text()
     assert "torn.jpg" in page and "rare classes are drawn more often" in page and "data:image/png;base64," in page
+    wrong = [row for row in judged if row["class"] != row["predicted"]]
+    assert all(f"<td>{row['path']}</td>" in page for row in wrong) or len(wrong) > SHEET
+    assert f"--model {shlex.quote(str(out / 'model.onnx'))} --out segments" in unescape(page)  # a folder with a space
 
 
 def test_the_exported_file_knows_the_classes_and_gives_the_same(finished):

@@ -30,8 +30,8 @@ def test_class_folders_with_everything_that_lies_about(tmp_path):
     found = find_labelled(data)
     assert found.classes == ["great tit", "robin"] and np.bincount(found.labels).tolist() == [2, 4]
     assert found.split is None
-    assert "1 class folders without images are left out: empty" in found.notes
-    assert any("1 images beside the class folders" in note for note in found.notes)
+    assert "class folders without images are left out (1): empty" in found.notes
+    assert any("images beside the class folders are left out (1)" in note for note in found.notes)
 
 
 def test_train_and_validation_folders(tmp_path):

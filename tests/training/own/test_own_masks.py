@@ -92,7 +92,7 @@ def test_a_mask_of_another_size_is_found_beforehand(tmp_path):
         look_at(masked, "error")
     kept, survey = look_at(masked, "skip")
     assert len(kept) == 2 and len(survey.counts) == 2 and survey.short_side == 96
-    assert any("left out: images/1.png" in note for note in kept.notes)
+    assert any("left out (1): images/1.png" in note for note in kept.notes)
 
 
 def test_compressed_runs_equal_pycocotools():
@@ -137,12 +137,12 @@ def test_a_test_part_is_neither_trained_on_nor_does_it_undo_the_split(tmp_path, 
     assert masked.split is not None and sorted(masked.split.tolist()) == [0] * 3 + [1] * 3
     for name, part in zip(masked.names, masked.split, strict=True):
         assert name.startswith(("train", "val")[part]), name
-    assert "3 images of test are not used" in masked.notes
+    assert "images of test are not used (3)" in masked.notes
 
 
 def test_a_split_that_is_not_whole_is_made_anew_and_said():
     used, split, notes = settle([0, 1, None])
-    assert used.tolist() == [0, 1, 2] and split is None and "1 images lie outside" in notes[0]
+    assert used.tolist() == [0, 1, 2] and split is None and "images outside of train and val (1)" in notes[0]
     used, split, notes = settle([2, 1, 1])
     assert used.tolist() == [0, 1, 2] and split is None and "no name says train" in notes[0]
     assert settle([None, None])[1:] == (None, [])
@@ -173,7 +173,7 @@ def test_damaged_annotations_are_named(tmp_path, write):
 def test_images_without_labelme_files_are_told(tmp_path):
     write_labelme(tmp_path, 3)
     (tmp_path / "2.json").unlink()
-    assert "1 images without a JSON file are left out" in find_masked(tmp_path).notes
+    assert "images without a JSON file are left out (1)" in find_masked(tmp_path).notes
 
 
 def test_images_of_coco_may_lie_elsewhere(tmp_path):
@@ -250,7 +250,7 @@ def test_categories_of_one_name_are_one_class_and_ids_may_be_words(tmp_path):
         content["annotations"][0]["image_id"] = 99
 
     masked = find_masked(changed(write_coco, tmp_path / "words", words))
-    assert masked.class_names == NAMES and "1 annotations of images that are not listed are left out" in masked.notes
+    assert masked.class_names == NAMES and "annotations of images that are not listed are left out (1)" in masked.notes
 
 
 def test_masks_of_labelmes_tools(tmp_path):

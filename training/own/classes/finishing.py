@@ -25,7 +25,7 @@ from cast_sdk.training.own.classes.judging import PRECISION, Judged, disagreemen
 from cast_sdk.training.own.classes.labelled import VAL
 from cast_sdk.training.own.classes.preparing import Prepared, description
 from cast_sdk.training.own.images import read_frame, reduced_size, stretched
-from cast_sdk.training.own.page import Page
+from cast_sdk.training.own.page import Page, command_of
 from cast_sdk.training.own.pictures import draw_confusion, draw_sheet
 from cast_sdk.training.own.run_folder import GRAPH, MODEL, START
 from cast_sdk.training.own.running import Request
@@ -71,7 +71,7 @@ def finish(task: Classification, ready: Prepared, request: Request) -> None:
     write_predictions(out / "predictions.csv", ready, judged)
     write_report(task, ready, request, judged, exported)
     log.info("report: %s", out / "report.html")
-    log.info("run it: cast-segment PHOTOGRAPHS --model %s --out segments", out / GRAPH)
+    log.info("run it: %s", command_of(out / GRAPH))
 
 
 def run_exported(graph: Path, ready: Prepared, logits: npt.NDArray[np.floating]) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def write_report(
     page.table((), rows)
     page.text("The images that judge chose neither the weights nor the length of the training.")
     page.heading("What was done")
-    page.items(description(ready, request))
+    page.table((), [line.split(maxsplit=1) for line in description(ready, request)])
     page.heading("Curve")
     draw_classification(out, out / "curve.png", request.data.name, before)
     page.picture(out / "curve.png", "training loss and accuracy on the images that judge")
@@ -168,10 +168,7 @@ def write_report(
         )
     else:
         page.text("None of the images that judge is wrong.")
-    page.heading("Use it")
-    page.code(f"cast-segment PHOTOGRAPHS --model {out / GRAPH} --out segments --json")
-    opened = f'seg = cast_sdk.Runtime("{out / GRAPH}").segment("photo.jpg")'
-    page.code(f"import cast_sdk\n\n{opened}\nseg.top(3), seg.unsure")
+    page.how_to_use(out / GRAPH, "seg.top(3), seg.unsure")
     page.write(out / "report.html")
 
 

@@ -161,7 +161,7 @@ def _from_folders(data: Path, judging: bool) -> Labelled:
             remedy=f"give {_LAYOUTS}; without classes: cast-train pretrain",
         )
     loose = sum(is_image(path) for path in data.iterdir() if not _hidden(path))
-    notes = [f"{loose} images beside the class folders are left out"] if loose else []
+    notes = [f"images beside the class folders are left out ({loose})"] if loose else []
     return _collect(data, [(folder, TRAIN) for folder in folders], notes, "class folders", judging)
 
 
@@ -192,7 +192,7 @@ def _collect(data: Path, folders: list[tuple[Path, int]], notes: list[str], kind
     empty = [folder for folder, _, files in found if not files]
     if empty:
         listed = ", ".join(str(folder.relative_to(data)) for folder in empty[:6])
-        notes.append(f"{len(empty)} class folders without images are left out: {listed}")
+        notes.append(f"class folders without images are left out ({len(empty)}): {listed}")
     classes = sorted({folder.name for folder, part, files in found if files and (judging or part == TRAIN)})
     if not classes:
         raise InputError(f"There are no images in {data}.", remedy=f"give {_LAYOUTS}")
@@ -258,7 +258,7 @@ def _from_table(table: Path, judging: bool) -> Labelled:
         raise InputError(f"{table} has the unknown split {unknown[0]!r}.", remedy="use train, val and test")
     used = [at for at, part in enumerate(parts) if part in known]
     unused = len(parts) - len(used)
-    notes = [f"{unused} images of the split test are not used in training"] if unused else []
+    notes = [f"images of the split test are not used in training ({unused})"] if unused else []
     classes = sorted({given[at] for at in used if judging or known[parts[at]] == TRAIN})
     lost = sorted({given[at] for at in used} - set(classes))
     if lost or not classes:

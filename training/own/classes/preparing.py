@@ -78,10 +78,10 @@ def notes_on_copies(images: Labelled, groups: npt.NDArray[np.int64]) -> list[str
     repeated, classes = np.unique(pairs[:, 0], return_counts=True)
     torn = repeated[classes > 1]
     extra = int((counts - 1).sum())
-    notes = [f"{extra} images are copies of others; copies in one class stay on one side of a split made here"]
+    notes = [f"copies of other images ({extra}): those in one class stay on one side of a split made here"]
     if len(torn):
         first = [images.names[at] for at in np.flatnonzero(groups == torn[0])[:2]]
-        notes.append(f"{len(torn)} images lie in two classes at once, such as {' and '.join(first)}")
+        notes.append(f"images that lie in two classes at once ({len(torn)}), such as {' and '.join(first)}")
     return notes
 
 
@@ -103,7 +103,7 @@ def _leave_out_bad(images: Labelled, survey: Survey, on_bad: OnBadImage) -> tupl
         raise InputError(
             f"No image of {', '.join(lost[:6])} can be read.", remedy="replace the images, or remove the class"
         )
-    kept.notes.append(f"{len(survey.bad)} unreadable images are left out: {listed}")
+    kept.notes.append(f"unreadable images are left out ({len(survey.bad)}): {listed}")
     contents = [mark for at, mark in enumerate(survey.contents) if at not in survey.bad]
     return kept, Survey(survey.heights, survey.widths, contents, {})
 
@@ -118,7 +118,7 @@ def _check_split(images: Labelled, split: npt.NDArray[np.int8]) -> None:
     alone = np.bincount(images.labels[split == VAL], minlength=len(images.classes)) == 0
     if alone.any():
         names = [name for name, missing in zip(images.classes, alone, strict=True) if missing]
-        images.notes.append(f"{len(names)} classes have no validation image: {', '.join(names[:6])}")
+        images.notes.append(f"classes without an image that judges ({len(names)}): {', '.join(names[:6])}")
 
 
 def description(ready: Prepared, request: Request) -> list[str]:

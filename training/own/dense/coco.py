@@ -70,9 +70,9 @@ def find(data: Path, unlabelled: Unlabelled) -> Masked | None:
             f"{len(lacking)} images of {read[0][0].name} are not there, first {lacking[0]}.",
             remedy=f"put them into {root} or {root / 'images'}",
         )
-    notes = [f"{empty} images without annotations are left out"] if empty else []
+    notes = [f"images without annotations are left out ({empty})"] if empty else []
     if lost:
-        notes.append(f"{lost} annotations of images that are not listed are left out")
+        notes.append(f"annotations of images that are not listed are left out ({lost})")
     used, split, told = settle([part for _, _, part, _ in found])
     found = [found[at] for at in used]
     return Masked(

@@ -48,7 +48,7 @@ def find(data: Path) -> Masked | None:
                 remedy=_REMEDY,
             )
         if lacking:
-            notes.append(f"{len(lacking)} images of {image_folder.name}/ have no mask and are left out: "
+            notes.append(f"images of {image_folder.name}/ without a mask are left out ({len(lacking)}): "
                          f"{', '.join(path.name for path in lacking[:4])}")  # fmt: skip
         for path in found:
             key = path.relative_to(image_folder).with_suffix("")

@@ -70,7 +70,7 @@ def find(data: Path, unlabelled: Unlabelled) -> Masked | None:
     used, split, notes = settle(parts)
     bare = len(set(visible_images(data)) - set(images))
     if bare:
-        notes.append(f"{bare} images without a JSON file are left out")
+        notes.append(f"images without a JSON file are left out ({bare})")
     names = [str(path.relative_to(data)) if path.is_relative_to(data) else str(path) for path in images]
     found = Masked(names, images, masks, class_names, (), None, "LabelMe JSON", notes, marks)
     return dataclasses.replace(found.only(used), split=split)

@@ -67,7 +67,7 @@ def prepare(request: MaskRequest) -> Prepared:
     absent = (counts[split == TRAIN].sum(0) == 0) & (counts.sum(0) > 0)
     if absent.any():
         names = [name for name, missing in zip(masked.class_names, absent, strict=True) if missing]
-        masked.notes.append(f"{len(names)} classes are in no training image: {', '.join(names[:6])}")
+        masked.notes.append(f"classes without a training image ({len(names)}): {', '.join(names[:6])}")
     file = start_file(request.model)
     spec = load_model(file).spec
     init = BUNDLED if request.model == BUNDLED else run_folder.absolute(request.model)
@@ -128,7 +128,7 @@ def look_at(masked: Masked, on_bad: OnBadImage) -> tuple[Masked, Survey]:
                 remedy="mend or remove them, or leave them out with --on-bad-image skip",
             )
         masked = masked.only(np.setdiff1d(np.arange(len(masked)), list(bad)))
-        masked.notes.append(f"{len(bad)} unreadable images are left out: {listed}")
+        masked.notes.append(f"unreadable images are left out ({len(bad)}): {listed}")
     return masked, Survey(np.array(counts, np.int64), int(np.median(sides)), contents)
 
 

@@ -24,7 +24,7 @@ from cast_sdk.training.metrics.semantic import ConfusionMatrix
 from cast_sdk.training.own.classes.labelled import VAL
 from cast_sdk.training.own.dense.base import OwnSplit
 from cast_sdk.training.own.dense.preparing import Prepared, description
-from cast_sdk.training.own.page import Page
+from cast_sdk.training.own.page import Page, command_of
 from cast_sdk.training.own.pictures import draw_confusion
 from cast_sdk.training.own.run_folder import GRAPH, MODEL
 from cast_sdk.training.own.running import Request
@@ -55,7 +55,7 @@ def finish(task: Segmentation, ready: Prepared, request: Request) -> None:
     log.info("%s: mean IoU %.1f %%, whole images in one pass", GRAPH, 100 * exported.mean_iou())
     write_report(task, ready, request, windows, exported, scores)
     log.info("report: %s", out / "report.html")
-    log.info("run it: cast-segment PHOTOGRAPHS --model %s --out segments", out / GRAPH)
+    log.info("run it: %s", command_of(out / GRAPH))
 
 
 def run_exported(graph: str, judging: OwnSplit | Any) -> tuple[ConfusionMatrix, npt.NDArray[np.float64]]:
@@ -103,7 +103,7 @@ def write_report(
     page.table((), rows)
     page.text("The images that judge chose neither the weights nor the length of the training.")
     page.heading("What was done")
-    page.items(description(ready, request))
+    page.table((), [line.split(maxsplit=1) for line in description(ready, request)])
     page.heading("Curve")
     draw_curve(out, out / "curve.png")
     page.picture(out / "curve.png", "training loss and mean IoU on the images that judge")
@@ -134,9 +134,7 @@ def write_report(
     worst = np.argsort(scores, kind="stable")[:EXAMPLES]
     _draw(task, inference, worst, out / "worst.jpg", _captions(ready, scores, worst))
     page.picture(out / "worst.jpg", "the images with the fewest right pixels")
-    page.heading("Use it")
-    page.code(f"cast-segment PHOTOGRAPHS --model {out / GRAPH} --out segments --json")
-    page.code(f'import cast_sdk\n\nseg = cast_sdk.Runtime("{out / GRAPH}").segment("photo.jpg")\nseg.semantic')
+    page.how_to_use(out / GRAPH, "seg.semantic")
     page.write(out / "report.html")
 
 
