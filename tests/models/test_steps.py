@@ -96,7 +96,12 @@ def test_moco_step(encoder):
     for key, value in vectors.items():
         assert_close(value.detach(), fixture[key], 2e-3 if key[0] in "qk" else 1e-3, key)
     loss.backward()
-    check_gradients(canonical_parameters(model), fixture, 2e-3)
+    # Rounding of float32 grows to 4e-3 on its way through the batch norms, as the number of threads would have it.
+    check_gradients(canonical_parameters(model), fixture, 1e-2)
+    exact, views, labels, _, _ = moco_step(encoder)
+    views = [view.double() for view in views]
+    exact.double()(tuple(views), tuple(labels), float(fixture["momentum"]), "batch")[0].backward()
+    check_gradients(canonical_parameters(exact), fixture, 2e-3)
 
     state = {key: value.detach().numpy() for key, value in canonical_keys(model).items()}
     names = [str(name) for name in fixture["state_after_names"]]
