@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     type=click.Choice(["background", "ignore"]),
     help="Of masks: what pixels outside of all polygons are [default: background].",
 )
+@click.option("--on-bad-image", type=click.Choice(["error", "skip"]), default="error", show_default=True,
+              help="Refuse unreadable images, or leave them out and name them.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @common_options
 @clean_exit()
-def main(model: str, data: Path, split: str, unlabelled: Any, as_json: bool) -> None:
+def main(model: str, data: Path, split: str, unlabelled: Any, on_bad_image: Any, as_json: bool) -> None:
     """Run MODEL (.onnx, .engine or a checkpoint) on the labelled images of DATA, as applications run it.
 
-    DATA is what classify takes or, for a segmenter, what segment takes. Classes are matched by name, so DATA may have
-    some of the model's classes only, in any order.
+    DATA is what classify takes or, for a segmenter, what segment takes; RUN/split.csv with --split val are the images
+    that judged a run. Classes are matched by name, so DATA may have some of the model's classes only, in any order.
 
     Published numbers (centre crops, sliding windows, several processes): python -m cast_sdk.training.evaluate and
     python -m cast_sdk.training.segment evaluate
@@ -43,9 +45,8 @@ def main(model: str, data: Path, split: str, unlabelled: Any, as_json: bool) -> 
 
     with Runtime(model) as runtime:
         dense = runtime.spec.dense
-        result = (
-            judge_masks(runtime, data, split, unlabelled) if dense else judge_classes(runtime, data, split, unlabelled)
-        )
+        judge = judge_masks if dense else judge_classes
+        result = judge(runtime, data, split, unlabelled, on_bad_image)
     if as_json:
         click.echo(json.dumps(result))
         return
@@ -62,15 +63,15 @@ def main(model: str, data: Path, split: str, unlabelled: Any, as_json: bool) -> 
         click.echo(f"  {row['found']:5.1f} %  {name} ({row['images']} images)")
 
 
-def judge_classes(runtime: Runtime, data: Path, split: str, unlabelled: str | None) -> dict[str, Any]:
+def judge_classes(runtime: Runtime, data: Path, split: str, unlabelled: Any, on_bad: Any) -> dict[str, Any]:
     from cast_sdk.training.own.classes.evaluate import evaluate
 
     if unlabelled is not None:
         raise InputError(f"{runtime.path} is a classifier: --unlabelled is for masks.", remedy="leave --unlabelled out")
-    return evaluate(runtime, data, split)
+    return evaluate(runtime, data, split, on_bad)
 
 
-def judge_masks(runtime: Runtime, data: Path, split: str, unlabelled: Any) -> dict[str, Any]:
+def judge_masks(runtime: Runtime, data: Path, split: str, unlabelled: Any, on_bad: Any) -> dict[str, Any]:
     from cast_sdk.training.own.dense.evaluate import evaluate
 
-    return evaluate(runtime, data, split, unlabelled or "background")
+    return evaluate(runtime, data, split, unlabelled, on_bad)

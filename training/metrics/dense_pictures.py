@@ -77,9 +77,10 @@ def draw_examples(
     """
     from matplotlib.patches import Patch
 
-    height, width = examples[0][0].shape[:2]
-    size = (9.5, (9.5 / 3 * height / width + (0.15 if names else 0)) * len(examples) + 0.9)
-    figure, axes = pyplot().subplots(len(examples), 3, figsize=size, layout="constrained", squeeze=False)
+    heights = [9.5 / 3 * image.shape[0] / image.shape[1] + (0.2 if names else 0) for image, _, _ in examples]
+    figure, axes = pyplot().subplots(
+        len(examples), 3, figsize=(9.5, sum(heights) + 0.9), layout="constrained", squeeze=False, height_ratios=heights
+    )
     for row, (image, truth, predicted) in zip(axes, examples, strict=True):
         for axis, picture in zip(row, (image, colours[truth], colours[predicted]), strict=True):
             axis.imshow(picture)

@@ -39,7 +39,7 @@ def claim(out: Path, description: Mapping[str, Any]) -> bool:
         RecipeError: for a folder of something else, or of a run of other data or options.
     """
     description = json.loads(json.dumps(description))
-    before = _made_by(out)
+    before = made_by(out)
     if before is not None:
         differences = list(_differences(before, description))
         if not differences:
@@ -70,14 +70,14 @@ def check_free(out: Path, data: Path | None = None) -> None:
             f"The folder of the run, {out}, lies inside of the data.",
             remedy=f"give --out another one, such as {data.resolve().parent / 'runs' / data.resolve().name}",
         )
-    if not out.exists() or _made_by(out) is not None:
+    if not out.exists() or made_by(out) is not None:
         return
     if not out.is_dir() or any(out.iterdir()):
         what = "is a file" if not out.is_dir() else "holds other files"
         raise RecipeError(f"{out} {what}, so nothing is written there.", remedy="give --out a new folder")
 
 
-def _made_by(out: Path) -> dict[str, Any] | None:
+def made_by(out: Path) -> dict[str, Any] | None:
     """What made the run of a folder; None where its record is missing, or is none of this package's."""
     try:
         record = read_json(out / FILE)

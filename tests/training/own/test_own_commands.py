@@ -22,9 +22,9 @@ import cast_sdk
 from cast_sdk.models import create_model, save_native
 from cast_sdk.training.commands.main import COMMANDS, main
 from cast_sdk.training.engine.recipe.files import FOLDER
+from cast_sdk.training.own.classes.finishing import SHEET
 from cast_sdk.training.own.dense.base import split_of
 from cast_sdk.training.own.dense.finding import find_masked
-from cast_sdk.training.own.classes.finishing import SHEET
 
 SMALL = ["--image-size", "48", "--epochs", "1", "--set", "train.precision=fp32"]
 
@@ -136,6 +136,12 @@ def test_any_split_can_be_judged(tmp_path):
     result = json.loads(call("evaluate", model, tmp_path, "--split", "test", "--json").output)
     assert result["images"] == 3 and [row["images"] for row in result["classes"].values()] == [1, 2]
     assert "unheard of" in refused("evaluate", model, tmp_path)
+    torn = tmp_path / "test" / names[0] / "torn.jpg"
+    torn.write_bytes((tmp_path / "test" / names[0] / "0.jpg").read_bytes()[:200])
+    assert "torn.jpg" in refused("evaluate", model, tmp_path, "--split", "test")
+    skipped = call("evaluate", model, tmp_path, "--split", "test", "--on-bad-image", "skip", "--json")
+    assert json.loads(skipped.stdout)["images"] == 3 and "left out (1)" in json.loads(skipped.stdout)["notes"][-1]
+    torn.unlink()
     message = refused("evaluate", model, tmp_path, "--split", "val")
     assert "no images of the split val" in message and "4 of train, 3 of test" in message
     assert "has no split" in refused("evaluate", model, tmp_path / "test", "--split", "test")
@@ -225,7 +231,7 @@ def test_segment(tmp_path, start):
     masked = find_masked(tmp_path / "shapes")
     assert "model: " not in refused(*arguments, "--image-size", "128")
     judge = documented(
-        "masks", "cast-train evaluate", {"runs/roads/model.onnx": out / "model.onnx", "roads": tmp_path / "shapes"}
+        "masks", "cast-train evaluate", {"runs/roads/model.onnx": out / "model.onnx", "more_roads": tmp_path / "shapes"}
     )
     result = json.loads(call(*judge, "--json").output)
     right = [
@@ -236,7 +242,23 @@ def test_segment(tmp_path, start):
     ious = [row["iou"] for row in result["classes"].values() if row["iou"] is not None]
     assert result["mean_iou"] == pytest.approx(np.mean(ious)) and set(result["classes"]) == set(masked.class_names)
     assert "mean IoU" in call(*judge).output
-    assert "no images of the split val" in refused(*judge, "--split", "val")
+    assert "RUN/split.csv" in refused(*judge, "--split", "val")
+    places = {"runs/roads/model.onnx": out / "model.onnx", "runs/roads/split.csv": out / "split.csv"}
+    words = documented("masks", "cast-train evaluate runs/roads/model.onnx runs/roads/split.csv", places)
+    of_val = call(*words, "--json")
+    report = (out / "report.html").read_text()
+    assert (
+        f"mean IoU {json.loads(of_val.output)['mean_iou']:.1f} %" in report and json.loads(of_val.output)["images"] == 2
+    )
+    (tmp_path / "shapes" / "images" / "0.png").rename(tmp_path / "0.png")
+    (tmp_path / "shapes" / "images" / "0.png").write_bytes((tmp_path / "0.png").read_bytes()[:100])
+    assert "0.png" in refused(*judge)
+    skipped = json.loads(call(*judge, "--on-bad-image", "skip", "--json").stdout)
+    assert skipped["images"] == 7 and "unreadable images are left out (1): images/0.png" in skipped["notes"]
+    (tmp_path / "0.png").rename(tmp_path / "shapes" / "images" / "0.png")
+    foreign = write_classes(tmp_path / "classes", {"a": 1}) / "split.csv"
+    foreign.write_text("path,class,split\n")
+    assert "is not the split of a run of cast-train segment" in refused("evaluate", out / "model.onnx", foreign)
     ignoring = json.loads(call(*judge, "--unlabelled", "ignore", "--json").output)
     assert ignoring["classes"]["background"]["pixels"] == 0
     model = str(cast_sdk.Runtime().path)

@@ -10,6 +10,7 @@ import numpy as np
 
 from cast_sdk.errors import InputError
 from cast_sdk.runtime.runtime import Runtime
+from cast_sdk.training.data.dataset import OnBadImage
 from cast_sdk.training.engine.progress import progress
 from cast_sdk.training.own.classes.judging import Judged
 from cast_sdk.training.own.classes.labelled import TEST, TRAIN, VAL, find_labelled
@@ -20,19 +21,21 @@ SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
 log = logging.getLogger("cast_sdk.training")
 
 
-def evaluate(runtime: Runtime, data: Path, split: str = "all") -> dict[str, Any]:
+def evaluate(runtime: Runtime, data: Path, split: str = "all", on_bad: OnBadImage = "error") -> dict[str, Any]:
     """Accuracies in percent.
 
     Args:
         runtime: an open classifier.
         data: what `find_labelled` reads; its classes are a part of the model's, by name.
         split: "all", "train", "val" or "test".
+        on_bad: whether unreadable images are refused, or left out and noted.
 
     Returns:
         `images`, `notes` of what was left out, `accuracy`, `balanced_accuracy`, and of each class `images`, `found`.
 
     Raises:
-        InputError: for classes that the model does not know, or a split that the data does not have.
+        InputError: for classes that the model does not know, a split that the data does not have, or images that cannot
+            be read.
     """
     images = find_labelled(data, least=1, judging=True)
     for note in images.notes:
@@ -62,12 +65,24 @@ def evaluate(runtime: Runtime, data: Path, split: str = "all") -> dict[str, Any]
             found=f"the model knows {', '.join(known[:6])}{', ...' if len(known) > 6 else ''}",
             remedy="name the class folders as the model's classes, or leave the others out",
         )
-    scores = [
-        runtime.segment(read_frame(images, int(at))).outputs["logits"]
-        for at in progress(chosen, "running the model", len(chosen))
-    ]
+    scores, bad = {}, []
+    for at in progress(chosen.tolist(), "running the model", len(chosen)):
+        try:
+            frame = read_frame(images, at)
+        except InputError:
+            if on_bad == "error":
+                raise
+            bad.append(images.names[at])
+            continue
+        scores[at] = runtime.segment(frame).outputs["logits"]
+    chosen = np.array(list(scores), np.intp)
+    if bad:
+        images.notes.append(f"unreadable images are left out ({len(bad)}): {', '.join(bad[:5])}")
+        log.info("note       %s", images.notes[-1])
+    if not scores:
+        raise InputError(f"None of the {len(bad)} images of {data} can be read.")
     translated = np.array([number.get(name, -1) for name in images.classes])
-    judged = Judged(np.stack(scores), translated[images.labels[chosen]])
+    judged = Judged(np.stack(list(scores.values())), translated[images.labels[chosen]])
     counts = np.bincount(judged.labels, minlength=len(known))
     return {
         "model": str(runtime.path),

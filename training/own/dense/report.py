@@ -97,7 +97,7 @@ def write_report(
             f"mean IoU {100 * exported.mean_iou():.1f} %, {_pixels(exported)} of the pixels right ({GRAPH})",
         ),
         ("always the commonest class", f"mean IoU {100 * common.mean_iou():.1f} %, {_pixels(common)} right"),
-        ("images that judge", str(windows.images)),
+        ("images that judge", f"{windows.images} of {len(ready.split)}"),
         ("training time", duration(seconds)),
     ]
     page.table((), rows)
