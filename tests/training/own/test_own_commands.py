@@ -25,6 +25,7 @@ from cast_sdk.training.engine.recipe.files import FOLDER
 from cast_sdk.training.own.classes.finishing import SHEET
 from cast_sdk.training.own.dense.base import split_of
 from cast_sdk.training.own.dense.finding import find_masked
+from tests.training.conftest import write_shards
 
 SMALL = ["--image-size", "48", "--epochs", "1", "--set", "train.precision=fp32"]
 
@@ -215,6 +216,21 @@ def test_a_taxonomy(tmp_path, start):
     table.write_text("species,family\ncrow,corvids\njay,corvids\n")
     said = refused("classify", data, "--out", tmp_path / "other", "--model", start, "--taxonomy", table, *SMALL)
     assert "1 missing in the table: tern" in said
+
+
+def test_shards(tmp_path, start):
+    for shard in write_shards(tmp_path / "data", train=6).glob("val-*.tar"):
+        shard.unlink()
+    out = tmp_path / "run"
+    result = call("classify", tmp_path / "data", "--out", out, "--model", start, *SMALL)
+    assert result.exit_code == 0, result.output
+    judged = list(csv.DictReader((out / "predictions.csv").open()))
+    again = json.loads(call("evaluate", out / "model.onnx", out / "split.csv", "--split", "val", "--json").stdout)
+    assert again["images"] == len(judged) == 4
+    assert again["accuracy"] == 100 * np.mean([row["class"] == row["predicted"] for row in judged])
+    for shard in (tmp_path / "data").glob("*-01.tar"):
+        shard.unlink()
+    assert "are not in" in refused("evaluate", out / "model.onnx", out / "split.csv")
 
 
 def test_segment(tmp_path, start):

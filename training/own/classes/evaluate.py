@@ -10,10 +10,12 @@ import numpy as np
 
 from cast_sdk.errors import InputError
 from cast_sdk.runtime.runtime import Runtime
+from cast_sdk.system.files import read_csv
 from cast_sdk.training.data.dataset import OnBadImage
 from cast_sdk.training.engine.progress import progress
+from cast_sdk.training.own import run_folder
 from cast_sdk.training.own.classes.judging import Judged
-from cast_sdk.training.own.classes.labelled import TEST, TRAIN, VAL, find_labelled
+from cast_sdk.training.own.classes.labelled import TEST, TRAIN, VAL, Labelled, find_labelled
 from cast_sdk.training.own.images import read_frame
 
 SPLITS = {"train": TRAIN, "val": VAL, "test": TEST}
@@ -26,7 +28,8 @@ def evaluate(runtime: Runtime, data: Path, split: str = "all", on_bad: OnBadImag
 
     Args:
         runtime: an open classifier.
-        data: what `find_labelled` reads; its classes are a part of the model's, by name.
+        data: what `find_labelled` reads, or the split.csv of a run on shards; its classes are a part of the model's, by
+            name.
         split: "all", "train", "val" or "test".
         on_bad: whether unreadable images are refused, or left out and noted.
 
@@ -37,7 +40,7 @@ def evaluate(runtime: Runtime, data: Path, split: str = "all", on_bad: OnBadImag
         InputError: for classes that the model does not know, a split that the data does not have, or images that cannot
             be read.
     """
-    images = find_labelled(data, least=1, judging=True)
+    images = of_shards(data) or find_labelled(data, least=1, judging=True)
     for note in images.notes:
         log.info("note       %s", note)
     chosen = np.arange(len(images))
@@ -94,3 +97,24 @@ def evaluate(runtime: Runtime, data: Path, split: str = "all", on_bad: OnBadImag
             known[at]: {"images": int(counts[at]), "found": float(judged.recalls[at])} for at in np.flatnonzero(counts)
         },
     }
+
+
+def of_shards(table: Path) -> Labelled | None:
+    """The images and the split of a run on shards, whose split.csv names no files; None for other data.
+
+    Raises:
+        InputError: for shards that are not there any more, or not the same.
+    """
+    record = run_folder.made_by(table.parent) if table.name == run_folder.SPLIT and table.is_file() else None
+    if record is None or record.get("program") != "classify" or not list(Path(record["data"]).glob("train-*.tar")):
+        return None
+    images = find_labelled(Path(record["data"]))
+    part = {name: SPLITS[split] for name, _, split in read_csv(table)[1:]}
+    kept = images.without([at for at, name in enumerate(images.names) if name not in part])
+    if len(kept) < len(part):
+        raise InputError(
+            f"{len(part) - len(kept)} images of {table} are not in {record['data']} any more.",
+            remedy="evaluate on the shards themselves, or on a folder",
+        )
+    kept.split = np.array([part[name] for name in kept.names], np.int8)
+    return kept
