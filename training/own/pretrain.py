@@ -19,6 +19,7 @@ from cast_sdk.training.engine.options import Options
 from cast_sdk.training.engine.recipe.files import load_recipe
 from cast_sdk.training.own import run_folder
 from cast_sdk.training.own.classes.labelled import visible_images
+from cast_sdk.training.own.classes.planning import length_of
 from cast_sdk.training.tasks.pretraining import Pretraining, create
 
 log = logging.getLogger("cast_sdk.training")
@@ -68,6 +69,8 @@ def pretrain(
     if world.main:
         log.info("data       %s: %d images, labels are not read", data, len(source))
         log.info("plan       recipe %s: %s", recipe.name, " ".join(recipe.notes.split()))
+        log.info("plan       %s, %d a step, at %d x %d pixels", length_of(recipe, len(source)), recipe.train.batch,
+                 recipe.augment.image_size, recipe.augment.image_size)  # fmt: skip
         log.info("out        %s", out)
     world.decided_by_main(lambda: run_folder.claim(out, made_by))
     model = create(recipe).to(world.device)

@@ -288,6 +288,7 @@ def test_pretrain_then_classify(tmp_path):
     small = ["--set", "moco.hidden_dim=32", "--set", "moco.feature_dim=16", "--set", "train.precision=fp32"]
     result = call("pretrain", photos, "--out", out, "--epochs", "1", "--batch", "6", *small)
     assert result.exit_code == 0, result.output
+    assert "1 epochs of 13 training images, 6 a step, at 48 x 48 pixels" in result.output
     labelled = write_classes(tmp_path / "labelled", {"a": 4, "b": 4})
     plan = call("classify", labelled, "--out", tmp_path / "run", "--model", out / "checkpoint.pth.tar", "--dry-run")
     assert plan.exit_code == 0, plan.output

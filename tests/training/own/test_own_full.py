@@ -67,7 +67,7 @@ def embeddings(data: Path):
 def test_fine_tuning_beats_what_the_frozen_model_allows(tmp_path):
     from sklearn.linear_model import LogisticRegression
 
-    data = write_street(tmp_path / "street", 30, 50)
+    data = write_street(tmp_path / "street", 30, 110)
     found, labels, judging = embeddings(data)
     unit = found / np.linalg.norm(found, axis=1, keepdims=True)
     centroids = np.stack([unit[~judging & (labels == label)].mean(0) for label in range(len(THINGS))])
