@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,33 @@ def save(figure: Any, file: Path, **options: Any) -> None:
     kind = file.suffix.lower().removeprefix(".") or "png"
     if kind in ("jpg", "jpeg"):
         options["pil_kwargs"] = {"quality": 85}
-    with atomic_write(file) as temporary:
+    legible(figure)
+    with atomic_write(file) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font")  # a box stands for it
         figure.savefig(temporary, dpi=110, format=kind, **options)
     pyplot().close(figure)
+
+
+def legible(figure: Any) -> None:
+    """Take the letters that matplotlib's own font lacks, such as Chinese ones, from fonts of this machine."""
+    from matplotlib.font_manager import findfont, fontManager, get_font
+    from matplotlib.text import Text
+
+    texts = figure.findobj(Text)
+    families = ["DejaVu Sans"]
+    missing = {ord(letter) for text in texts for letter in text.get_text()} - _letters(get_font, findfont(families[0]))
+    for entry in fontManager.ttflist if missing else ():
+        found = missing & _letters(get_font, entry.fname)
+        if found:
+            families.append(entry.name)
+            missing -= found
+    if len(families) > 1:
+        for text in texts:
+            text.set_fontfamily(families)
+
+
+def _letters(open_font: Any, file: str) -> set[int]:
+    try:
+        return set(open_font(file).get_charmap())
+    except (OSError, RuntimeError):  # removed since matplotlib listed it, or no font that it reads
+        return set()

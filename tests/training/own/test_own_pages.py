@@ -15,6 +15,7 @@ from cast_sdk.training.metrics.curve import draw_classification, span
 from cast_sdk.training.metrics.dense_pictures import draw_examples, palette
 from cast_sdk.training.metrics.saving import words
 from cast_sdk.training.own.page import Page
+from cast_sdk.training.own.pictures import draw_confusion
 
 
 @pytest.fixture
@@ -75,3 +76,17 @@ def test_examples_have_their_files_and_every_class_in_the_legend(tmp_path, figur
     (figure,) = figures
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [" _background_", r"road \$"]
     assert "a.jpg: 90 % right" in [text.get_text() for text in figure.axes[0].texts]
+
+
+@pytest.mark.filterwarnings("error")
+def test_letters_of_other_fonts_are_drawn(tmp_path, figures):
+    """A letter that only another font of matplotlib has, and one that none has."""
+    from matplotlib.font_manager import findfont, get_font
+
+    own, other = (set(get_font(findfont(name)).get_charmap()) for name in ("DejaVu Sans", "STIXGeneral"))
+    letter = chr(min(other - own))
+    draw_confusion(np.diag([3, 4]), [letter, "\U0010fffd"], tmp_path / "confusion.png")
+    (figure,) = figures
+    assert len(figure.axes[0].get_yticklabels()[0].get_fontfamily()) > 1
+    draw_confusion(np.diag([3, 4]), ["a", "b"], tmp_path / "plain.png")
+    assert len(figures[1].axes[0].get_yticklabels()[0].get_fontfamily()) == 1
