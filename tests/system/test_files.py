@@ -106,3 +106,14 @@ def test_a_file_of_another_form_says_what_helps(tmp_path, read, content):
     with pytest.raises(InputError, match=r"file is not ") as caught:
         read(tmp_path / "file")
     assert caught.value.remedy
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
+    path = tmp_path / "saved by Notepad"
+    for read, content, expected in (
+        (files.read_text, "birds\n", "birds\n"),
+        (files.read_json, '{"a": 1}', {"a": 1}),
+        (files.read_csv, "a,b\n", [["a", "b"]]),
+    ):
+        path.write_text("\ufeff" + content)
+        assert read(path) == expected
