@@ -210,6 +210,7 @@ DAMAGED = {
     "counts of text": (first_mask({"size": [96, 128], "counts": [5, "x"]}), "neither polygons"),
     "counts of one": (first_mask({"size": [96, 128], "counts": 7}), "neither polygons"),
     "size of one": (first_mask({"size": 5, "counts": [5]}), "neither polygons"),
+    "another size": (first_mask({"size": [10**9, 10**9], "counts": [10**18]}), "has another size than its image"),
     "nan": (first_mask([[float("nan")] * 6]), "no places in the image"),
     "far away": (first_mask([[1e300] * 6]), "no places in the image"),
     "category": (lambda content: content["annotations"][0].update(category_id=[1]), "neither a number nor a name"),
@@ -317,3 +318,40 @@ def test_names_in_a_file_with_a_byte_order_mark(tmp_path):
     write_index(tmp_path, 2)
     (tmp_path / "classes.txt").write_text("\ufeff" + "\n".join(NAMES))
     assert find_masked(tmp_path).class_names == NAMES
+
+
+STRANGE = [None, -1, 1e308, float("nan"), "", "x", [], {}, [[]], [None], True, {"a": 1}, [1, 2, 3], 2**70, "a\0b"]
+
+
+def places(content, path=()):
+    """Ways to every part of what a JSON file holds."""
+    yield path
+    inside = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
+    for key, part in inside:
+        yield from places(part, (*path, key))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["polygon", "runs", "compressed", "labelme"])
+def test_whatever_an_annotation_file_holds_is_read_or_refused(tmp_path, kind):
+    root = write_labelme(tmp_path, 2) if kind == "labelme" else write_coco(tmp_path, 2, kind)
+    file = min(root.glob("*.json"))
+    whole = file.read_text()
+    everywhere, rng = list(places(json.loads(whole)))[1:], np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        content = json.loads(whole)
+        *way, last = everywhere[rng.integers(len(everywhere))]
+        parent = content
+        for key in way:
+            parent = parent[key]
+        if isinstance(parent, dict) and rng.random() < 0.15:
+            del parent[last]
+        else:
+            parent[last] = STRANGE[rng.integers(len(STRANGE))]
+        file.write_text(json.dumps(content))
+        try:
+            look_at(find_masked(root), "error")
+        except InputError:
+            refused += 1
+    assert refused > 50

@@ -62,7 +62,7 @@ def find(data: Path, unlabelled: Unlabelled) -> Masked | None:
             mark = digest(json.dumps(annotations, sort_keys=True).encode())
             shapes = [(numbers[one["category_id"]] + shift, one.get("segmentation")) for one in annotations]
             part = part_named(file.stem) if len(read) > 1 else None
-            found.append((path, functools.partial(_drawn, str(path), shapes, start), part, mark))
+            found.append((path, functools.partial(_drawn, shapes, start), part, mark))
         listed = {image["id"] for image in content["images"]}
         lost += sum(len(annotations) for image, annotations in by_image.items() if image not in listed)
     if lacking:
@@ -118,11 +118,15 @@ def mask_of(segmentation: Any, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
         raise InputError("A COCO annotation has no mask, a box at most.")
     try:
         if isinstance(segmentation, Mapping):
-            counts = segmentation["counts"]
+            counts, given = segmentation["counts"], tuple(segmentation.get("size", size))
+            if given != size:
+                raise InputError(
+                    "A COCO mask has another size than its image.", found=f"{list(given)[:4]} for {list(size)}"
+                )
             runs = counts if isinstance(counts, list) else decode_counts(counts)
-            return rle.decode({"size": list(segmentation.get("size", size)), "counts": runs})
+            return rle.decode({"size": list(size), "counts": runs})
         outlines = [np.asarray(one, np.float64) for one in segmentation]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         outlines = []
     if not outlines or any(one.ndim != 1 or len(one) < 6 or len(one) % 2 for one in outlines):
         raise InputError(
@@ -131,14 +135,10 @@ def mask_of(segmentation: Any, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     return polygon_map(size, [(1, [one.reshape(-1, 2) for one in outlines])], 0) > 0
 
 
-def _drawn(name: str, shapes: list[tuple[int, Any]], start: int, size: tuple[int, int]) -> Pixels:
+def _drawn(shapes: list[tuple[int, Any]], start: int, size: tuple[int, int]) -> Pixels:
     drawn, least = np.full(size, start, np.uint8), np.full(size, size[0] * size[1], np.int64)
     for value, segmentation in shapes:
         mask = mask_of(segmentation, size)
-        if mask.shape != size:
-            raise InputError(
-                f"A mask of {name} has another size than its image.", found=f"{list(mask.shape)} for {list(size)}"
-            )
         # Large things below small ones, as annotators mean them; what a file says of areas may be of another drawing.
         area = int(mask.sum())
         mask &= area <= least

@@ -103,7 +103,7 @@ def _area(file: Path, shape: dict[str, Any]) -> Outline | Stamp:
         points = np.asarray(shape.get("points", []), np.float64).reshape(-1, 2)
         if kind == "mask":
             return _stamp(shape["mask"], points)
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, OSError, IndexError) as error:
         raise InputError(
             f"A shape of {file} is damaged: {kind}, label {shape['label']!r}.",
             found=f"{type(error).__name__}: {error}",
