@@ -158,7 +158,5 @@ def test_three_layouts_of_photographs_train_alike(tmp_path):
         assert result.exit_code == 0, result.output
         judge = ["evaluate", str(out / "model.onnx"), str(data), "--json"]
         result = json.loads(CliRunner().invoke(main, judge).stdout)
-        print(
-            f"{data.name}: mean IoU {result['mean_iou']:.1f} %, by the commonest class alone {most:.1f} %"
-        )
+        print(f"{data.name}: mean IoU {result['mean_iou']:.1f} %, by the commonest class alone {most:.1f} %")
         assert result["images"] == 20 and result["mean_iou"] > 1.5 * most

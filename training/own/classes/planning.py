@@ -221,7 +221,10 @@ def _balance(labels: npt.NDArray[np.integer], asked: str) -> tuple[float, str]:
     counts = np.bincount(labels)
     counts = counts[counts > 0]
     ratio = counts.max() / counts.min()
-    text = f"classes have {counts.min()} to {counts.max()} training images"
+    spread = (
+        f"{counts.min()} to {counts.max()} training images" if ratio > 1 else f"{counts.min()} training images each"
+    )
+    text = f"classes have {spread}"
     if asked == "yes" or (asked == "auto" and ratio >= UNEQUAL):
         return 1.0, f"{text}: images of rare classes are drawn more often, so that all classes count alike"
     if asked == "no" and ratio >= UNEQUAL:
