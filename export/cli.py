@@ -14,7 +14,7 @@ import click
 
 from cast_sdk.export.engines.options import trt_options
 from cast_sdk.export.web.options import web_options
-from cast_sdk.runtime.commands.common import clean_exit, common_options
+from cast_sdk.runtime.commands.common import FiniteRange, clean_exit, common_options
 from cast_sdk.runtime.commands.program import Group
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def threshold_options(command: F) -> F:
         ("matched", "share of pixels with the same segment after matching, at every level"),
         ("iou", "mean IoU of matched segments, at every level"),
     ):
-        option = click.option(f"--min-{name}", type=click.FloatRange(0, 1), help=f"fp16, int8: least {what}.")
+        option = click.option(f"--min-{name}", type=FiniteRange(0, 1), help=f"fp16, int8: least {what}.")
         command = option(command)
     return command
 

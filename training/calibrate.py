@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.runtime.commands.common import FiniteRange, OrdinaryPath
 from cast_sdk.runtime.commands.program import Command
 from cast_sdk.system.files import read_text
 
@@ -38,7 +38,7 @@ FOLDER = OrdinaryPath(path_type=Path, exists=True, file_okay=False)
 @click.option("--photographs", type=FOLDER, help="Photographs to choose the threshold on; without: no threshold.")
 @click.option(
     "--precision",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.8,
     show_default=True,
     help="Share of right names that is wanted.",

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cast_sdk.arguments import real, whole
 from cast_sdk.errors import InputError
-from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.runtime.commands.common import FiniteRange, OrdinaryPath
 from cast_sdk.runtime.commands.program import Command
 from cast_sdk.system.files import read_json
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from cast_sdk.training.metrics.levels import Grouping, Levels
     from cast_sdk.training.metrics.partition import HierarchyScores
 
+_MOST = 2**20  # superpixels, segments
 METHODS = (
     "a checkpoint or artifact, bundled, random:NAME[:{field: value}], superpixels or merge[:{size: N, superpixels: N}]"
 )
@@ -64,7 +66,7 @@ class Method:
 @click.option("--segments", help="Segments per level, e.g. 64,32,16,8 [default: the clusters of the first CAST].")
 @click.option(
     "--tolerance",
-    type=click.FloatRange(0, 1),
+    type=FiniteRange(0, 1),
     default=0.0075,
     show_default=True,
     help="Boundary distance over the image diagonal.",
@@ -90,6 +92,7 @@ def main(
     seed: int,
 ) -> None:
     from cast_sdk.training.data.dense.bsds import bsds500, label_folder
+    from cast_sdk.training.engine import provenance
     from cast_sdk.training.engine.launch import errors_for_people
 
     with errors_for_people():
@@ -103,9 +106,11 @@ def main(
             )
         entries = entries[:limit]
         opened = open_methods(methods, size, superpixels, segments, seed)
+        files = provenance.of_files(path for entry in entries for path in (entry.image, *entry.truths))
+        where = {"data": source, "images": len(entries), "fingerprint": files, "tolerance": tolerance, "seed": seed}
+        record = stored_record(out)
         out.mkdir(parents=True, exist_ok=True)
-        where = {"data": source, "images": len(entries), "tolerance": tolerance, "seed": seed}
-        known = stored_results(out / "hierarchy.json", where, opened)
+        known = stored_results(record, where, opened)
         scores = known | evaluate(entries, opened, tolerance, out / "pictures", pictures, tuple(known))
         text = table(source, len(entries), opened, scores)
         record = {
@@ -120,18 +125,48 @@ def main(
         print(text)
 
 
-def stored_results(file: Path, where: dict[str, Any], methods: Sequence[Method]) -> dict[str, HierarchyScores]:
-    """Results of an earlier run on the same images with the same settings, of methods that have not changed."""
-    from cast_sdk.training.metrics.partition import HierarchyScores
+def stored_record(out: Path) -> dict[str, Any]:
+    """What an earlier run wrote into a folder; empty for a folder without results.
 
-    if not file.is_file():
-        return {}
-    record = read_json(file)
+    Raises:
+        InputError: files there have the names of results and are none.
+    """
+    file = out / "hierarchy.json"
+    try:
+        record = read_json(file) if file.exists() else None
+    except InputError:
+        record = 0
+    ours = isinstance(record, dict) and isinstance(record.get("methods"), dict) and "tolerance" in record
+    others = [path for path in (file, out / "hierarchy.md", out / "pictures") if path.exists() or path.is_symlink()]
+    if others and not ours:
+        raise InputError(
+            f"{others[0]} is there already and was not written by this program, so it is not replaced.",
+            remedy="choose another --out, or move it away",
+        )
+    return record if isinstance(record, dict) else {}
+
+
+def stored_results(
+    record: dict[str, Any], where: dict[str, Any], methods: Sequence[Method]
+) -> dict[str, HierarchyScores]:
+    """Results of an earlier run on the same images with the same settings, of methods that have not changed."""
+    from cast_sdk.descriptions import build
+    from cast_sdk.training.metrics.partition import MEASURES, HierarchyScores
+
     if any(record.get(name) != value for name, value in where.items()):
         return {}
-    old = record["methods"]
-    same = [method for method in methods if (old.get(method.name) or {}).get("key") == method.key and method.key]
-    return {method.name: HierarchyScores.from_dict(old[method.name]) for method in same}
+    found = {}
+    for method in methods:
+        old = record["methods"].get(method.name)
+        if method.key and isinstance(old, dict) and old.get("key") == method.key:
+            scores = {name: value for name, value in old.items() if name not in ("note", "key")}
+            what, remedy = f"the result of {method.name} in hierarchy.json", "remove the file"
+            kept = build(HierarchyScores, scores, what, remedy=remedy)
+            for values in (kept.best_per_dataset, kept.best_per_image, kept.best_level):
+                for measure in MEASURES:
+                    real(values.get(measure), f"{measure} of {what}")
+            found[method.name] = kept
+    return found
 
 
 def open_methods(
@@ -150,7 +185,7 @@ def open_methods(
     from cast_sdk.spec import SuperpixelSettings
     from cast_sdk.training.metrics.levels import Grouping
 
-    counts = tuple(int(part) for part in segments.split(",")) if segments else None
+    counts = _counts(segments) if segments is not None else None
     grouping: Grouping | None = None
     opened: dict[str, Method] = {}
     networks = [name for name in names if name.partition(":")[0] not in ("superpixels", "merge")]
@@ -169,16 +204,31 @@ def open_methods(
     return [opened[name] for name in dict.fromkeys(names)]
 
 
+def _counts(text: str) -> tuple[int, ...]:
+    """Segments per level, fine to coarse."""
+    try:
+        counts = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        counts = ()
+    if not counts or not all(1 <= count <= _MOST for count in counts) or list(counts) != sorted(counts, reverse=True):
+        raise InputError(
+            f"--segments {text!r} are no numbers of segments.", remedy="give falling numbers: --segments 64,32,16,8"
+        )
+    return counts
+
+
 def _baseline(name: str, grouping: Grouping) -> Method:
     """ "superpixels" or "merge", with sizes of their own after a colon."""
     from cast_sdk.training.metrics.levels import merge_levels, seeds_levels
 
     kind, _, text = name.partition(":")
     fields = _fields(text)
-    settings = dataclasses.replace(grouping.superpixels, count=fields.pop("superpixels", grouping.superpixels.count))
-    grouping = dataclasses.replace(grouping, size=fields.pop("size", grouping.size), superpixels=settings)
-    if fields:
-        raise InputError(f"{kind} has no field {', '.join(fields)}.", remedy=f"{kind}:{{size: N, superpixels: N}}")
+    if unknown := sorted({*fields} - {"size", "superpixels"}):
+        raise InputError(f"{kind} has no field {', '.join(unknown)}.", remedy=f"{kind}:{{size: N, superpixels: N}}")
+    count = whole(fields.get("superpixels", grouping.superpixels.count), f"superpixels of {kind}", 1, _MOST)
+    size = whole(fields.get("size", grouping.size), f"size of {kind}", 8, 16384)
+    settings = dataclasses.replace(grouping.superpixels, count=count)
+    grouping = dataclasses.replace(grouping, size=size, superpixels=settings)
     where = f"at {grouping.size} x {grouping.size}"
     label = f"{kind} {grouping.size} px" if text else kind
     if kind == "superpixels":
@@ -188,10 +238,10 @@ def _baseline(name: str, grouping: Grouping) -> Method:
 
 
 def _fields(text: str) -> dict[str, Any]:
-    import yaml
+    from cast_sdk.training.engine.recipe.values import parse_yaml
 
-    fields = yaml.safe_load(text) if text else {}
-    if not isinstance(fields, dict):
+    fields = parse_yaml(text, repr(text)) if text else {}
+    if not isinstance(fields, dict) or not all(isinstance(name, str) for name in fields):
         raise InputError(
             f"{text!r} are no fields of a method.",
             remedy="write {field: value}, as in random:vit_conv_small:{embed_dim: 192, num_heads: 6}",

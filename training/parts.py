@@ -50,13 +50,17 @@ def segments_command(
     model: Path, sam: str | None, data: Path, out: Path, split: str, device: str, seed: int, reference: bool
 ) -> None:
     from cast_sdk.training.data.dense.partimagenet import PartImageNet
+    from cast_sdk.training.engine import provenance
     from cast_sdk.training.engine.distributed import start
     from cast_sdk.training.engine.launch import errors_for_people
 
     with errors_for_people():
         images = PartImageNet.open(data, split)
         where = start(device).device
-        segment = _sam(model, sam, where) if sam else _network(model, where, seed, reference)
+        segment, weights = _sam(model, sam, where) if sam else _network(model, where, seed, reference)
+        files = provenance.of_files(images.path(record) for record in images.images)
+        made_by = {"weights": weights, "sam": sam, "seed": seed, "reference": reference, "fingerprint": files}
+        provenance.keep(out, made_by)
         made = write_segments(images, segment, out)
         print(f"{made} of {len(images.images)} images segmented, the others were there")
 
@@ -90,28 +94,32 @@ def evaluate_command(
               f" ({scores['dropped']} dropped)")  # fmt: skip
 
 
-def _network(path: Path, device: Any, seed: int, reference: bool) -> Any:
+def _network(path: Path, device: Any, seed: int, reference: bool) -> tuple[Any, str]:
+    """What segments an image, and a fingerprint of its weights."""
     import numpy as np
 
     from cast_sdk.errors import InputError
     from cast_sdk.models import load_model
     from cast_sdk.models.baselines import Vit
+    from cast_sdk.training.engine import provenance
     from cast_sdk.training.tasks.open_vocabulary import cast_segments, crop, vit_segments
 
     model: Any = load_model(path).to(device)
+    weights = provenance.of_model(model)
     if isinstance(model, Vit):
-        return lambda image: vit_segments(model, np.array(crop(image)), (64, 32, 16, 8), seed)
+        return lambda image: vit_segments(model, np.array(crop(image)), (64, 32, 16, 8), seed), weights
     if not model.spec.hierarchical or model.spec.fused:
         raise InputError(
             f"{path} is neither a classification CAST nor a ViT.",
             found=f"family {model.spec.family}",
             remedy="give a cast_* or vit_* checkpoint",
         )
-    return lambda image: cast_segments(model, np.array(crop(image)), reference)
+    return lambda image: cast_segments(model, np.array(crop(image)), reference), weights
 
 
-def _sam(path: Path, kind: str, device: Any) -> Any:
+def _sam(path: Path, kind: str, device: Any) -> tuple[Any, str]:
     from cast_sdk.errors import MissingDependencyError
+    from cast_sdk.system.files import sha256
     from cast_sdk.training.tasks.open_vocabulary import sam_masks
 
     try:
@@ -123,7 +131,7 @@ def _sam(path: Path, kind: str, device: Any) -> Any:
             remedy="pip install git+https://github.com/facebookresearch/segment-anything",
         ) from error
     generator = SamAutomaticMaskGenerator(sam_model_registry[kind](checkpoint=str(path)).to(device))
-    return lambda image: sam_masks(generator, image)
+    return lambda image: sam_masks(generator, image), sha256(path)
 
 
 def write_segments(data: PartImageNet, segment: Any, out: Path) -> int:

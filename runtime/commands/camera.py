@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cast_sdk.runtime.commands.common import clean_exit, common_options, model_options, open_runtime
+from cast_sdk.runtime.commands.common import FiniteRange, clean_exit, common_options, model_options, open_runtime
 from cast_sdk.runtime.commands.program import Command
 
 FLIPS = ["none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-270"]
@@ -27,13 +27,11 @@ FLIPS = ["none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-27
 )
 @click.option("--width", type=click.IntRange(1), help="Of the frames, in pixels (asked of a camera).")
 @click.option("--height", type=click.IntRange(1), help="Of the frames, in pixels.")
-@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Frames per second.")
+@click.option("--rate", type=FiniteRange(0, min_open=True), help="Frames per second.")
 @click.option("--flip", type=click.Choice(FLIPS), default="none", show_default=True, help="Mirror or turn the frames.")
 @click.option("--loop", is_flag=True, help="Play files and folders again for ever.")
 @click.option("--wait", is_flag=True, help="Keep trying when the camera is not there at the start.")
-@click.option(
-    "--max-latency", type=click.FloatRange(0, min_open=True), metavar="MS", help="Shed frames that are older."
-)
+@click.option("--max-latency", type=FiniteRange(0, min_open=True), metavar="MS", help="Shed frames that are older.")
 @click.option(
     "--track/--no-track",
     default=True,
@@ -41,9 +39,7 @@ FLIPS = ["none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-27
     help="Ids and colours that stay with a segment, and segments that do not jump from frame to frame.",
 )
 @click.option("--workers", type=click.IntRange(1), help="Threads for superpixels (default: by device and cores).")
-@click.option(
-    "--stall", type=click.FloatRange(0), default=60.0, show_default=True, metavar="S", help="Watchdog; 0: off."
-)
+@click.option("--stall", type=FiniteRange(0), default=60.0, show_default=True, metavar="S", help="Watchdog; 0: off.")
 @click.option("--frames", type=click.IntRange(1), help="Stop after so many frames.")
 @click.option("--token", envvar="CAST_CAMERA_TOKEN", metavar="TOKEN", help="For --serve (default: a new random one).")
 @model_options

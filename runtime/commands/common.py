@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -29,6 +30,16 @@ class OrdinaryPath(click.Path):
         if kind_at(value) == "other":
             self.fail(f"{os.fspath(value)!r} is a pipe, socket or device.", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class FiniteRange(click.FloatRange):
+    """click.FloatRange without "nan", which compares as neither below nor above any bound, and without infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 @contextmanager

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from cast_sdk.runtime.commands.common import clean_exit, common_options, is_quiet, model_options, open_runtime
+from cast_sdk.runtime.commands.common import (
+    FiniteRange,
+    clean_exit,
+    common_options,
+    is_quiet,
+    model_options,
+    open_runtime,
+)
 from cast_sdk.runtime.commands.program import Command
 
 
@@ -34,7 +41,7 @@ from cast_sdk.runtime.commands.program import Command
 )
 @click.option(
     "--linger",
-    type=click.FloatRange(0, 60),
+    type=FiniteRange(0, 60),
     default=1.0,
     show_default=True,
     metavar="S",

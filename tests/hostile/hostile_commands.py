@@ -125,8 +125,6 @@ LEFT_OUT = {"show", "serve", "wait", "loop", "help", "version", "verbose", "quie
 # What runs leave when they are refused: the record of results, the log of a run.
 WRITES = {"results/cast-segment.jsonl", "run/log.jsonl"}
 _PATHS = ("FILE", "DIR", "PATH", "RUN", "TREE")
-# Data that these commands search to any depth: not the whole machine's.
-_DEEP = ("cast-train classify", "cast-train segment", "cast-train pretrain", "cast-train evaluate")
 
 
 def command_cases(good: dict[str, Path], seed: int) -> Iterator[Case]:
@@ -140,8 +138,8 @@ def command_cases(good: dict[str, Path], seed: int) -> Iterator[Case]:
             if parameter.name in LEFT_OUT or getattr(parameter, "is_flag", False):
                 continue
             for kind, words, made in _tries(parameter, good, seed):
-                if kind == "word, dots" and title in _DEEP and parameter.name == "data":
-                    continue
+                if kind == "word, dots" and title == "cast-segment":
+                    continue  # folders like any other, to read and to write
                 option = parameter.opts[0]
                 # Programs of training share most of their options, so each of them is one door.
                 door, kind = (title, f"{option}, {kind}") if "training" in module else (f"{title} {option}", kind)

@@ -146,6 +146,11 @@ def _left(case: Case, before: dict[str, str], after: dict[str, str], taken: bool
     return ""
 
 
+def _outside(root: Path, folder: Path) -> str:
+    above = [path.name for parent in (root, *folder.parents[:2]) for path in parent.iterdir() if path.is_file()]
+    return f"left files outside of its folder: {', '.join(above)}" if above else ""
+
+
 def _threads(before: set[threading.Thread]) -> str:
     deadline = time.monotonic() + THREAD_SECONDS
     while True:
@@ -164,12 +169,15 @@ def run(cases: Iterable[Case], prepare: Callable[[Path], None], journal: Path | 
     for case in cases:
         if journal is not None:
             journal.write_text(case.name, errors="backslashreplace")
-        folder = Path(tempfile.mkdtemp(prefix="hostile-"))
+        root = Path(tempfile.mkdtemp(prefix="hostile-"))
+        folder = root.joinpath(*"abc")  # so deep that `../../..` is still the case's own
         try:
+            folder.mkdir(parents=True)
             prepare(folder)
             taken, fault = attempt(case, folder)
+            fault = fault or _outside(root, folder)
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(root, ignore_errors=True)
         if fault:
             report.faults.append(case.name)
             text = f"FAULT {case.name}\n{fault.strip()}".replace("\n", "\n    ")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from cast_sdk.runtime.commands.common import FiniteRange
+
 if TYPE_CHECKING:
     from cast_sdk.training.own.running import Request
 
@@ -22,13 +24,13 @@ def own_options(image_size: str, lr: str) -> Callable[[F], F]:
         click.option("--out", "-o", type=click.Path(path_type=Path), metavar="RUN",
                      help="Folder of the run; goes on with what it holds.  [default: runs/NAME of the data]"),
         click.option("--model", "-m", metavar="FILE", help="Checkpoint to start from.  [default: the bundled model]"),
-        click.option("--validation", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.2,
+        click.option("--validation", type=FiniteRange(0, 1, min_open=True, max_open=True), default=0.2,
                      show_default=True, help="Share split off to judge by, where the data has none."),
         click.option("--epochs", type=click.IntRange(1), help="Passes over the data.  [default: by its size]"),
         click.option("--image-size", type=click.IntRange(8), metavar="PIXELS",
                      help=f"Side of the model's input.  [default: {image_size}]"),
         click.option("--batch", type=click.IntRange(1), help="Images a step.  [default: by the data's size]"),
-        click.option("--lr", type=click.FloatRange(0, min_open=True), help=f"Learning rate.  [default: {lr}]"),
+        click.option("--lr", type=FiniteRange(0, min_open=True), help=f"Learning rate.  [default: {lr}]"),
         click.option("--balance", type=click.Choice(["auto", "yes", "no"]), default="auto", show_default=True,
                      help="Let rare classes count as much as frequent ones."),
         click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of split and training."),

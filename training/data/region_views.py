@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cast_sdk.errors import InputError
 from cast_sdk.superpixels import seeds_count, superpixels_for
+from cast_sdk.training.data.arrays import read_arrays
 from cast_sdk.training.engine.recipe.settings import Recipe
 
 FILE = "regions.npz"
@@ -42,15 +43,12 @@ class RegionViews:
         from torchvision.transforms import v2
 
         path = data / FILE
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                self.images, self.maps = stored["images"], stored["maps"]
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(
-                f"{path} holds no images with regions, which a loss on the levels needs.",
-                found=str(error),
-                remedy="prepare_data.py regions --help; or --set levels.weight=0",
-            ) from error
+        self.images, self.maps = read_arrays(
+            path,
+            ("images", "maps"),
+            "no images with regions, which a loss on the levels needs",
+            "prepare_data.py regions --help; or --set levels.weight=0",
+        )
         if self.maps.shape != (len(self.images), 4, *self.images.shape[1:3]):
             raise InputError(
                 f"The maps of {path} do not fit its images.",

@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,9 @@ from torch import Tensor
 
 from cast_sdk.errors import InputError
 from cast_sdk.system.files import atomic_write
+from cast_sdk.training.data.arrays import read_array
 from cast_sdk.training.data.sources import ImageSource
+from cast_sdk.training.engine import provenance
 
 Scores = npt.NDArray[np.float16]
 Pixels = npt.NDArray[np.uint8]
@@ -32,14 +35,8 @@ def teacher_scores(data: Path, source: ImageSource) -> Scores:
         InputError: when the file is missing, or was made for other images or classes.
     """
     path = data / FILE
-    try:
-        scores: Scores = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path} holds no teacher's scores.",
-            found=str(error),
-            remedy="prepare_data.py soft-labels --help; or --set teacher.weight=0",
-        ) from error
+    remedy = "prepare_data.py soft-labels --help; or --set teacher.weight=0"
+    scores: Scores = read_array(path, "no teacher's scores", remedy)
     if scores.shape != (len(source), len(source.classes)):
         raise InputError(
             f"The teacher's scores were not made for these {len(source)} images x {len(source.classes)} classes.",
@@ -54,6 +51,7 @@ def write_scores(
     source: ImageSource,
     teacher: Callable[[list[Pixels]], npt.NDArray[np.floating]],
     progress: Callable[[int], None] = lambda done: None,
+    identity: Mapping[str, Any] | None = None,
 ) -> Path:
     """Ask the teacher for every image and write `DATA/train-teacher.npy`.
 
@@ -62,23 +60,28 @@ def write_scores(
         source: the training images.
         teacher: RGB images uint8 [h, w, 3] -> scores [images, classes].
         progress: called with the number of finished images.
+        identity: of the teacher, plain values: finished parts of another one are refused.
+
+    Raises:
+        RecipeError: the parts are those of another teacher or of other images.
     """
     from cast_sdk.training.data.dataset import decode
 
     parts = data / "train-teacher.parts"
-    parts.mkdir(exist_ok=True)
+    images = provenance.fingerprint(zip(source.names, map(source.size, range(len(source))), strict=True))
+    provenance.keep(parts, {"teacher": identity, "fingerprint": images, "part": PART})
     files = []
     for start in range(0, len(source), PART):
         stop = min(start + PART, len(source))
         files.append(parts / f"{start:07d}.npy")
         if not files[-1].exists():
-            images = [decode(source.read(i), source.names[i]).permute(1, 2, 0).numpy() for i in range(start, stop)]
+            pixels = [decode(source.read(i), source.names[i]).permute(1, 2, 0).numpy() for i in range(start, stop)]
             with atomic_write(files[-1]) as temporary, temporary.open("wb") as file:
-                np.save(file, np.asarray(teacher(images), np.float16))
+                np.save(file, np.asarray(teacher(pixels), np.float16))
         progress(stop)
     with atomic_write(data / FILE) as temporary, temporary.open("wb") as file:
-        np.save(file, np.concatenate([np.load(part) for part in files]))
-    for part in files:
+        np.save(file, np.concatenate([read_array(part) for part in files]))
+    for part in (*files, parts / provenance.FILE):
         part.unlink()
     parts.rmdir()
     return data / FILE

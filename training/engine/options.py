@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 import click
 
-from cast_sdk.runtime.commands.common import OrdinaryPath
+from cast_sdk.runtime.commands.common import FiniteRange, OrdinaryPath
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -101,7 +101,7 @@ def run_options(
         ),
         click.option(
             "--save-minutes",
-            type=click.FloatRange(0, 1e6),
+            type=FiniteRange(0, 1e6),
             default=5.0,
             show_default=True,
             help="Minutes between checkpoints inside an epoch.",

@@ -5,9 +5,8 @@ All functions take integer label maps [h, w]; label values carry no meaning and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -309,14 +308,8 @@ class HierarchyScores:
     best_level: dict[str, int]  # the level (index) behind each of these
     best_per_image: dict[str, float]  # "ois": the best level of each image
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> HierarchyScores:
-        """Back from `dataclasses.asdict`; other entries are left out."""
-        levels = tuple(Summary(**level) for level in data["levels"])
-        return cls(levels, *(dict(data[name]) for name in ("best_per_dataset", "best_level", "best_per_image")))
 
-
-_MEASURES = {"covering": 1, "rand": 1, "information": -1, "f": 1}  # sign: is more better?
+MEASURES = {"covering": 1, "rand": 1, "information": -1, "f": 1}  # sign: is more better?
 
 
 def summarise_hierarchy(images: Sequence[Sequence[PartitionScores]]) -> HierarchyScores:
@@ -334,7 +327,7 @@ def summarise_hierarchy(images: Sequence[Sequence[PartitionScores]]) -> Hierarch
         )
     summaries = tuple(summarise([levels[level] for levels in images]) for level in range(len(images[0])))
     ods, where, ois = {}, {}, {}
-    for name, sign in _MEASURES.items():
+    for name, sign in MEASURES.items():
         values = [sign * getattr(summary, name) for summary in summaries]
         where[name] = int(np.argmax(values))
         ods[name] = getattr(summaries[where[name]], name)

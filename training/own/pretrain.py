@@ -13,6 +13,7 @@ from cast_sdk.errors import InputError
 from cast_sdk.training.data.dataset import Images
 from cast_sdk.training.data.sources import ImageSource, open_source
 from cast_sdk.training.data.views import TwoViews
+from cast_sdk.training.engine import provenance
 from cast_sdk.training.engine.distributed import start
 from cast_sdk.training.engine.loop import Loop
 from cast_sdk.training.engine.options import Options
@@ -62,7 +63,7 @@ def pretrain(
     made_by = {
         "program": "pretrain",
         "data": str(data.resolve()),
-        "fingerprint": run_folder.fingerprint(zip(source.names, map(source.size, range(len(source))), strict=True)),
+        "fingerprint": provenance.fingerprint(zip(source.names, map(source.size, range(len(source))), strict=True)),
         "recipe": recipe.to_dict(),
     }
     world = start(device)

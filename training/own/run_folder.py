@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cast_sdk._version import __version__
-from cast_sdk.errors import InputError, RecipeError
-from cast_sdk.system.files import atomic_write, read_json
+from cast_sdk.errors import RecipeError
+from cast_sdk.system.files import atomic_write
+from cast_sdk.training.engine import provenance
 from cast_sdk.training.engine.recipe.settings import Recipe
 
 FILE, SPLIT, RECIPE, REPORT = "run.json", "split.csv", "recipe.yaml", "report.html"
 MODEL, GRAPH = "model.safetensors", "model.onnx"
 START = "start.json"  # the accuracy before fine-tuning
 _BEFORE_TRAINING = {FILE, SPLIT, RECIPE, START}
-
-
-def fingerprint(parts: Iterable[Any]) -> str:
-    """Hex digest of data: equal for equal parts in the same order."""
-    total = hashlib.sha256()
-    for part in parts:
-        total.update(part if isinstance(part, bytes) else repr(part).encode())
-        total.update(b"\0")
-    return total.hexdigest()[:32]
 
 
 def claim(out: Path, description: Mapping[str, Any]) -> bool:
@@ -41,7 +31,7 @@ def claim(out: Path, description: Mapping[str, Any]) -> bool:
     description = json.loads(json.dumps(description))
     before = made_by(out)
     if before is not None:
-        differences = list(_differences(before, description))
+        differences = list(provenance.differences(before, description))
         if not differences:
             return True
         if {path.name for path in out.iterdir()} - _BEFORE_TRAINING:
@@ -54,8 +44,7 @@ def claim(out: Path, description: Mapping[str, Any]) -> bool:
             (out / name).unlink(missing_ok=True)
     check_free(out)
     out.mkdir(parents=True, exist_ok=True)
-    with atomic_write(out / FILE) as temporary:
-        temporary.write_text(json.dumps({"made_by": description, "cast_sdk": __version__}, indent=1))
+    provenance.write(out / FILE, description)
     return False
 
 
@@ -79,23 +68,7 @@ def check_free(out: Path, data: Path | None = None) -> None:
 
 def made_by(out: Path) -> dict[str, Any] | None:
     """What made the run of a folder; None where its record is missing, or is none of this package's."""
-    try:
-        record = read_json(out / FILE)
-    except InputError:
-        return None
-    ours = isinstance(record, dict) and "cast_sdk" in record and isinstance(record.get("made_by"), dict)
-    return record["made_by"] if ours else None
-
-
-def _differences(before: Any, now: Any, where: str = "") -> Iterable[str]:
-    if isinstance(before, dict) and isinstance(now, dict):
-        for key in sorted({*before, *now}):
-            yield from _differences(before.get(key), now.get(key), f"{where}.{key}" if where else key)
-    elif before != now:
-        if where == "fingerprint":
-            yield "its images, classes or split are not the same any more"
-        else:
-            yield f"{where.removeprefix('recipe.')}: {before!r} there, {now!r} now"
+    return provenance.read(out / FILE)
 
 
 def absolute(model: str) -> str:

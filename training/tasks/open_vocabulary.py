@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cast_sdk.errors import InputError, MissingDependencyError
+from cast_sdk.training.data.arrays import read_array, read_arrays
 from cast_sdk.training.data.dense.partimagenet import PartImageNet
 from cast_sdk.training.data.transforms import normalise
 from cast_sdk.training.metrics.semantic import image_jaccard
@@ -259,11 +260,13 @@ def load_segments(folder: Path, name: str) -> list[Labels] | npt.NDArray[np.bool
     """What `parts.py segments` wrote for an image.
 
     Raises:
-        InputError: when it is missing.
+        InputError: when it is missing or damaged.
     """
     if (folder / "masks" / f"{name}.npz").is_file():
-        with np.load(folder / "masks" / f"{name}.npz") as stored:
-            return np.unpackbits(stored["packed"], axis=-1)[:, :, :SIDE].astype(bool)
+        (packed,) = read_arrays(folder / "masks" / f"{name}.npz", ("packed",), "no masks")
+        if packed.dtype != np.uint8 or packed.ndim != 3:
+            raise InputError(f"The masks of {name} are {packed.dtype} {list(packed.shape)}.", remedy="make them again")
+        return np.unpackbits(packed, axis=-1)[:, :, :SIDE].astype(bool)
     files = [folder / f"level{level}" / f"{name}.npy" for level in range(1, 5)]
     missing = [file for file in files if not file.is_file()]
     if missing:
@@ -271,4 +274,4 @@ def load_segments(folder: Path, name: str) -> list[Labels] | npt.NDArray[np.bool
             f"{name} has no segments: no {missing[0]}.",
             remedy="python training/parts.py segments ... continues where it stopped",
         )
-    return [np.load(file) for file in files]
+    return [read_array(file, "no segments") for file in files]

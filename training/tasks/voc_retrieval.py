@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from cast_sdk.models import load_model
 from cast_sdk.models.cast import Cast, CastOutput
 from cast_sdk.models.dense import cluster_index
 from cast_sdk.system.files import atomic_write
+from cast_sdk.training.data.arrays import read_arrays
 from cast_sdk.training.data.dense.base import IGNORE, DenseSplit
+from cast_sdk.training.engine import provenance
 from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.progress import progress
 from cast_sdk.training.metrics.semantic import ConfusionMatrix
@@ -143,8 +146,14 @@ def build_memory(backbone: Cast, split: DenseSplit, folder: Path, world: World |
     The images are shared among the processes, which need no common folder; every process gets all prototypes.
     """
     world = world or World()
-    folder.mkdir(parents=True, exist_ok=True)
     settings = voc_superpixels()
+    pairs = [path for pair in split.pairs for path in (pair.image, pair.label)]
+    made_by = {
+        "weights": provenance.of_model(backbone),
+        "superpixels": dataclasses.asdict(settings),
+        "fingerprint": provenance.of_files(pairs),
+    }
+    provenance.keep(folder, made_by)
     own: dict[int, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
     for index in progress(range(len(split))[world.rank :: world.size], "prototypes"):
         pair = split.pairs[index]
@@ -155,9 +164,8 @@ def build_memory(backbone: Cast, split: DenseSplit, folder: Path, world: World |
             assert made.labels is not None
             with atomic_write(file) as temporary, temporary.open("wb") as stream:
                 np.savez(stream, prototype=made.vectors.cpu().numpy(), prototype_label=made.labels)
-        with np.load(file) as stored:
-            keep = stored["prototype_label"] != IGNORE
-            own[index] = stored["prototype"][keep], stored["prototype_label"][keep]
+        vector, label = read_arrays(file, ("prototype", "prototype_label"), "no prototypes")
+        own[index] = vector[label != IGNORE], label[label != IGNORE]
     every = {index: found for part in world.gather(own) for index, found in part.items()}
     vectors, labels = zip(*(every[index] for index in range(len(split))), strict=True)
     return torch.from_numpy(np.concatenate(vectors)), torch.from_numpy(np.concatenate(labels))

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from cast_sdk.errors import InputError, RecipeError
 from cast_sdk.images import images_in
+from cast_sdk.training.data.arrays import read_array
 from cast_sdk.training.data.dense.base import read_mat
 
 SPLITS = ("train", "val", "test")
@@ -54,15 +55,19 @@ def read_annotations(path: Path) -> list[Annotation]:
                 Annotation(person["Segmentation"].astype(np.int32), person["Boundaries"].astype(bool))
                 for person in people
             ]
-        labels = np.load(path, allow_pickle=False) if path.suffix == ".npy" else _read_label_image(path)
+        labels = read_array(path, "no segmentation") if path.suffix == ".npy" else _read_label_image(path)
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise InputError(
             f"{path} holds no segmentation that can be read.",
             found=f"{type(error).__name__}: {error}",
             remedy="copy the file again: a BSDS .mat file, an image or a .npy array",
         ) from error
-    if labels.ndim != 2:
+    if labels.ndim != 2 or labels.size == 0:
         raise InputError(f"{path} is no label map of height x width.", found=f"shape {list(labels.shape)}")
+    if labels.dtype.kind not in "bui" or (labels.dtype.itemsize > 2 and (labels != labels.astype(np.int32)).any()):
+        raise InputError(
+            f"{path} is no label map.", found=f"numbers of type {labels.dtype}", remedy="save whole numbers below 2^31"
+        )
     labels = labels.astype(np.int32)
     return [Annotation(labels, region_boundaries(labels))]
 

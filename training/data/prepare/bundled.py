@@ -20,7 +20,7 @@ from cast_sdk.decoding.reader import read_image
 from cast_sdk.errors import RecipeError
 from cast_sdk.images import is_image
 from cast_sdk.runtime.commands.common import OrdinaryPath
-from cast_sdk.system.files import atomic_write, read_text
+from cast_sdk.system.files import atomic_write, read_text, sha256
 
 FOLDER = OrdinaryPath(path_type=Path, exists=True, file_okay=False)
 FILE = OrdinaryPath(path_type=Path, exists=True, dir_okay=False)
@@ -91,7 +91,8 @@ def soft_labels_command(data: Path, teacher: Path, side: int, photo_side: int, t
         columns = imagenet_columns(data / "classes.txt", ImageNetInfo().label_names())
         ask = open_teacher(teacher, columns, (side, photo_side), threads)
         with click.progressbar(length=len(source), label="soft labels", show_pos=True) as bar:
-            write_scores(data, source, ask, lambda done: bar.update(done - bar.pos))
+            identity = {"sha256": sha256(teacher), "columns": columns, "sides": [side, photo_side]}
+            write_scores(data, source, ask, lambda done: bar.update(done - bar.pos), identity)
 
 
 @click.command("regions")

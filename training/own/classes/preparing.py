@@ -14,6 +14,7 @@ from cast_sdk.models import load_model
 from cast_sdk.system.files import sha256
 from cast_sdk.training.data.dataset import OnBadImage
 from cast_sdk.training.data.taxonomy import taxonomy_for
+from cast_sdk.training.engine import provenance
 from cast_sdk.training.engine.models import BUNDLED, start_file
 from cast_sdk.training.own import run_folder
 from cast_sdk.training.own.classes.labelled import TRAIN, VAL, Labelled, find_labelled
@@ -60,7 +61,7 @@ def prepare(request: Request) -> Prepared:
     made_by = {
         "program": "classify",
         "data": str(request.data.resolve()),
-        "fingerprint": run_folder.fingerprint(
+        "fingerprint": provenance.fingerprint(
             (*zip(images.names, images.labels.tolist(), split.tolist(), survey.contents, strict=True),)
         ),
         "model": sha256(file) if Path(file).is_file() else request.model,

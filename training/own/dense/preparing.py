@@ -17,6 +17,7 @@ from cast_sdk.superpixels import seeds_count
 from cast_sdk.system.files import sha256
 from cast_sdk.training.data.dataset import OnBadImage
 from cast_sdk.training.data.dense.base import IGNORE
+from cast_sdk.training.engine import provenance
 from cast_sdk.training.engine.models import BUNDLED, start_file
 from cast_sdk.training.engine.progress import progress
 from cast_sdk.training.own import run_folder
@@ -77,7 +78,7 @@ def prepare(request: MaskRequest) -> Prepared:
         "program": "segment",
         "data": str(request.data.resolve()),
         "unlabelled": request.unlabelled,
-        "fingerprint": run_folder.fingerprint(
+        "fingerprint": provenance.fingerprint(
             (masked.class_names, *zip(masked.names, split.tolist(), masked.marks, survey.contents, strict=True))
         ),
         "model": sha256(file) if Path(file).is_file() else request.model,
