@@ -16,6 +16,7 @@ import click
 
 from cast_sdk.errors import CastError, MissingDependencyError
 from cast_sdk.system.files import kind_at
+from cast_sdk.system.secrets import mask
 from cast_sdk.system.signals import Interruption, interruptible
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -65,6 +66,14 @@ def clean_exit() -> Iterator[None]:
 
                 error = explain(error, "export", "serve", "bulk", "ray", "hub", "train")
             fail(error)
+        except MemoryError as error:
+            fail(
+                CastError(
+                    "There is not enough memory.",
+                    found=str(error) or None,
+                    remedy="smaller images, a smaller batch, or fewer --workers",
+                )
+            )
         except BrokenPipeError:
             raise  # nobody reads on; click ends in silence
         except OSError as error:
@@ -137,6 +146,13 @@ def common_options(command: F) -> F:
     return click.option("--version", is_eager=True, callback=start, help="Show the version and exit.", **flag)(command)
 
 
+class _Masked(logging.Formatter):
+    """Without passwords: what a thread or a library reports may hold an address."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return mask(super().format(record))
+
+
 def start_logging(level: int) -> None:
     """Send the messages of this package, from `level` on, to the terminal."""
     log = logging.getLogger("cast_sdk")
@@ -144,7 +160,7 @@ def start_logging(level: int) -> None:
         log.removeHandler(handler)
     handler = logging.StreamHandler(sys.stderr)
     text = "%(relativeCreated)8.0f ms %(name)s: %(message)s" if level == logging.DEBUG else "%(message)s"
-    handler.setFormatter(logging.Formatter(text))
+    handler.setFormatter(_Masked(text))
     log.addHandler(handler)
     log.setLevel(level)
 

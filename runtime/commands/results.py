@@ -22,6 +22,7 @@ from cast_sdk.errors import InputError
 from cast_sdk.system.files import kind_at, lock, sha256, writing
 
 NAME = "cast-segment.jsonl"
+_BEGIN = b'{"settings":'
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,9 @@ class Results:
             raise InputError(f"{str(folder)!r} is no name of a folder.", remedy="choose another --out")
         if kind_at(folder) not in ("folder", "nothing"):
             raise InputError(f"{folder} is a file or device and no folder.", remedy="choose another --out")
-        if kind_at(folder / NAME) not in ("file", "nothing"):
-            raise InputError(
-                f"{folder / NAME} is no ordinary file, so nothing can be recorded there.",
-                remedy="move it away, or choose another --out",
-            )
+        before = self._read(folder / NAME)
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        before = self._read(folder / NAME)
         if before is not None and before != settings and self._entries and not overwrite:
             raise InputError(
                 f"{folder} holds results of another model or other options.",
@@ -249,19 +245,42 @@ def _is_below(name: Any) -> bool:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError:
+    """The objects of a record; none where there is no file.
+
+    Raises:
+        InputError: it cannot be read, or is a file of somebody else, which nothing may be appended to.
+    """
+    if kind_at(path.parent) not in ("folder", "nothing"):
+        raise InputError(f"{path.parent} is a file.", remedy="give --out a folder")
+    kind = kind_at(path)
+    if kind == "nothing":
         return
-    except NotADirectoryError as error:
-        raise InputError(f"{path.parent} is a file.", remedy="give --out a folder") from error
+    if kind != "file":
+        raise InputError(
+            f"{path} is no ordinary file, so nothing can be recorded there.",
+            remedy="move it away, or choose another --out",
+        )
+    try:
+        lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise InputError(f"The record {path} cannot be read.", found=error.strerror) from error
-    for line in text.split(b"\n"):
-        with contextlib.suppress(ValueError, RecursionError):
-            record = json.loads(line)
-            if isinstance(record, dict):
-                yield record
+    records = [_record(line) for line in lines]
+    # A killed process may have written a part of the first line.
+    ours = "settings" in (records[0] or {}) or lines[0].startswith(_BEGIN) or _BEGIN.startswith(lines[0] or b"\n")
+    if not ours and any(line.strip() for line in lines):
+        raise InputError(
+            f"{path} is no record of cast-segment, so nothing is recorded there.",
+            remedy="move it away, or choose another --out",
+        )
+    yield from filter(None, records)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    with contextlib.suppress(ValueError, RecursionError):
+        record = json.loads(line)
+        if isinstance(record, dict):
+            return record
+    return None
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -18,12 +18,15 @@ HIDDEN = ["p@ss", "a#b", "a/b", "a[b", "a?z", "a:b", "geheim", "x&y=z"]
         "there is no video from http://me:{}@cam/live within 5 s",
         "gst://rtspsrc location=rtsp://me:{}@cam/1 ! decodebin",
         "rtsp://:{}@cam",
+        "RTSPS://me:{}@cam",
+        "('http://me:{}@cam/live', 3)",
+        "srt://me%3A{}@cam",
     ],
 )
 def test_passwords_in_addresses(text: str, password: str):
     masked = mask(text.format(password))
     assert password not in masked and ":***@" in masked
-    assert masked.startswith(text.partition("{")[0])
+    assert masked.startswith(text.partition("{")[0].replace("%3A", ":"))
 
 
 @pytest.mark.parametrize(
@@ -35,11 +38,35 @@ def test_passwords_in_addresses(text: str, password: str):
         "gst://rtspsrc location=rtsp://cam user-id=me user-pw=geheim ! decodebin",
         'gst://rtspsrc user-pw="geheim mit Leerzeichen" ! decodebin',
         "https://hub/x?api_key=geheim",
+        "gst://rtspsrc user-pw = geheim ! decodebin",
+        'gst://rtspsrc user-pw=(string)"geheim mit Leerzeichen" ! decodebin',
+        "https://b.example/a.jpg?X-Amz-Credential=geheim&X-Amz-Signature=geheim",
+        "https://b.example/a.jpg?sv=2024&sig=geheim%3D",
+        "https://tiles.example/a?key=geheim",
+        "aws_secret_access_key=geheim",
+        "AWS_ACCESS_KEY_ID=geheim",
+        "cast-camera --token=geheim",
     ],
 )
 def test_values_with_a_telling_name(text: str):
     masked = mask(text)
-    assert "geheim" not in masked and "=***" in masked and masked.startswith(text[:8])
+    assert "geheim" not in masked and "***" in masked and masked.startswith(text[:8])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cast-serve --token geheim1234567890123456 --serve 0.0.0.0:1",
+        '{"token": "geheim1234567890123456"}',
+        "{'api_key': 'geheim1234567890123456'}",
+        "Authorization: Bearer geheim1234567890123456",
+        '"authorization": "Basic geheim1234567890123456"',
+        "https://geheim1234567890123456@hub.example/x",
+    ],
+)
+def test_other_places(text: str):
+    masked = mask(text)
+    assert "geheim" not in masked and "***" in masked and masked[:5] == text[:5]
 
 
 @pytest.mark.parametrize(
@@ -51,6 +78,13 @@ def test_values_with_a_telling_name(text: str):
         "level=2, passes=15",
         "bypass=1 compass=2",
         "http://[::1]:80/x",
+        "rtsp://operator@cam-10.example/1",
+        "levels.tokens=1 keys=3 monkey=2",
+        "give --token TEXT",
+        "the tokens of level 1: 64",
+        "a bearer of news",
+        '{"level": "1", "key": "a"}',
+        "design=3 assignature",
     ],
 )
 def test_everything_else_stays(text: str):

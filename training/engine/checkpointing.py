@@ -7,8 +7,9 @@ position) and each step draws from a generator seeded by (seed, step, rank), see
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import torch
 from cast_sdk.descriptions import build
 from cast_sdk.errors import ArtifactError, CheckpointError, ExportError, RecipeError
 from cast_sdk.models.checkpoints.reading import read_file
-from cast_sdk.system.files import atomic_write
+from cast_sdk.system.files import atomic_write, check_writable
 from cast_sdk.training.engine.recipe.building import recipe_from_dict
 
 RESUME_KEY = "resume"
@@ -77,6 +78,28 @@ def load(path: Path, recipe: Mapping[str, Any], world_size: int | None) -> dict[
             remedy=f"torchrun --nproc-per-node {stored.world_size}, or --allow-world-size to give up exactness",
         )
     return raw
+
+
+def check_new(out: Path, rolling: str, names: Iterable[str]) -> None:
+    """Before a new run: its checkpoints can be written, and take the place of no file.
+
+    Args:
+        out: folder of the run.
+        rolling: the file that it will be resumed from.
+        names: of the others that it will write.
+
+    Raises:
+        RecipeError: a file of another run, or something else, has one of the names.
+        ExportError: the folder cannot be written.
+    """
+    taken = [name for name in dict.fromkeys((rolling, *names)) if os.path.lexists(out / name)]
+    if taken:
+        raise RecipeError(
+            f"{out} holds {', '.join(taken[:4])} of something else, which this run would replace.",
+            found=f"no {rolling} to continue from",
+            remedy="choose another --out, or move it away",
+        )
+    check_writable(out / rolling)
 
 
 @dataclass(frozen=True)

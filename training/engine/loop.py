@@ -25,6 +25,7 @@ from cast_sdk.training.engine.recipe.settings import Phase
 from cast_sdk.training.engine.runlog import RunLog, duration
 from cast_sdk.training.engine.task import Task
 
+_NAMED_EPOCHS = 10_000  # whose checkpoints are looked for before a new run
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -123,6 +124,10 @@ class Loop:
             options.out.mkdir(parents=True, exist_ok=True)
         world.barrier()
         resumed = self._resume()
+        if not resumed:
+            epochs = range(min(max(self.recipe.schedule.epochs, self.recipe.schedule.steps or 0), _NAMED_EPOCHS))
+            names = (name for epoch in epochs for name in self.task.files(epoch, True, float(epoch == epochs[-1])))
+            world.decided_by_main(lambda: checkpointing.check_new(options.out, self.task.rolling, names))
         with RunLog(options.out, world.main, options.tensorboard) as log, self._signals():
             log.record("start", resumed=resumed, world=world.size, recipe=self.recipe.to_dict())
             if resumed:

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from cast_sdk.system.files import read_text
+from cast_sdk.errors import InputError, RecipeError
+from cast_sdk.system.files import kind_at, read_text
 
 
 class RunLog:
@@ -28,6 +29,7 @@ class RunLog:
         self.task: Any = None
         if not enabled:
             return
+        _check_ours(out / "log.jsonl")
         self.file = (out / "log.jsonl").open("a", buffering=1)
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
@@ -107,6 +109,25 @@ def read_log(out: Path, kind: str | None = None) -> list[dict[str, Any]]:
         if isinstance(entry, dict) and (kind is None or entry.get("kind") == kind):
             entries.append(entry)
     return entries
+
+
+def _check_ours(path: Path) -> None:
+    """Refuse to append to what is no log of a run.
+
+    Raises:
+        RecipeError: naming it.
+    """
+    kind = kind_at(path)
+    if kind == "nothing":
+        return
+    try:
+        lines = read_text(path).splitlines() if kind == "file" else ["none"]
+    except InputError:
+        lines = ["none"]
+    # A killed process may have written a part of the first line.
+    ours = not lines or '{"kind":'.startswith(lines[0][:8])
+    if not ours:
+        raise RecipeError(f"{path} is no log of a run.", remedy="move it away, or choose another --out")
 
 
 def duration(seconds: float) -> str:

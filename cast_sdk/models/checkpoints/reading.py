@@ -36,6 +36,7 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     if file.suffix == ".safetensors":
         return _read_safetensors(file)
     _check_beginning(file)
+    _check_pytorch(file)
     try:
         with torch.serialization.safe_globals([argparse.Namespace, *_numpy_scalars()]):
             raw = torch.load(file, map_location="cpu", weights_only=True)
@@ -90,6 +91,22 @@ def _check_beginning(file: Path) -> None:
         )
 
 
+def _check_pytorch(file: Path) -> None:
+    """Refuse what torch would take for a pickle: it writes zip archives, and pickles of protocol 2 before 1.6.
+
+    Raises:
+        CheckpointError: the file begins otherwise.
+    """
+    with file.open("rb") as reader:
+        head = reader.read(8)
+    if not head.startswith((b"PK\x03\x04", b"\x80")):
+        raise CheckpointError(
+            f"The checkpoint {file} is not a PyTorch file.",
+            found=f"it begins with {head!r}",
+            remedy="give what torch.save wrote (.pth), or name a .safetensors file so",
+        )
+
+
 def _numpy_scalars() -> list[Any]:
     """What NumPy numbers among the metrics of a checkpoint are made from; none of it runs code."""
     import numpy as np
@@ -127,4 +144,5 @@ def named(path: str | os.PathLike[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.sub(r"\s*(In PyTorch 2\.6, we changed|Re-running `torch\.load`).*", "", text)[:300]  # advice to run code

@@ -15,6 +15,7 @@ import torch.multiprocessing as mp
 from cast_sdk.errors import RecipeError
 from cast_sdk.models import create_model
 from cast_sdk.training.data.dataset import Images, LabelledViews
+from cast_sdk.training.data.dense.base import Pair
 from cast_sdk.training.data.sources import open_source
 from cast_sdk.training.engine.distributed import (
     World,
@@ -83,7 +84,7 @@ class Drawn:
     palette = ((0, 0, 0), (255, 0, 0), (0, 255, 0))
 
     def __init__(self, length: int) -> None:
-        self.pairs = [SimpleNamespace(name=f"image{number}") for number in range(length)]
+        self.pairs = [Pair(f"image{number}", Path(__file__), Path(__file__)) for number in range(length)]
 
     def __len__(self) -> int:
         return len(self.pairs)
