@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +31,23 @@ def whole_output() -> Iterator[None]:
         fail_of_system(error)
 
 
+def open_closed_streams() -> None:
+    """Standard streams that were closed (`>&-`) lead nowhere, and exist.
+
+    Otherwise the next file that is opened would be number 1 or 2, and what a library prints would go into it.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # the lowest free number
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            if getattr(sys, name) is None:
+                setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 (open to the end)
+
+
 class _Program:
     """For a class of click: -h beside --help, and output as `whole_output` has it."""
 
@@ -39,6 +57,7 @@ class _Program:
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Run the command, as a program unless told otherwise."""
+        open_closed_streams()
         with whole_output():
             return super().main(*arguments, **options)  # type: ignore[misc]
 

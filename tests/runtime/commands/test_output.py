@@ -76,3 +76,22 @@ def test_a_program_that_prints_without_a_flush():
     with FULL.open("w") as full:
         done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1 and done.stderr.startswith("error: The output cannot be written.\n")
+
+
+CLOSED = """
+import os, sys
+from cast_sdk.runtime.commands.program import open_closed_streams
+open_closed_streams()
+with open(sys.argv[1], "w") as file:
+    os.write(1, b"of a library"); os.write(2, b"of a library")
+    print(sys.stdin.read(), sys.stdout.isatty(), sys.stderr.isatty())
+    file.write("mine")
+"""
+
+
+def test_closed_streams_are_no_files_of_the_user(tmp_path):
+    """The next file that is opened would be number 0, 1 or 2."""
+    file = tmp_path / "mine.txt"
+    command = ["sh", "-c", 'exec "$0" -c "$1" "$2" <&- >&- 2>&-', sys.executable, CLOSED, str(file)]
+    assert subprocess.run(command, timeout=60).returncode == 0
+    assert file.read_text() == "mine"
