@@ -261,13 +261,12 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             remedy="move it away, or choose another --out",
         )
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = [line for line in path.read_bytes().split(b"\n") if line.strip()]
     except OSError as error:
         raise InputError(f"The record {path} cannot be read.", found=error.strerror) from error
     records = [_record(line) for line in lines]
     # A killed process may have written a part of the first line.
-    ours = "settings" in (records[0] or {}) or lines[0].startswith(_BEGIN) or _BEGIN.startswith(lines[0] or b"\n")
-    if not ours and any(line.strip() for line in lines):
+    if lines and not ("settings" in (records[0] or {}) or lines[0].startswith(_BEGIN) or _BEGIN.startswith(lines[0])):
         raise InputError(
             f"{path} is no record of cast-segment, so nothing is recorded there.",
             remedy="move it away, or choose another --out",

@@ -55,6 +55,9 @@ class Doors:
         save_native(tiny.eval(), folder / "tiny.safetensors")
         torch.save({"state_dict": tiny.state_dict()}, folder / "tiny.pth")
         (folder / "micro.yaml").write_text(_RECIPE)
+        for name, pixels in (("images", image), ("labels", image[..., 0] // 128)):
+            (folder / name).mkdir()
+            (folder / name / "photo.png").write_bytes(encoded(".png", pixels))
         self.good = {
             "photo": photo,
             "model": Path(bundled.path(bundled.MODEL)),
@@ -62,6 +65,8 @@ class Doors:
             "state": folder / "tiny.pth",
             "recipe": folder / "micro.yaml",
             "data": folder,
+            "images": folder / "images",
+            "labels": folder / "labels",
         }
         self.runtime = Runtime()
         self.result = self.runtime.segment(str(photo))

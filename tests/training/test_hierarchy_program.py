@@ -155,3 +155,83 @@ def test_what_is_wrong_is_said(bsds, tmp_path):
     file.unlink()
     with pytest.raises(RecipeError, match=file.stem):
         bsds500(bsds)
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """One photograph with one label map, quick to measure."""
+    rng = np.random.default_rng(0)
+    for name, values in (("im", rng.integers(0, 256, (40, 60, 3), np.uint8)), ("lab", np.zeros((40, 60), np.uint8))):
+        (tmp_path / name).mkdir()
+        values[:, 30:] //= 2
+        values[:, 30:] += 1
+        Image.fromarray(values).save(tmp_path / name / "a.png")
+    return tmp_path
+
+
+def quick(home, *more, method="superpixels", out="out"):
+    sizes = ("--size", 64, "--superpixels", 16, "--segments", "16,9", "--pictures", 0)
+    where = ("--images", home / "im", "--labels", home / "lab", "--out", home / out)
+    return run(*where, "--method", method, *sizes, *more)
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [
+        *((f"superpixels:{{size: {value}}}", ()) for value in ("x", "-5", "0", "100000000", "null", ".nan", "true")),
+        *((f"merge:{{superpixels: {value}}}", ()) for value in ("x", "1.5", "[1]", "1000000000000")),
+        *((f"random:cast_tiny:{text}", ()) for text in ("{", "{1: 1}", "{embed_dim: x}", "[1")),
+        ("merge:!!python/object/apply:os.system [id]", ()),
+        *(("superpixels", ("--segments", text)) for text in ("", "x", "8,4,", "nan", "-1,2", "4,8", "9" * 30)),
+        ("superpixels", ("--tolerance", "nan")),
+    ],
+)
+def test_numbers_of_methods_are_checked(drawn, method, more):
+    result = quick(drawn, *more, method=method)
+    assert result.exit_code in (1, 2) and not isinstance(result.exception, (ValueError, TypeError)), result.output
+    assert "rror: " in result.output and not (drawn / "out").exists()
+
+
+def test_results_of_other_images_are_not_kept(drawn):
+    """Of one name and number: two folders of equal names, or an image that was replaced."""
+    assert quick(drawn).exit_code == 0
+    before = json.loads((drawn / "out" / "hierarchy.json").read_text())
+    values = np.zeros((40, 60), np.uint8)
+    values[20:] = 1
+    Image.fromarray(values).save(drawn / "lab" / "a.png")
+    assert quick(drawn).exit_code == 0
+    after = json.loads((drawn / "out" / "hierarchy.json").read_text())
+    assert before["fingerprint"] != after["fingerprint"]
+    assert before["methods"]["superpixels"]["levels"] != after["methods"]["superpixels"]["levels"]
+
+
+@pytest.mark.parametrize("name", ["hierarchy.json", "hierarchy.md", "pictures"])
+@pytest.mark.parametrize("text", ["mine", "[]", "null", '{"methods": []}', "{"])
+def test_files_of_others_are_not_replaced(drawn, name, text):
+    (drawn / "out").mkdir()
+    (drawn / "out" / name).write_text(text)
+    result = quick(drawn)
+    assert result.exit_code == 1 and "was not written by this program" in result.output
+    assert [path.read_text() for path in (drawn / "out").iterdir()] == [text]
+
+
+@pytest.mark.parametrize("spoiled", [3, {}, {"key": 0}, {"levels": 3}, {"best_level": {}}, {"levels": [{}]}])
+def test_spoiled_results_are_named_or_made_again(drawn, spoiled):
+    assert quick(drawn).exit_code == 0
+    file = drawn / "out" / "hierarchy.json"
+    record = json.loads(file.read_text())
+    good = record["methods"]["superpixels"]
+    record["methods"]["superpixels"] = {**good, **spoiled} if isinstance(spoiled, dict) and spoiled else spoiled
+    file.write_text(json.dumps(record))
+    result = quick(drawn)
+    assert result.exit_code in (0, 1) and (result.exit_code == 0 or result.output.startswith("error: ")), result.output
+
+
+def test_label_maps_are_whole_numbers(drawn):
+    (drawn / "lab" / "a.png").unlink()
+    for values in (np.full((40, 60), np.nan), np.ones((40, 60), complex), np.full((40, 60), "a"),
+                   np.full((40, 60), 2**40), np.ones((0, 60), int), np.full((40, 60), None, object),
+                   np.zeros((40, 60), [("a", int)]), np.ones((40, 60)), np.array(3)):  # fmt: skip
+        np.save(drawn / "lab" / "a.npy", values)
+        result = quick(drawn)
+        assert result.exit_code == 1 and "a.npy" in result.output and result.output.startswith("error: ")

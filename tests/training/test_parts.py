@@ -221,3 +221,45 @@ def test_openclip_is_asked_as_published(monkeypatch):
     assert asked["model"] == ("ViT-B-16", "openai")
     torch.testing.assert_close(encoder.images(torch.ones(2, 3, 2, 2)).norm(dim=1), torch.ones(2))
     assert encoder.texts(["Bird Head"]).shape == (1, 4) and asked["texts"] == ["a photo of a Bird Head"]
+
+
+def test_segments_of_another_model_are_not_kept(home, tmp_path):
+    model = create_model("cast_tiny", num_classes=3)
+    for name in ("a", "b"):
+        torch.manual_seed(len(name) + ord(name))
+        save_native(
+            create_model("cast_tiny", num_classes=3) if name == "b" else model, tmp_path / f"{name}.safetensors"
+        )
+    words = ("segments", "--data", home, "--out", tmp_path / "out", "--device", "cpu")
+    assert run(*words, "--model", tmp_path / "a.safetensors").exit_code == 0
+    files = {path: path.read_bytes() for path in sorted((tmp_path / "out").rglob("*.npy"))}
+    again = run(*words, "--model", tmp_path / "a.safetensors")
+    assert again.exit_code == 0 and again.output.startswith("0 of "), again.output
+    for other in (("--model", tmp_path / "b.safetensors"), ("--model", tmp_path / "a.safetensors", "--seed", 5)):
+        refused = run(*words, *other)
+        assert refused.exit_code == 1 and "results of something else" in refused.output, refused.output
+    (tmp_path / "out" / "made_by.json").unlink()
+    assert "says what made them" in run(*words, "--model", tmp_path / "a.safetensors").output
+    assert all(path.read_bytes() == data for path, data in files.items())
+
+
+@pytest.mark.parametrize("spoil", [b"", b"hello", b"PK\x03\x04", None])
+def test_damaged_segments_are_named(tmp_path, spoil):
+    good = {"level": np.zeros((4, 4), np.int64), "masks": np.zeros((1, 4, 1), np.uint8)}
+    for level in range(1, 5):
+        (tmp_path / f"level{level}").mkdir()
+        np.save(tmp_path / f"level{level}" / "a.npy", good["level"])
+    assert len(load_segments(tmp_path, "a")) == 4
+    if spoil is None:
+        np.save(tmp_path / "level2" / "a.npy", np.array([{}], object), allow_pickle=True)
+    else:
+        (tmp_path / "level2" / "a.npy").write_bytes(spoil)
+    with pytest.raises(InputError, match=r"level2.a\.npy holds no segments"):
+        load_segments(tmp_path, "a")
+    (tmp_path / "masks").mkdir()
+    np.savez(tmp_path / "masks" / "a.npz", other=good["masks"])
+    with pytest.raises(InputError, match="holds no masks"):
+        load_segments(tmp_path, "a")
+    np.savez(tmp_path / "masks" / "a.npz", packed=good["masks"][0])
+    with pytest.raises(InputError, match="masks of a are uint8"):
+        load_segments(tmp_path, "a")

@@ -15,7 +15,7 @@ import torch
 
 from cast_sdk.export.onnx_export import export_onnx
 from cast_sdk.models import load_model
-from cast_sdk.training.engine.runlog import read_log
+from cast_sdk.training.engine.runlog import RunLog, read_log
 
 ROOT = Path(__file__).parents[2]
 
@@ -298,3 +298,28 @@ def test_images_are_not_mixed_in_odd_numbers(micro, folders, tmp_path):
     result = here(micro, folders, tmp_path / "run", "--set", "augment.mixup=0.4", "--set", "train.batch=5")
     assert result.exit_code == 1 and "Images are mixed in pairs" in result.output
     assert "Remedy: make train.batch even" in result.output and "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("name", ["best_checkpoint.pth", "checkpoint.pth", "log.jsonl"])
+@pytest.mark.parametrize("kind", ["file", "pipe", "dangling link"])
+def test_a_new_run_replaces_nothing(micro, folders, tmp_path, name, kind):
+    out = tmp_path / "run"
+    out.mkdir()
+    if kind == "file":
+        (out / name).write_text("mine")
+    elif kind == "pipe":
+        os.mkfifo(out / name)
+    elif name == "log.jsonl":
+        pytest.skip("a log may be a link")
+    else:
+        (out / name).symlink_to("nowhere")
+    result = here(micro, folders, out)
+    assert result.exit_code == 1 and name in result.output and result.output.startswith("error: "), result.output
+    assert [path.name for path in out.iterdir()] == [name]
+    assert kind != "file" or (out / name).read_text() == "mine"
+
+
+def test_a_log_that_a_killed_process_left_is_gone_on_with(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"ki')
+    with RunLog(tmp_path, tensorboard=False):
+        pass

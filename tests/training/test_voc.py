@@ -168,6 +168,13 @@ def test_retrieval_program(home, checkpoint, tmp_path):
         == 0
     )
     assert files[0].stat().st_mtime_ns == before  # kept, not made again
+    files[0].write_bytes(b"PK")
+    damaged = run("retrieve", "--ckpt", checkpoint, "--data", home, "--out", tmp_path / "out", "--device", "cpu")
+    assert damaged.exit_code == 1 and f"{files[0]} holds no prototypes" in damaged.output
+    image = home / "VOC2012" / "JPEGImages" / "2008_000001.jpg"
+    image.write_bytes(image.read_bytes() + b"\0")
+    other = run("retrieve", "--ckpt", checkpoint, "--data", home, "--out", tmp_path / "out", "--device", "cpu")
+    assert other.exit_code == 1 and "results of something else" in other.output
 
 
 def test_loss_against_the_fixture():

@@ -160,3 +160,28 @@ def test_a_strange_record_claims_nothing(out, source, line):
         file.write(line + "\n")
     assert recorded(out) == {(out / NAME).resolve(), (out / "a.png").resolve()}
     assert finished(out, source)
+
+
+@pytest.mark.parametrize("text", ["mine", "mine\n", '{"a": 1}\n', "\n\nmine", '["settings"]\n'])
+def test_a_file_of_somebody_else_is_no_record(tmp_path, text):
+    (tmp_path / NAME).write_text(text)
+    for look in (recorded, lambda folder: Results(folder, {"model": "m"}, overwrite=True)):
+        with pytest.raises(InputError, match="no record of cast-segment"):
+            look(tmp_path)
+    assert (tmp_path / NAME).read_text() == text
+
+
+@pytest.mark.parametrize("text", ["", "\n", "{", '{"settings":', '{"settings":{"model"'])
+def test_a_record_that_was_cut_off_is_gone_on_with(tmp_path, source, text):
+    (tmp_path / NAME).write_text(text)
+    with Results(tmp_path, {"model": "m"}) as results:
+        make(results, source)
+    with Results(tmp_path, {"model": "m"}) as results:
+        assert results.finished(source, [tmp_path / "a.png"])
+
+
+def test_a_pipe_is_no_record(tmp_path):
+    os.mkfifo(tmp_path / NAME)
+    for look in (recorded, lambda folder: Results(folder, {"model": "m"})):
+        with pytest.raises(InputError, match="no ordinary file"):
+            look(tmp_path)

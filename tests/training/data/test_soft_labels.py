@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cast_sdk.errors import InputError
+from cast_sdk.errors import InputError, RecipeError
 from cast_sdk.training.data import soft_labels
 from cast_sdk.training.data.sources import open_source
 
@@ -52,6 +52,23 @@ def test_scores_of_other_data_are_refused(tmp_path, shards):
     np.save(tmp_path / soft_labels.FILE, np.zeros((len(source), 3), np.float16))
     with pytest.raises(InputError, match=r"48 images x 4 classes"):
         soft_labels.teacher_scores(tmp_path, source)
+
+
+def test_parts_of_another_teacher_are_not_kept(tmp_path, shards, monkeypatch):
+    monkeypatch.setattr(soft_labels, "PART", 10)
+    source = open_source(shards, "train")
+
+    def interrupted(images):
+        if list((tmp_path / "train-teacher.parts").glob("*.npy")):
+            raise KeyboardInterrupt
+        return brightness(images)
+
+    with pytest.raises(KeyboardInterrupt):
+        soft_labels.write_scores(tmp_path, source, interrupted, identity={"sha256": "one"})
+    with pytest.raises(RecipeError, match="results of something else"):
+        soft_labels.write_scores(tmp_path, source, brightness, identity={"sha256": "another"})
+    soft_labels.write_scores(tmp_path, source, brightness, identity={"sha256": "one"})
+    assert not (tmp_path / "train-teacher.parts").exists()
 
 
 def test_soft_cross_entropy_is_least_at_the_teacher():
