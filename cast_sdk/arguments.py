@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from cast_sdk.errors import InputError
@@ -47,6 +49,17 @@ def one_of(value: Any, name: str, choices: Iterable[str]) -> str:
     if isinstance(value, str) and value in words:
         return value
     raise InputError(f"There is no {name} {shown(value)}.", remedy=f"choose one of {', '.join(words)}")
+
+
+def as_path(value: Any, name: str = "path") -> Path:
+    """A path from text or `pathlib.Path`.
+
+    Raises:
+        InputError: for anything else, bytes included.
+    """
+    if isinstance(value, (str, os.PathLike)) and isinstance(os.fspath(value), str):
+        return Path(value)
+    raise InputError(f"{name} is {shown(value)}, which is no path.", remedy="give text or a pathlib.Path")
 
 
 def shown(value: Any) -> str:

@@ -202,12 +202,12 @@ def _check_target(options: dict[str, Any]) -> None:
 
 
 def _thresholds(precision: str, options: dict[str, Any]) -> Thresholds | None:
-    """The bars of a precision with those given on the command line in their place."""
+    """The bars of a precision with those given on the command line in their place; None where nothing is verified."""
     import dataclasses
 
     from cast_sdk.export.verification.quality import THRESHOLDS
 
-    if precision == "fp32":
+    if precision == "fp32" or not options.get("verify", True):
         return None
     given = {name: options[f"min_{name}"] for name in ("top1", "cosine", "matched", "iou")}
     return dataclasses.replace(THRESHOLDS[precision], **{k: v for k, v in given.items() if v is not None})

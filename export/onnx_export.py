@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from cast_sdk._version import __version__
+from cast_sdk.arguments import as_path
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ExportError, MissingDependencyError
 from cast_sdk.export import graph as graphs
@@ -207,7 +208,7 @@ def check_target(path: str | os.PathLike[str]) -> None:
         ExportError: for another suffix, a folder, a folder that is missing or closed to us, or an .onnx file that is
             there and is none of this package's exports.
     """
-    target = Path(path)
+    target = as_path(path)
     if target.suffix != ".onnx":
         raise ExportError(
             f"The output {target} does not end in .onnx.", remedy=f"name it {target.stem}.onnx, as with --out"

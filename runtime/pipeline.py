@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import os
 import threading
 import time
 import weakref
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from cast_sdk.errors import CastError, StreamError
+from cast_sdk.errors import CastError, InputError, StreamError
 
 _log = logging.getLogger(__name__)
 LEFT_OUT = object()  # what a stage (without batch) returns for a value that gives no result
@@ -85,6 +86,7 @@ class _Core:
                 name = f"cast-{stage.name}-{worker}"
                 self.threads.append(threading.Thread(target=self.work, args=(number,), name=name, daemon=True))
         self.started = False
+        self.process = os.getpid()
 
     # threads ---------------------------------------------------------------------------------------------------------
 
@@ -271,6 +273,9 @@ class _Core:
     # called by the consumer ------------------------------------------------------------------------------------------
 
     def close(self, timeout: float) -> None:
+        if os.getpid() != self.process:  # a forked child has none of the threads, and one of them may hold the lock
+            self.closed = True
+            return
         with self.lock:
             self.closed, self.pending = True, None
             self.results.clear()
@@ -355,6 +360,11 @@ class Pipeline(Iterator[Item]):
 
     def _next(self) -> Item:
         core = self._core
+        if os.getpid() != core.process:
+            raise InputError(
+                "This stream was begun before the fork of this process and cannot go on in it.",
+                remedy="begin it in the child, or start processes with multiprocessing.get_context('spawn')",
+            )
         with core.lock:
             while True:
                 if core.closed:

@@ -6,13 +6,12 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.arguments import shown, whole
+from cast_sdk.arguments import as_path, shown, whole
 from cast_sdk.errors import InputError
 from cast_sdk.hierarchy import Hierarchy
 from cast_sdk.runtime import taxonomy
@@ -223,7 +222,7 @@ class Segmentation:
             InputError: for a suffix that OpenCV cannot write.
             ExportError: for a folder that is missing or cannot be written.
         """
-        file = Path(path)
+        file = as_path(path)
         if file.suffix.lower() == ".json":
             data = self.to_json().encode()
         else:

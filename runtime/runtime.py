@@ -80,14 +80,15 @@ class Runtime:
         start = perf_counter()
         if model is None:
             model = bundled.path(bundled.MODEL)
-        source = None
+        source, opened_from = None, model
         if isinstance(model, (str, os.PathLike)):
             source = names.find(model)
             model = named_file(model, backend, export) or model
+            opened_from = os.path.abspath(model)  # noqa: PTH100 - a link may lead elsewhere later
         elif export:
             raise InputError("export= was given for an open backend.", remedy="it is for names; leave it out")
         self._arguments: dict[str, Any] = {
-            "model": model,
+            "model": opened_from,
             "backend": backend,
             "device": device,
             "fit": fit,

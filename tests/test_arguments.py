@@ -9,11 +9,16 @@ import pytest
 from click.testing import CliRunner
 from standin import StandIn
 
+import cast_sdk
+from cast_sdk import bundled
 from cast_sdk.arguments import one_of, real, shown, whole
 from cast_sdk.errors import InputError
-from cast_sdk.models import create_model
+from cast_sdk.export import export_onnx
+from cast_sdk.models import create_model, load_model, save_native
+from cast_sdk.models.checkpoints.layouts import save_official
 from cast_sdk.runtime import Runtime
 from cast_sdk.runtime.commands.segment import main
+from cast_sdk.runtime.output.recorder import Recorder, read_records
 
 
 @pytest.mark.parametrize("value", [3, np.int32(3), np.uint8(3)])
@@ -108,3 +113,35 @@ def test_an_empty_name_is_not_this_folder(tmp_path, monkeypatch):
     result = CliRunner().invoke(main, [""])
     assert result.exit_code == 1 and "An empty name was given" in result.output
     assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+
+
+@pytest.mark.parametrize("value", [5, b"a.png", None, 1.5, True, ["a"], object()])
+def test_what_is_no_path_is_named(value, tmp_path, monkeypatch):
+    """Every public function that takes a path."""
+    monkeypatch.chdir(tmp_path)
+    model = create_model("cast_tiny", embed_dim=32, depths=(1, 1, 1, 1), num_heads=2, clusters=(8, 4, 3, 2))
+    with Runtime() as runtime:
+        result = runtime.segment(bundled.photos()[0])
+    graph = bundled.path(bundled.MODEL)
+    for act in (
+        lambda: result.save(value),
+        lambda: result.save_as(value, "coco", 1),
+        lambda: Recorder(value),
+        lambda: read_records(value),
+        lambda: save_native(model, value),
+        lambda: save_official(model, value, kind="plain"),
+        lambda: model.save_pretrained(value),
+        lambda: load_model(value),
+        lambda: export_onnx(model, value, verify=False),
+        lambda: cast_sdk.build_engine(value, "x.engine"),
+        lambda: cast_sdk.build_engine(graph, value),
+    ):
+        with pytest.raises(InputError, match="which is no path"):
+            act()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_layout_is_named(tmp_path):
+    model = create_model("cast_tiny", embed_dim=32, depths=(1, 1, 1, 1), num_heads=2, clusters=(8, 4, 3, 2))
+    with pytest.raises(InputError, match="no layout 'pretrain'"):
+        save_official(model, tmp_path / "a.pth", kind="pretrain")

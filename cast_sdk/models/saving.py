@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cast_sdk.arguments import as_path
 from cast_sdk.artifact import SPEC_KEY
 from cast_sdk.errors import CheckpointError, InputError
 from cast_sdk.hub.cards import card
@@ -53,7 +54,7 @@ def save_pretrained(model: Model, folder: str | os.PathLike[str]) -> None:
     Raises:
         ExportError: for a folder that cannot be written, or files of these names that this package did not write.
     """
-    target = Path(folder)
+    target = as_path(folder, "folder")
     with writing(target):
         target.mkdir(parents=True, exist_ok=True)
     weights, config, readme = target / WEIGHTS, target / CONFIG, target / CARD

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from cast_sdk.arguments import as_path
 from cast_sdk.errors import CastError, ExportError, InputError
 
 # What the operating system says while something is written, and what helps.
@@ -144,9 +145,10 @@ def writable_target(path: str | os.PathLike[str]) -> Path:
     """The path, if a file may stand there: no folder, no device, no NUL in its name.
 
     Raises:
+        InputError: it is no path at all.
         ExportError: otherwise.
     """
-    target = Path(path)
+    target = as_path(path)
     if "\0" in str(target):
         raise ExportError(
             "The name of the output holds a NUL character.", found=repr(str(target)), remedy="choose another name"

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cast_sdk.arguments import as_path
 from cast_sdk.errors import ExportError
 from cast_sdk.export.verification.photos import find_images
 from cast_sdk.export.verification.quality import assignment_solver
@@ -76,8 +77,8 @@ def build_engine(
         'fp16'
     """
     request = BuildRequest(
-        onnx=Path(onnx_path),
-        engine=Path(engine_path),
+        onnx=as_path(onnx_path, "onnx_path"),
+        engine=as_path(engine_path, "engine_path"),
         flavor=flavor,
         precision=precision,
         targets=(targets,) if isinstance(targets, str) else tuple(targets),

@@ -106,6 +106,7 @@ def _print(result: dict[str, Any]) -> None:
 
 
 def _frames(images: str | None, size: str) -> list[Any]:
+    import re
     from pathlib import Path
 
     from cast_sdk.decoding.reader import read_image
@@ -114,10 +115,10 @@ def _frames(images: str | None, size: str) -> list[Any]:
     from cast_sdk.runtime.commands import benchmark
 
     if images is None:
-        width, _, height = size.lower().partition("x")
-        if not (width.isdigit() and height.isdigit()):
+        sides = re.fullmatch(r"(?a:([1-9]\d{0,4})x([1-9]\d{0,4}))", size.lower())
+        if not sides:
             raise InputError(f"--size {size} is not WIDTHxHEIGHT.", remedy="for example 1280x720")
-        return benchmark.scene_frames(int(width), int(height))
+        return benchmark.scene_frames(int(sides[1]), int(sides[2]))
     path = Path(images)
     files = [path]
     if path.is_dir():

@@ -156,6 +156,7 @@ def check_record(record: str, source: str, *, overwrite: bool) -> None:
     Raises:
         InputError: naming the file.
     """
+    import os
     from pathlib import Path
 
     from cast_sdk.errors import InputError
@@ -163,7 +164,7 @@ def check_record(record: str, source: str, *, overwrite: bool) -> None:
     for path in (Path(record), Path(record).with_suffix(".jsonl")):
         if Path(source).exists() and path.exists() and path.samefile(source):
             raise InputError(f"{path} is the source and cannot be recorded over.", remedy="give --record another name")
-        if path.exists() and not overwrite:
+        if os.path.lexists(path) and not overwrite:
             raise InputError(f"{path} is there already.", remedy="give --record another name, or add --overwrite")
 
 

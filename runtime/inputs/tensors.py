@@ -34,6 +34,11 @@ def to_bgr(tensor: Any) -> npt.NDArray[np.uint8]:
             f"The tensor holds {kind} values, not uint8 or floats in 0..1.",
             remedy="for values in 0..255: tensor.to(torch.uint8)",
         )
+    if tensor.is_meta or str(tensor.layout) != "torch.strided" or tensor.is_quantized:
+        what = "no values" if tensor.is_meta else "quantized values" if tensor.is_quantized else "a sparse layout"
+        raise InputError(
+            f"The tensor has {what}.", remedy="give a dense tensor: tensor.to_dense(), or tensor.dequantize()"
+        )
     values = tensor.detach().cpu()
     array = values.numpy() if kind == "uint8" else _scaled(values.float().numpy(), kind)
     if array.ndim == 2:

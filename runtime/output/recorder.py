@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.arguments import real
+from cast_sdk.arguments import as_path, real
 from cast_sdk.descriptions import build
 from cast_sdk.errors import ArtifactError, ExportError, InputError
 from cast_sdk.runtime.output import rle
@@ -69,7 +69,7 @@ class Recorder:
         partial: bool = True,
         **draw: Any,
     ) -> None:
-        self.path = Path(path)
+        self.path = as_path(path)
         check_text(str(path))
         if self.path.suffix.lower() not in CODECS:
             raise InputError(
@@ -311,7 +311,7 @@ def _maps_of(record: Mapping[str, Any]) -> _Maps:
 
 def read_records(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Iterator[dict[str, Any]]]:
     """Header and frames of a .jsonl recording; frames are read as they are asked for."""
-    lines = _lines(Path(path))
+    lines = _lines(as_path(path))
     header = next(lines, None)
     if not isinstance(header, dict) or "schema_version" not in header:
         raise InputError(

@@ -59,6 +59,11 @@ def test_a_file_with_the_name_of_published_weights_is_that_file(tmp_path, monkey
     assert done.exit_code == 1 and f"The checkpoint {tmp_path}" in done.output
 
 
+def test_reduced_precision_without_verification(checkpoint, tmp_path):
+    done = cast_export("--ckpt", checkpoint, "--out", tmp_path / "half.onnx", "--precision", "fp16", "--no-verify")
+    assert done.exit_code == 0 and "not verified" in done.output, done.output
+
+
 def test_unverified_is_said(checkpoint, tmp_path):
     done = cast_export("--ckpt", checkpoint, "--out", tmp_path / "vit.onnx", "--no-verify", "--batch", "0")
     assert done.exit_code == 0 and "not verified" in done.output

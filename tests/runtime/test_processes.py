@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -81,3 +82,60 @@ def test_matrices_are_frames(tiny_onnx, photo):
     runtime = cast_sdk.Runtime(tiny_onnx)
     grey = np.ascontiguousarray(photo[..., 0])
     assert np.array_equal(runtime.segment(np.asmatrix(grey)).labels(2), runtime.segment(grey).labels(2))
+
+
+def test_a_pickled_runtime_finds_its_file_from_another_folder(tiny_onnx, tmp_path, monkeypatch):
+    shutil.copy(tiny_onnx, tmp_path / "model.onnx")
+    monkeypatch.chdir(tmp_path)
+    data = pickle.dumps(cast_sdk.Runtime("model.onnx"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    pickle.loads(data).close()
+
+
+FORKED_STREAM = """
+import os, sys, time, cast_sdk, numpy as np
+what, path = sys.argv[1:]
+frames = (np.full((40, 50, 3), n, np.uint8) for n in range(60))
+stream = cast_sdk.Runtime(path).stream(frames)
+next(stream)
+child = os.fork()
+if child == 0:
+    if what == "next":
+        try:
+            next(stream)
+        except cast_sdk.CastError as error:
+            print(error, flush=True)
+    if what == "close":
+        stream.close()
+    sys.exit(0)
+for _ in range(200):
+    pid, status = os.waitpid(child, os.WNOHANG)
+    if pid:
+        break
+    time.sleep(0.1)
+else:
+    os.kill(child, 9)
+    sys.exit("the child never ended")
+assert sum(1 for _ in stream) == 59
+sys.exit(status)
+"""
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("what", ["exit", "close", "next"])
+def test_a_stream_in_a_forked_child(tiny_onnx, what: str):
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED_STREAM, what, str(tiny_onnx)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert ("begun before the fork" in done.stdout) == (what == "next")
+
+
+@pytest.mark.parametrize("make", ["to_sparse", "meta"])
+def test_tensors_without_plain_values_are_refused(tiny_onnx, make: str):
+    torch = pytest.importorskip("torch")
+    tensor = torch.zeros(40, 50, 3)
+    tensor = tensor.to("meta") if make == "meta" else tensor.to_sparse()
+    with pytest.raises(InputError, match=r"no values|sparse layout"):
+        cast_sdk.Runtime(tiny_onnx).segment(tensor)

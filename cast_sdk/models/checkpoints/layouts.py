@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
+from cast_sdk.arguments import one_of
 from cast_sdk.artifact import SPEC_KEY
 from cast_sdk.errors import CheckpointError, InputError
 from cast_sdk.models.base import Model
@@ -108,6 +109,7 @@ def official_checkpoint(model: Model, kind: Kind, **outer: Any) -> dict[str, Any
 
 def save_official(model: Model, path: str | os.PathLike[str], kind: Kind, **outer: Any) -> None:
     """Write a checkpoint that the reference programs load. See `official_checkpoint`; the write is atomic."""
+    one_of(kind, "layout", get_args(Kind))
     checkpoint = official_checkpoint(model, kind, **outer)
     with atomic_write(path) as temporary:
         torch.save(checkpoint, temporary)

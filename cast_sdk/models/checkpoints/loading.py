@@ -16,7 +16,7 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from cast_sdk.arguments import one_of, shown, whole
+from cast_sdk.arguments import as_path, one_of, shown, whole
 from cast_sdk.artifact import SPEC_KEY
 from cast_sdk.errors import ArtifactError, CheckpointError, InputError
 from cast_sdk.hub import names as weights
@@ -126,6 +126,7 @@ def load_model(
         one_of(stage, "stage", get_args(Stage))
     if num_classes is not None:
         whole(num_classes, "num_classes", 0, MOST_CLASSES)
+    as_path(path)
     path, source = weights.resolve(path)
     raw = read_file(path)
     state, kind = unwrap(raw, path)

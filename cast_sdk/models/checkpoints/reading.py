@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from cast_sdk.arguments import as_path
 from cast_sdk.artifact import SPEC_KEY
 from cast_sdk.errors import CheckpointError
 from cast_sdk.system.files import kind_at
@@ -24,7 +25,7 @@ def read_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         CheckpointError: when the file is missing, a folder, empty, truncated, not a checkpoint, or holds objects other
             than tensors, plain containers and an argparse namespace.
     """
-    file = Path(path)
+    file = as_path(path)
     kind = kind_at(file)
     if kind != "file":
         is_what = {"folder": "is a folder", "nothing": "does not exist", "other": "is a pipe, socket or device"}[kind]

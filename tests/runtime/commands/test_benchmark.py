@@ -7,8 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
 from cast_sdk.errors import InputError
+from cast_sdk.runtime.commands.bench import main
 from cast_sdk.runtime.commands.benchmark import STAGES, Candidate, Report, ratios
 
 
@@ -66,3 +68,11 @@ def test_ratios_say_how_many_times_as_fast_the_second_is():
 def test_what_cannot_be_timed(arguments, code, words):
     done = bench(*arguments)
     assert done.returncode == code and words in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "size", ["0x5", "5x0", "\u0663x5", "x", "5x", "\u00b2x5", "5x5x5", "9" * 5000 + "x3", "-1x5", ""]
+)
+def test_a_size_is_two_whole_numbers(tiny_onnx, size):
+    done = CliRunner().invoke(main, [str(tiny_onnx), f"--size={size}", "--frames", "1", "--streams", "0"])
+    assert done.exit_code == 1 and "is not WIDTHxHEIGHT" in done.output
