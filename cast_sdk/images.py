@@ -13,6 +13,13 @@ def is_image(path: str | os.PathLike[str]) -> bool:
     return Path(path).suffix.lower() in IMAGE_SUFFIXES
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
 def images_in(folder: str | os.PathLike[str], *, deep: bool = False) -> list[Path]:
     """Files of a folder whose names are images', in the order of their paths.
 
@@ -26,7 +33,7 @@ def images_in(folder: str | os.PathLike[str], *, deep: bool = False) -> list[Pat
     while waiting:
         with os.scandir(waiting.pop()) as entries:
             for entry in entries:
-                if not entry.is_dir():
+                if not _is_folder(entry):
                     found += [Path(entry.path)] if is_image(entry.name) else []
                 elif deep and (real := os.path.realpath(entry.path)) not in seen:
                     seen.add(real)

@@ -315,6 +315,7 @@ def evaluate(
     collected: dict[str, list[list[PartitionScores]]] = {
         method.name: [] for method in methods if method.name not in skip
     }
+    drawn = min(drawn, len(entries))
     to_draw = {len(entries) * index // drawn for index in range(drawn)} if drawn else set()
     for number, entry in enumerate(progress(entries, "measuring")):
         bgr = read_image(str(entry.image))

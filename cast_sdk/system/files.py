@@ -141,6 +141,16 @@ def kind_at(path: str | os.PathLike[str]) -> Literal["file", "folder", "other", 
     return "file" if stat.S_ISREG(mode) else "folder" if stat.S_ISDIR(mode) else "other"
 
 
+def check_ordinary(path: str | os.PathLike[str]) -> None:
+    """Refuse to open what may never end: to read a pipe waits for somebody to write into it.
+
+    Raises:
+        InputError: a pipe, socket or device stands there.
+    """
+    if kind_at(path) == "other":
+        raise InputError(f"{os.fspath(path)} is a pipe, socket or device.", remedy="name an ordinary file")
+
+
 def writable_target(path: str | os.PathLike[str]) -> Path:
     """The path, if a file may stand there: no folder, no device, no NUL in its name.
 

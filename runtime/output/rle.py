@@ -52,7 +52,10 @@ def decode(mask: dict[str, Any]) -> npt.NDArray[np.bool_]:
         InputError: when the counts do not fill the size.
     """
     height, width = mask["size"]
-    counts = np.asarray(mask["counts"], np.int64)
+    try:
+        counts = np.asarray(mask["counts"], np.int64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError("The counts of the run-length mask are no whole numbers.", found=str(error)) from error
     if counts.ndim != 1 or (counts < 0).any() or int(counts.sum()) != height * width:
         raise InputError(
             "The counts of the run-length mask do not add up to height x width.",

@@ -160,7 +160,7 @@ def command_cases(good: dict[str, Path], seed: int) -> Iterator[Case]:
             if parameter.name in LEFT_OUT or getattr(parameter, "is_flag", False):
                 continue
             for kind, words, made in _tries(parameter, good, seed):
-                if kind == "word, dots" and title == "cast-segment":
+                if kind == "word, dots" and title in ("cast-segment", "hierarchy, with images"):
                     continue  # folders like any other, to read and to write
                 option = parameter.opts[0]
                 # Programs of training share most of their options, so each of them is one door.

@@ -10,6 +10,7 @@ from typing import Any
 import hostile_bulk
 import hostile_files
 import hostile_network
+import hostile_own
 import hostile_running
 import hostile_service
 import numpy as np
@@ -88,7 +89,7 @@ class Doors:
 
     def cases(self) -> list[Case]:
         """All of them, always in the same order."""
-        subjects = (hostile_running, hostile_files, hostile_network, hostile_service, hostile_bulk)
+        subjects = (hostile_running, hostile_files, hostile_network, hostile_service, hostile_bulk, hostile_own)
         found = [case for subject in subjects for case in subject.cases(self)]
         return [*found, *command_cases(self.good, self.seed)]
 

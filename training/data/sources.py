@@ -20,7 +20,7 @@ import numpy.typing as npt
 from cast_sdk.arguments import whole
 from cast_sdk.errors import InputError
 from cast_sdk.images import IMAGE_SUFFIXES, images_in
-from cast_sdk.system.files import read_text
+from cast_sdk.system.files import check_ordinary, read_text
 from cast_sdk.training.data.texts import Texts, shared
 
 _MOST_CLASSES = 2**22
@@ -76,7 +76,11 @@ class ImageSource:
         """The encoded bytes of one image."""
         path, offset, size = self.place(index)
         if offset < 0:
-            return Path(path).read_bytes()
+            check_ordinary(path)
+            try:
+                return Path(path).read_bytes()
+            except OSError as error:
+                raise InputError(f"{path} cannot be read.", found=error.strerror, remedy="copy it again") from error
         file = self._files.get(path)
         if file is None:
             file = self._files[path] = Path(path).open("rb")  # noqa: SIM115 (kept open for the process's life)
@@ -157,6 +161,7 @@ def _open_shards(root: Path, split: str, shards: list[Path]) -> ImageSource:
     images: dict[str, tuple[str, int, int]] = {}
     labels: dict[str, int] = {}
     for shard in shards:
+        check_ordinary(shard)
         try:
             with tarfile.open(shard) as tar:
                 for member in tar:
@@ -166,8 +171,9 @@ def _open_shards(root: Path, split: str, shards: list[Path]) -> ImageSource:
                         images[key] = (str(shard), member.offset_data, member.size)
                     elif suffix == "cls":
                         text = tar.extractfile(member)
-                        labels[key] = int(text.read()) if text else -1
-        except (tarfile.TarError, ValueError, EOFError) as error:
+                        label = int(text.read(32)) if text else -1
+                        labels[key] = whole(label, f"the label of {key}", -1, _MOST_CLASSES)
+        except (tarfile.TarError, ValueError, EOFError, OSError) as error:
             raise InputError(
                 f"The shard {shard} is damaged.",
                 found=str(error),

@@ -18,6 +18,7 @@ from torch import Tensor
 from cast_sdk.decoding.reader import decode, read_image
 from cast_sdk.errors import InputError
 from cast_sdk.runtime.preprocess import fit_geometry, resize
+from cast_sdk.system.files import check_ordinary
 from cast_sdk.system.processor import available_cores
 from cast_sdk.training.data.dataset import Images, OnBadImage
 from cast_sdk.training.data.kept import Kept
@@ -76,6 +77,7 @@ def look_at(images: Labelled) -> Survey:
     def one(index: int) -> tuple[int, int, bytes, str]:
         path, offset, size = images.place(index)
         try:
+            check_ordinary(path)
             with Path(path).open("rb") as file:
                 file.seek(max(offset, 0))
                 data = file.read(size if offset >= 0 else -1)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from cast_sdk.decoding.reader import read_image
 from cast_sdk.errors import InputError, RecipeError
+from cast_sdk.system.files import check_ordinary
 from cast_sdk.training.data.dataset import OnBadImage
 
 log = logging.getLogger(__name__)
@@ -126,6 +127,7 @@ def read_indices(path: Path) -> npt.NDArray[np.integer]:
     """
     from PIL import Image
 
+    check_ordinary(path)
     try:
         with Image.open(path) as image:
             values, lossy = np.array(image), image.format == "JPEG"
@@ -154,6 +156,7 @@ def read_mat(path: Path) -> dict[str, Any]:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
+    check_ordinary(path)
     try:
         return loadmat(path)
     except (OSError, ValueError, TypeError, KeyError, NotImplementedError, MatReadError) as error:

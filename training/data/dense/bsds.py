@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from cast_sdk.errors import InputError, RecipeError
 from cast_sdk.images import images_in
+from cast_sdk.system.files import check_ordinary
 from cast_sdk.training.data.arrays import read_array
 from cast_sdk.training.data.dense.base import read_mat
 
@@ -75,6 +76,7 @@ def read_annotations(path: Path) -> list[Annotation]:
 def _read_label_image(path: Path) -> npt.NDArray[np.int32]:
     from PIL import Image
 
+    check_ordinary(path)
     with Image.open(path) as image:
         values = np.asarray(image)
     if values.ndim == 3:  # a colour per segment
