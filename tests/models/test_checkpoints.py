@@ -249,7 +249,7 @@ def make_bad(tmp_path, what):
         ("missing", r"missing\.pth does not exist"),
         ("folder", r"folder\.pth is a folder"),
         ("empty", "0 bytes"),
-        ("text", "complete PyTorch file"),
+        ("text", "is not a PyTorch file"),
         ("truncated", "complete PyTorch file"),
         ("resnet", "is not of CAST"),
         ("list", "holds a list, not a dictionary"),
