@@ -319,6 +319,14 @@ def test_a_new_run_replaces_nothing(micro, folders, tmp_path, name, kind):
     assert kind != "file" or (out / name).read_text() == "mine"
 
 
+def test_a_run_that_was_killed_in_its_first_save_begins_again(micro, folders, tmp_path):
+    """The best checkpoint is written before the rolling one."""
+    (tmp_path / "log.jsonl").write_text('{"kind": "start"}\n')
+    (tmp_path / "best_checkpoint.pth").write_text("of the killed run")
+    result = here(micro, folders, tmp_path, "--set", "schedule.epochs=1")
+    assert result.exit_code == 0 and (tmp_path / "checkpoint.pth").is_file(), result.output
+
+
 def test_a_log_that_a_killed_process_left_is_gone_on_with(tmp_path):
     (tmp_path / "log.jsonl").write_text('{"ki')
     with RunLog(tmp_path, tensorboard=False):

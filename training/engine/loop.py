@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from cast_sdk.errors import CastError, NotFiniteError, RecipeError
+from cast_sdk.system.files import kind_at
 from cast_sdk.training.data.dataset import loader
 from cast_sdk.training.engine import checkpointing, schedules
 from cast_sdk.training.engine.optim import scale_lr
@@ -124,7 +125,8 @@ class Loop:
             options.out.mkdir(parents=True, exist_ok=True)
         world.barrier()
         resumed = self._resume()
-        if not resumed:
+        # With a log it is a run of ours that was killed before its first checkpoint; others' logs are refused below.
+        if not resumed and kind_at(options.out / "log.jsonl") == "nothing":
             epochs = range(min(max(self.recipe.schedule.epochs, self.recipe.schedule.steps or 0), _NAMED_EPOCHS))
             names = (name for epoch in epochs for name in self.task.files(epoch, True, float(epoch == epochs[-1])))
             world.decided_by_main(lambda: checkpointing.check_new(options.out, self.task.rolling, names))
