@@ -101,7 +101,7 @@ def retrieved(world: World, folder: Path) -> list[Any]:
     """The prototypes of 1, 2, ... images; files of one length serve the next."""
     torch.manual_seed(0)
     backbone = create_model("cast_seg_small", num_classes=0, stage="segmentation", **SIZES).eval()
-    return [build_memory(backbone, Drawn(length), folder, world) for length in LENGTHS]
+    return [build_memory(backbone, Drawn(length), folder / str(length), world) for length in LENGTHS]
 
 
 def dense(world: World, folder: Path) -> list[Any]:
