@@ -174,7 +174,7 @@ def test_many_processes_give_what_one_gives(size, folders, micro, tmp_path):
         for ours, theirs in zip(found["memory"], alone["memory"], strict=True):
             for one, other in zip(ours, theirs, strict=True):
                 torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
-        made = {path.name for path in (tmp_path / f"{size}-{rank}" / "memory").iterdir()}
+        made = {path.name for path in (tmp_path / f"{size}-{rank}" / "memory").rglob("*.npz")}
         assert made == {f"image{number}.npz" for number in range(rank, max(LENGTHS), size)}  # its share and no more
         assert found["sources"] == alone["sources"]
         assert found.get("resumed", True), "a run that only the first process had a checkpoint of ended differently"

@@ -207,7 +207,7 @@ DAMAGED = {
     "two corners": (first_mask([[1, 2, 3, 4]]), "neither polygons of three corners or more nor run lengths"),
     "text": (first_mask([["a"] * 6]), "neither polygons"),
     "ragged": (first_mask([[1, 2, 3, 4, 5, 6], [1, [2]]]), "neither polygons"),
-    "counts of text": (first_mask({"size": [96, 128], "counts": [5, "x"]}), "neither polygons"),
+    "counts of text": (first_mask({"size": [96, 128], "counts": [5, "x"]}), "no whole numbers"),
     "counts of one": (first_mask({"size": [96, 128], "counts": 7}), "neither polygons"),
     "size of one": (first_mask({"size": 5, "counts": [5]}), "neither polygons"),
     "another size": (first_mask({"size": [10**9, 10**9], "counts": [10**18]}), "has another size than its image"),
