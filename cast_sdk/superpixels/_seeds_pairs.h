@@ -12,7 +12,7 @@
 #include <cstring>
 #include <limits>
 
-#if defined(__SSE2__) && !defined(CAST_SEEDS_PORTABLE)
+#if defined(__x86_64__) && !defined(CAST_SEEDS_PORTABLE)
 #include <emmintrin.h>
 #define CAST_SEEDS_SSE2 1
 #endif
@@ -26,7 +26,7 @@ namespace seeds {
 constexpr int kMaxLabels = 0x7fff;  // 15 bits: comparing four labels in one word needs the sixteenth
 
 using Label = std::uint16_t;
-using Count = std::int32_t;  // of pixels: below 2^24, so exact in float32
+using Count = std::int32_t;  // of pixels of a superpixel; compared in float32, as OpenCV does
 
 inline std::uint64_t load64(const void* at) {
   std::uint64_t word;

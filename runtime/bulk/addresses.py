@@ -32,7 +32,7 @@ def check_address(address: str) -> None:
     Raises:
         InputError: for such an address.
     """
-    if mask(address) != address:
+    if mask(address, doubtful=False) != address:
         raise InputError(
             f"The address {address} holds a password or token, and would be written into the data set.",
             remedy="give credentials in the environment or in fsspec's configuration",

@@ -44,6 +44,7 @@ def open_closed_streams() -> None:
             if nowhere != number:
                 os.dup2(nowhere, number)
                 os.close(nowhere)
+            os.set_inheritable(number, True)  # children open files too
             if getattr(sys, name) is None:
                 setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 (open to the end)
 

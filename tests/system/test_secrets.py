@@ -21,6 +21,8 @@ HIDDEN = ["p@ss", "a#b", "a/b", "a[b", "a?z", "a:b", "geheim", "x&y=z"]
         "RTSPS://me:{}@cam",
         "('http://me:{}@cam/live', 3)",
         "srt://me%3A{}@cam",
+        "rtsp://me%40home:{}@cam/1",
+        "http://u%20x:{}@cam",
     ],
 )
 def test_passwords_in_addresses(text: str, password: str):
@@ -46,6 +48,11 @@ def test_passwords_in_addresses(text: str, password: str):
         "aws_secret_access_key=geheim",
         "AWS_ACCESS_KEY_ID=geheim",
         "cast-camera --token=geheim",
+        "found token='geheim",
+        'found: password="geheim mit Leerz',
+        "user-pw=it's-geheim",
+        "password=ab'geheim",
+        "('http://cam/live?token=geheim', 3)",
     ],
 )
 def test_values_with_a_telling_name(text: str):
@@ -95,3 +102,11 @@ def test_every_error_is_masked():
     error = InputError("No video from rtsp://me:a#b@cam.", found="rtsp://me:a#b@cam", remedy="ffplay rtsp://me:a#b@cam")
     assert "a#b" not in str(error) and "a#b" not in f"{error.problem}{error.found}{error.remedy}"
     assert isinstance(error, CastError)
+
+
+def test_what_may_be_a_name_is_masked_for_people_only():
+    """What is written into data is refused for a secret, and a key is also the name of an object."""
+    for name in ("https://host/get?key=photos/1.jpg", "https://host/a.jpg?code=17"):
+        assert mask(name) != name and mask(name, doubtful=False) == name
+    key = "https://host/a.jpg?key=AIzaSyA-1234567890abcdefghijklmnopqrstuv"
+    assert mask(key, doubtful=False) == "https://host/a.jpg?key=***"

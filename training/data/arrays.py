@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -14,7 +15,11 @@ import numpy.typing as npt
 from cast_sdk.errors import InputError
 from cast_sdk.system.files import kind_at
 
-_DAMAGED = (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error)
+# All that NumPy's reader raises for a header or a body that is none.
+_DAMAGED = (
+    OSError, ValueError, EOFError, MemoryError, OverflowError, TypeError, SyntaxError, tokenize.TokenError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 def read_array(path: Path, what: str = "no array", remedy: str = "remove the file and make it again") -> Any:

@@ -51,8 +51,11 @@ def legible(figure: Any) -> None:
 
     texts = figure.findobj(Text)
     families = ["DejaVu Sans"]
-    missing = {ord(letter) for text in texts for letter in text.get_text()} - _letters(get_font, findfont(families[0]))
-    for entry in fontManager.ttflist if missing else ():
+    shown = {ord(letter) for text in texts for letter in text.get_text() if letter.isprintable()}
+    missing = shown - _letters(get_font, findfont(families[0]))
+    for entry in fontManager.ttflist:
+        if not missing:
+            break
         found = missing & _letters(get_font, entry.fname)
         if found:
             families.append(entry.name)

@@ -79,19 +79,23 @@ def test_a_program_that_prints_without_a_flush():
 
 
 CLOSED = """
-import os, sys
+import os, subprocess, sys
+CHILD = "import os, sys; file = open(sys.argv[1], 'w'); os.write(1, b'of a library'); file.write('mine too')"
 from cast_sdk.runtime.commands.program import open_closed_streams
 open_closed_streams()
 with open(sys.argv[1], "w") as file:
     os.write(1, b"of a library"); os.write(2, b"of a library")
     print(sys.stdin.read(), sys.stdout.isatty(), sys.stderr.isatty())
     file.write("mine")
+subprocess.run([sys.executable, "-c", CHILD, sys.argv[2]], check=True)
 """
 
 
 def test_closed_streams_are_no_files_of_the_user(tmp_path):
     """The next file that is opened would be number 0, 1 or 2."""
     file = tmp_path / "mine.txt"
-    command = ["sh", "-c", 'exec "$0" -c "$1" "$2" <&- >&- 2>&-', sys.executable, CLOSED, str(file)]
+    of_child = tmp_path / "of_child.txt"
+    words = [sys.executable, CLOSED, str(file), str(of_child)]
+    command = ["sh", "-c", 'exec "$0" -c "$1" "$2" "$3" <&- >&- 2>&-', *words]
     assert subprocess.run(command, timeout=60).returncode == 0
-    assert file.read_text() == "mine"
+    assert (file.read_text(), of_child.read_text()) == ("mine", "mine too")
