@@ -16,7 +16,6 @@ measured again, so that a new checkpoint can be compared with baselines of befor
 from __future__ import annotations
 
 import dataclasses
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,11 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cast_sdk.arguments import real, whole
+from cast_sdk.arguments import whole
 from cast_sdk.errors import InputError
 from cast_sdk.runtime.commands.common import FiniteRange, OrdinaryPath
 from cast_sdk.runtime.commands.program import Command
-from cast_sdk.system.files import read_json
 
 if TYPE_CHECKING:
     from cast_sdk.training.data.dense.bsds import AnnotatedImage
@@ -94,6 +92,7 @@ def main(
     from cast_sdk.training.data.dense.bsds import bsds500, label_folder
     from cast_sdk.training.engine import provenance
     from cast_sdk.training.engine.launch import errors_for_people
+    from cast_sdk.training.metrics import hierarchy_results
 
     with errors_for_people():
         if data is not None:
@@ -106,67 +105,19 @@ def main(
             )
         entries = entries[:limit]
         opened = open_methods(methods, size, superpixels, segments, seed)
-        files = provenance.of_files(path for entry in entries for path in (entry.image, *entry.truths))
+        files = provenance.of_files(
+            (f"{entry.name}/{path.name}", path) for entry in entries for path in (entry.image, *entry.truths)
+        )
         where = {"data": source, "images": len(entries), "fingerprint": files, "tolerance": tolerance, "seed": seed}
-        record = stored_record(out)
-        out.mkdir(parents=True, exist_ok=True)
-        known = stored_results(record, where, opened)
+        known = hierarchy_results.begin(out, where, {method.name: method.key for method in opened})
         scores = known | evaluate(entries, opened, tolerance, out / "pictures", pictures, tuple(known))
         text = table(source, len(entries), opened, scores)
-        record = {
-            **where,
-            "methods": {
-                method.name: {"note": method.note, "key": method.key, **dataclasses.asdict(scores[method.name])}
-                for method in opened
-            },
+        results = {
+            method.name: {"note": method.note, "key": method.key, **dataclasses.asdict(scores[method.name])}
+            for method in opened
         }
-        _write(out / "hierarchy.json", json.dumps(record, indent=1))
-        _write(out / "hierarchy.md", text)
+        hierarchy_results.write(out, where, results, text)
         print(text)
-
-
-def stored_record(out: Path) -> dict[str, Any]:
-    """What an earlier run wrote into a folder; empty for a folder without results.
-
-    Raises:
-        InputError: files there have the names of results and are none.
-    """
-    file = out / "hierarchy.json"
-    try:
-        record = read_json(file) if file.exists() else None
-    except InputError:
-        record = 0
-    ours = isinstance(record, dict) and isinstance(record.get("methods"), dict) and "tolerance" in record
-    others = [path for path in (file, out / "hierarchy.md", out / "pictures") if path.exists() or path.is_symlink()]
-    if others and not ours:
-        raise InputError(
-            f"{others[0]} is there already and was not written by this program, so it is not replaced.",
-            remedy="choose another --out, or move it away",
-        )
-    return record if isinstance(record, dict) else {}
-
-
-def stored_results(
-    record: dict[str, Any], where: dict[str, Any], methods: Sequence[Method]
-) -> dict[str, HierarchyScores]:
-    """Results of an earlier run on the same images with the same settings, of methods that have not changed."""
-    from cast_sdk.descriptions import build
-    from cast_sdk.training.metrics.partition import MEASURES, HierarchyScores
-
-    if any(record.get(name) != value for name, value in where.items()):
-        return {}
-    found = {}
-    for method in methods:
-        old = record["methods"].get(method.name)
-        if method.key and isinstance(old, dict) and old.get("key") == method.key:
-            scores = {name: value for name, value in old.items() if name not in ("note", "key")}
-            what, remedy = f"the result of {method.name} in hierarchy.json", "remove the file"
-            kept = build(HierarchyScores, scores, what, remedy=remedy)
-            for values in (kept.best_per_dataset, kept.best_per_image, kept.best_level):
-                for measure in MEASURES:
-                    real(values.get(measure), f"{measure} of {what}")
-            found[method.name] = kept
-    return found
 
 
 def open_methods(
@@ -413,13 +364,6 @@ def table(source: str, images: int, methods: Sequence[Method], scores: dict[str,
         lines.append(f"| {method.name} | " + " | ".join(cells) + " |")
     lines += ["", *(f"- {method.name}: {method.note}" for method in methods), ""]
     return "\n".join(lines)
-
-
-def _write(path: Path, text: str) -> None:
-    from cast_sdk.system.files import atomic_write
-
-    with atomic_write(path) as temporary:
-        temporary.write_text(text)
 
 
 if __name__ == "__main__":

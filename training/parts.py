@@ -58,7 +58,8 @@ def segments_command(
         images = PartImageNet.open(data, split)
         where = start(device).device
         segment, weights = _sam(model, sam, where) if sam else _network(model, where, seed, reference)
-        files = provenance.of_files(images.path(record) for record in images.images)
+        paths = [images.path(record) for record in images.images]
+        files = provenance.of_files((path.relative_to(images.root).as_posix(), path) for path in paths)
         made_by = {"weights": weights, "sam": sam, "seed": seed, "reference": reference, "fingerprint": files}
         provenance.keep(out, made_by)
         made = write_segments(images, segment, out)

@@ -265,8 +265,9 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     except OSError as error:
         raise InputError(f"The record {path} cannot be read.", found=error.strerror) from error
     records = [_record(line) for line in lines]
-    # A killed process may have written a part of the first line.
-    if lines and not ("settings" in (records[0] or {}) or lines[0].startswith(_BEGIN) or _BEGIN.startswith(lines[0])):
+    # A killed process may have written a part of the first line, and a power loss may have spoiled it.
+    begun = lines and (lines[0].startswith(_BEGIN) or _BEGIN.startswith(lines[0]))
+    if lines and not begun and not any("settings" in record for record in records if record):
         raise InputError(
             f"{path} is no record of cast-segment, so nothing is recorded there.",
             remedy="move it away, or choose another --out",

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 
 import numpy as np
@@ -203,6 +204,30 @@ def test_results_of_other_images_are_not_kept(drawn):
     after = json.loads((drawn / "out" / "hierarchy.json").read_text())
     assert before["fingerprint"] != after["fingerprint"]
     assert before["methods"]["superpixels"]["levels"] != after["methods"]["superpixels"]["levels"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, InputError])
+def test_an_interrupted_run_is_repeated(drawn, monkeypatch, error):
+    """After its pictures, and before its results."""
+
+    def stopped(*arguments):
+        raise error("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cast_sdk.training.metrics.partition.summarise_hierarchy", stopped)
+        assert quick(drawn, "--pictures", 1).exit_code != 0
+    assert (drawn / "out" / "pictures" / "a.jpg").is_file()
+    again = quick(drawn, "--pictures", 1)
+    assert again.exit_code == 0 and (drawn / "out" / "hierarchy.md").is_file(), again.output
+
+
+def test_results_of_a_copy_of_the_images_are_kept(drawn):
+    assert quick(drawn).exit_code == 0
+    before = json.loads((drawn / "out" / "hierarchy.json").read_text())
+    for file in (drawn / "im" / "a.png", drawn / "lab" / "a.png"):
+        os.utime(file, ns=(1, 1))
+    assert quick(drawn).exit_code == 0
+    assert json.loads((drawn / "out" / "hierarchy.json").read_text()) == before
 
 
 @pytest.mark.parametrize("name", ["hierarchy.json", "hierarchy.md", "pictures"])

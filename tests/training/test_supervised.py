@@ -300,6 +300,24 @@ def test_images_are_not_mixed_in_odd_numbers(micro, folders, tmp_path):
     assert "Remedy: make train.batch even" in result.output and "Traceback" not in result.output
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"kind": "end", "finished": true}',
+        '{"kind": "start", "resumed": true}',
+        '{"kind": "step", "epoch": 1}',
+        '{"kind": "validation", "epoch": 2}',
+    ],
+)
+def test_the_best_checkpoint_of_a_run_without_its_rolling_one_stays(micro, folders, tmp_path, line):
+    lines = ['{"kind": "start", "resumed": false}', '{"kind": "validation", "epoch": 1}', line]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "best_checkpoint.pth").write_text("of weeks")
+    result = here(micro, folders, tmp_path, "--set", "schedule.epochs=1")
+    assert result.exit_code == 1 and "best_checkpoint.pth of something else" in result.output, result.output
+    assert (tmp_path / "best_checkpoint.pth").read_text() == "of weeks"
+
+
 PLACED = [
     (kind, name) for kind in ("file", "pipe", "dangling link") for name in ("best_checkpoint.pth", "checkpoint.pth")
 ]
@@ -325,7 +343,9 @@ def test_a_new_run_replaces_nothing(micro, folders, tmp_path, kind, name):
 
 def test_a_run_that_was_killed_in_its_first_save_begins_again(micro, folders, tmp_path):
     """The best checkpoint is written before the rolling one."""
-    (tmp_path / "log.jsonl").write_text('{"kind": "start"}\n')
+    (tmp_path / "log.jsonl").write_text(
+        '{"kind": "start"}\n{"kind": "step", "epoch": 0}\n{"kind": "validation", "epoch": 1}\n'
+    )
     (tmp_path / "best_checkpoint.pth").write_text("of the killed run")
     result = here(micro, folders, tmp_path, "--set", "schedule.epochs=1")
     assert result.exit_code == 0 and (tmp_path / "checkpoint.pth").is_file(), result.output

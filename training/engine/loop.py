@@ -23,7 +23,7 @@ from cast_sdk.training.engine import checkpointing, schedules
 from cast_sdk.training.engine.optim import scale_lr
 from cast_sdk.training.engine.options import Options
 from cast_sdk.training.engine.recipe.settings import Phase
-from cast_sdk.training.engine.runlog import RunLog, duration
+from cast_sdk.training.engine.runlog import RunLog, check_ours, duration, saved
 from cast_sdk.training.engine.task import Task
 
 _NAMED_EPOCHS = 10_000  # whose checkpoints are looked for before a new run
@@ -121,15 +121,9 @@ class Loop:
     def run(self) -> dict[str, float]:
         """Train to the end of the schedule, from the rolling checkpoint if there is one. Returns the best metrics."""
         options, world = self.options, self.world
-        if world.main:
-            options.out.mkdir(parents=True, exist_ok=True)
-        world.barrier()
+        world.decided_by_main(lambda: options.out.mkdir(parents=True, exist_ok=True))
         resumed = self._resume()
-        # With a log it is a run of ours that was killed before its first checkpoint; others' logs are refused below.
-        if not resumed and kind_at(options.out / "log.jsonl") == "nothing":
-            epochs = range(min(max(self.recipe.schedule.epochs, self.recipe.schedule.steps or 0), _NAMED_EPOCHS))
-            names = (name for epoch in epochs for name in self.task.files(epoch, True, float(epoch == epochs[-1])))
-            world.decided_by_main(lambda: checkpointing.check_new(options.out, self.task.rolling, names))
+        world.decided_by_main(lambda: self._check_folder(resumed))
         with RunLog(options.out, world.main, options.tensorboard) as log, self._signals():
             log.record("start", resumed=resumed, world=world.size, recipe=self.recipe.to_dict())
             if resumed:
@@ -303,6 +297,22 @@ class Loop:
         kept = [] if epoch is None else self.task.files(epoch, is_best, self.fraction())
         for name in [*kept, self.task.rolling]:
             checkpointing.save(checkpoint, self.options.out / name)
+
+    def _check_folder(self, resumed: bool) -> None:
+        """Files of others stay. The first process looks, as it writes into the folder at once afterwards.
+
+        Raises:
+            RecipeError: a log of something else, or files that a new run would replace.
+        """
+        out = self.options.out
+        log = out / "log.jsonl"
+        check_ours(log)
+        # A log of a run that was killed before the end of its first save: it begins again.
+        if resumed or (kind_at(log) == "file" and not saved(out)):
+            return
+        epochs = range(min(max(self.recipe.schedule.epochs, self.recipe.schedule.steps or 0), _NAMED_EPOCHS))
+        names = (name for epoch in epochs for name in self.task.files(epoch, True, float(epoch == epochs[-1])))
+        checkpointing.check_new(out, self.task.rolling, names)
 
     def _resume(self) -> bool:
         raw = self.world.decided_by_main(self._stored)

@@ -24,9 +24,13 @@ def fingerprint(parts: Iterable[Any]) -> str:
     return total.hexdigest()[:32]
 
 
-def of_files(paths: Iterable[Path]) -> str:
-    """A fingerprint of files by their names, sizes and times: without reading them."""
-    return fingerprint((path.name, (found := path.stat()).st_size, found.st_mtime_ns) for path in paths)
+def of_files(files: Iterable[tuple[str, Path]]) -> str:
+    """A fingerprint of files by their names and sizes: without reading them, and equal for a copy of the data.
+
+    Args:
+        files: the name of each within its data set, which tells equal names in two folders apart, and where it is.
+    """
+    return fingerprint((name, path.stat().st_size) for name, path in files)
 
 
 def of_model(model: Any) -> str:
@@ -62,6 +66,11 @@ def differences(before: Any, now: Any, where: str = "") -> Iterable[str]:
             yield f"{where.removeprefix('recipe.')}: {before!r} there, {now!r} now"
 
 
+def _counts(path: Path) -> bool:
+    """Whether a file of a folder may be a result: none that is hidden, or that the file system made itself."""
+    return not path.name.startswith(".") and path.name not in (FILE, "lost+found")
+
+
 def keep(folder: Path, description: Mapping[str, Any]) -> None:
     """Make a folder whose finished files are kept, or find it again.
 
@@ -78,8 +87,9 @@ def keep(folder: Path, description: Mapping[str, Any]) -> None:
         return
     if before is None and folder.exists() and not folder.is_dir():
         raise RecipeError(f"{folder} is no folder.", remedy="choose another --out")
-    # Another process of this run may write its own record, a hidden temporary file, at this moment.
-    if folder.is_dir() and any(not path.name.startswith(".") and path.name != FILE for path in folder.iterdir()):
+    if folder.is_dir() and any(map(_counts, folder.iterdir())):
+        if before is None and (before := read(folder / FILE)) == now:
+            return  # another process of this run has just made the folder
         raise RecipeError(
             f"{folder} holds the results of something else."
             if before

@@ -29,7 +29,6 @@ class RunLog:
         self.task: Any = None
         if not enabled:
             return
-        _check_ours(out / "log.jsonl")
         self.file = (out / "log.jsonl").open("a", buffering=1)
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
@@ -111,7 +110,23 @@ def read_log(out: Path, kind: str | None = None) -> list[dict[str, Any]]:
     return entries
 
 
-def _check_ours(path: Path) -> None:
+def saved(out: Path) -> bool:
+    """Whether the log of a run tells of a checkpoint: only one that was killed in its first save has none."""
+    return any(
+        entry.get("kind") == "end"
+        or (entry.get("kind") == "start" and entry.get("resumed") is True)
+        or _epoch(entry) > (entry.get("kind") == "validation")  # the first validation comes before the first save
+        for entry in read_log(out)
+    )
+
+
+def _epoch(entry: dict[str, Any]) -> int:
+    """Finished epochs when a line was written."""
+    epoch = entry.get("epoch")
+    return epoch if isinstance(epoch, int) else 0
+
+
+def check_ours(path: Path) -> None:
     """Refuse to append to what is no log of a run.
 
     Raises:

@@ -147,13 +147,20 @@ def build_memory(backbone: Cast, split: DenseSplit, folder: Path, world: World |
     """
     world = world or World()
     settings = voc_superpixels()
-    pairs = [path for pair in split.pairs for path in (pair.image, pair.label)]
+    files = [
+        (f"{kind}/{pair.name}", path)
+        for pair in split.pairs
+        for kind, path in (("image", pair.image), ("label", pair.label))
+    ]
     made_by = {
         "weights": provenance.of_model(backbone),
         "superpixels": dataclasses.asdict(settings),
-        "fingerprint": provenance.of_files(pairs),
+        "fingerprint": provenance.of_files(files),
     }
-    provenance.keep(folder, made_by)
+    # The first process before the others, which find its record where the folder is a common one.
+    world.decided_by_main(lambda: provenance.keep(folder, made_by))
+    if not world.main:
+        provenance.keep(folder, made_by)
     own: dict[int, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
     for index in progress(range(len(split))[world.rank :: world.size], "prototypes"):
         pair = split.pairs[index]

@@ -180,6 +180,15 @@ def test_a_record_that_was_cut_off_is_gone_on_with(tmp_path, source, text):
         assert results.finished(source, [tmp_path / "a.png"])
 
 
+@pytest.mark.parametrize("first", [b"\0" * 40, b"\0" * 40 + b'{"settings"', b"{spoiled"])
+def test_a_record_whose_first_line_a_power_loss_spoiled_is_gone_on_with(tmp_path, source, first):
+    with Results(tmp_path, {"model": "m"}) as results:
+        make(results, source)
+    (tmp_path / NAME).write_bytes(first + b"\n" + (tmp_path / NAME).read_bytes())
+    with Results(tmp_path, {"model": "m"}) as results:
+        assert results.finished(source, [tmp_path / "a.png"])
+
+
 def test_a_pipe_is_no_record(tmp_path):
     os.mkfifo(tmp_path / NAME)
     for look in (recorded, lambda folder: Results(folder, {"model": "m"})):

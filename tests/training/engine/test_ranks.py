@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +26,7 @@ from cast_sdk.training.engine.distributed import (
     with_tensors,
     without_tensors,
 )
-from cast_sdk.training.engine.loop import Loop
+from cast_sdk.training.engine.loop import Loop, Position
 from cast_sdk.training.engine.models import create
 from cast_sdk.training.engine.options import Options
 from cast_sdk.training.engine.recipe.files import load_recipe
@@ -178,6 +180,49 @@ def test_many_processes_give_what_one_gives(size, folders, micro, tmp_path):
         assert made == {f"image{number}.npz" for number in range(rank, max(LENGTHS), size)}  # its share and no more
         assert found["sources"] == alone["sources"]
         assert found.get("resumed", True), "a run that only the first process had a checkpoint of ended differently"
+
+
+class Recorded(World):
+    """One of two processes, whose decisions of the first one are counted."""
+
+    def decided_by_main(self, decide: Any) -> Any:
+        DECISIONS.append("joined")
+        if not self.main:
+            return None
+        try:
+            return decide()
+        except RecipeError:
+            DECISIONS.append("refused")
+            raise
+
+    def barrier(self) -> None:
+        DECISIONS.append("waited")
+
+
+DECISIONS: list[str] = []
+
+
+def begun(rank: int, recipe: Any, out: Path) -> list[str]:
+    """What a process joins at the start of a run that ends at once."""
+    DECISIONS.clear()
+    loop: Any = Loop.__new__(Loop)
+    loop.world, loop.recipe, loop.options = Recorded(rank, 2), recipe, Options(out=out, tensorboard=False)
+    loop.task = SimpleNamespace(rolling="checkpoint.pth", files=lambda *_: ["best.pth"])
+    loop.fraction, loop.at, loop.best, loop.stop = lambda: 1.0, Position(), {}, False
+    with contextlib.suppress(RecipeError):
+        loop.run()
+    return list(DECISIONS)
+
+
+def test_processes_begin_in_step_whatever_the_folder_holds(micro, tmp_path):
+    """The first process has made its log before a late one comes, and what it refuses is refused by all."""
+    recipe = load_recipe(str(micro), SETTINGS)
+    (tmp_path / "late").mkdir()
+    (tmp_path / "late" / "log.jsonl").write_text('{"kind": "start", "resumed": false}\n')
+    first = begun(0, recipe, tmp_path / "new")
+    assert first and begun(1, recipe, tmp_path / "new") == begun(1, recipe, tmp_path / "late") == first
+    (tmp_path / "late" / "log.jsonl").write_text("of somebody else")
+    assert begun(0, recipe, tmp_path / "late") == [*first, "refused"]
 
 
 def test_tensors_travel_apart():
