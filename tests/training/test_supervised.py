@@ -15,7 +15,7 @@ import torch
 
 from cast_sdk.export.onnx_export import export_onnx
 from cast_sdk.models import load_model
-from cast_sdk.training.engine.runlog import RunLog, read_log
+from cast_sdk.training.engine.runlog import RunLog, check_ours, read_log
 
 ROOT = Path(__file__).parents[2]
 
@@ -351,7 +351,11 @@ def test_a_run_that_was_killed_in_its_first_save_begins_again(micro, folders, tm
     assert result.exit_code == 0 and (tmp_path / "checkpoint.pth").is_file(), result.output
 
 
-def test_a_log_that_a_killed_process_left_is_gone_on_with(tmp_path):
-    (tmp_path / "log.jsonl").write_text('{"ki')
+@pytest.mark.parametrize(
+    "left", ['{"ki', "", "\n", "\0\0\0\n" + '{"kind": "start"}\n'], ids=["cut", "empty", "line", "nul"]
+)
+def test_a_log_that_a_killed_process_left_is_gone_on_with(tmp_path, left):
+    (tmp_path / "log.jsonl").write_text(left)
+    check_ours(tmp_path / "log.jsonl")
     with RunLog(tmp_path, tensorboard=False):
         pass

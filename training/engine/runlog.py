@@ -12,6 +12,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -99,15 +100,18 @@ class RunLog:
 
 def read_log(out: Path, kind: str | None = None) -> list[dict[str, Any]]:
     """The lines of a run's log.jsonl; a torn last line (power loss) is left out."""
-    entries = []
-    for line in read_text(out / "log.jsonl").splitlines():
+    entries = _entries(read_text(out / "log.jsonl"))
+    return [entry for entry in entries if kind is None or entry.get("kind") == kind]
+
+
+def _entries(text: str) -> Iterator[dict[str, Any]]:
+    for line in text.splitlines():
         try:
             entry = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(entry, dict) and (kind is None or entry.get("kind") == kind):
-            entries.append(entry)
-    return entries
+        if isinstance(entry, dict):
+            yield entry
 
 
 def saved(out: Path) -> bool:
@@ -136,12 +140,12 @@ def check_ours(path: Path) -> None:
     if kind == "nothing":
         return
     try:
-        lines = read_text(path).splitlines() if kind == "file" else ["none"]
+        text = read_text(path) if kind == "file" else "none"
     except InputError:
-        lines = ["none"]
-    # A killed process may have written a part of the first line.
-    ours = not lines or '{"kind":'.startswith(lines[0][:8])
-    if not ours:
+        text = "none"
+    # A killed process may have written a part of the first line, and a power loss may have spoiled it.
+    begun = not text or '{"kind":'.startswith(text.splitlines()[0][:8])
+    if not begun and not any(entry.get("kind") == "start" for entry in _entries(text)):
         raise RecipeError(f"{path} is no log of a run.", remedy="move it away, or choose another --out")
 
 

@@ -180,7 +180,7 @@ def test_a_record_that_was_cut_off_is_gone_on_with(tmp_path, source, text):
         assert results.finished(source, [tmp_path / "a.png"])
 
 
-@pytest.mark.parametrize("first", [b"\0" * 40, b"\0" * 40 + b'{"settings"', b"{spoiled"])
+@pytest.mark.parametrize("first", [b"\0" * 40, b"\0" * 40 + b'{"settings"', b"{spoiled"], ids=["nul", "both", "text"])
 def test_a_record_whose_first_line_a_power_loss_spoiled_is_gone_on_with(tmp_path, source, first):
     with Results(tmp_path, {"model": "m"}) as results:
         make(results, source)
