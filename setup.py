@@ -61,7 +61,9 @@ class LinkedSource(sdist):
     def make_release_tree(self, base_dir: str, files: list[str]) -> None:
         super().make_release_tree(base_dir, files)
         for name in LINKS:
-            Path(base_dir, "cast_sdk", name).symlink_to(Path("..", name), target_is_directory=True)
+            link = Path(base_dir, "cast_sdk", name)
+            link.unlink(missing_ok=True)  # of one that was killed
+            link.symlink_to(Path("..", name), target_is_directory=True)
 
 
 def long_description(page: str, repository: str) -> str:

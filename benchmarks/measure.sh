@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Every timing of README.md, docs/benchmarks.md, docs/superpixels.md and docs/camera.md, one after another on a machine
-# that does nothing else: about 40 minutes on two cores.
+# The timings of README.md, docs/benchmarks.md, docs/superpixels.md and what tracking costs (docs/camera.md), one after
+# another on a machine that does nothing else: about 40 minutes on two cores. Left out: the hour of soak.py, browsers
+# (web/), and GPUs (gpu_check.py).
 #
 #   benchmarks/measure.sh PHOTOGRAPHS OUT [SECTION ...]
 #
@@ -9,11 +10,20 @@
 # train, bulk, serve, openvino and httpx; CONTRIB a folder with opencv-contrib (make test puts it into
 # build/opencv-contrib).
 set -euo pipefail
-photographs=$(realpath "$1"); mkdir -p "$2"; out=$(realpath "$2"); shift 2
+if [ $# -lt 2 ]; then
+  sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2
+  exit 2
+fi
+photographs=$(realpath "$1")
+if [ -e "$2" ] && [ -n "$(ls -A "$2")" ] && [ ! -f "$2/machine.txt" ]; then
+  echo "error: $2 holds files of something else. Remedy: choose another OUT." >&2
+  exit 1
+fi
+mkdir -p "$2"; out=$(realpath "$2"); shift 2
 here=$(dirname "$(realpath "$0")")
 python=${PYTHON:-python}
 contrib=$(realpath "${CONTRIB:-$here/../build/opencv-contrib}")
-photograph=$(find "$photographs" -name "*.jpg" | sort | head -1)
+photograph=$(find "$photographs" -name "*.jpg" | sort | sed -n 1p)
 small=$out/cast_small.onnx any=$out/cast_small_any.onnx
 tiny=$("$python" -c "import cast_sdk; print(cast_sdk.Runtime().path)") tiny_any=$out/cast_tiny_any.onnx
 
@@ -91,8 +101,17 @@ dense() {
 machine > "$out/machine.txt"
 sections=("$@")
 [ ${#sections[@]} -gt 0 ] || sections=(graphs startup openvino streaming seeds tracking network dense training service bulk)
+failed=0
 for section in "${sections[@]}"; do
-  { echo "load before: $(cut -d " " -f 1-3 /proc/loadavg)"; time "$section"; } > "$out/$section.txt" 2>&1 \
-    || echo "$section failed: see $out/$section.txt"
-  echo "$section: $out/$section.txt"
+  set +e  # not "|| ...": inside of that a failing command would be passed over
+  (set -e; echo "load before: $(cut -d " " -f 1-3 /proc/loadavg)"; time "$section") > "$out/$section.txt" 2>&1
+  status=$?
+  set -e
+  if [ $status -ne 0 ]; then
+    failed=1
+    echo "$section FAILED: see $out/$section.txt"
+  else
+    echo "$section: $out/$section.txt"
+  fi
 done
+exit $failed

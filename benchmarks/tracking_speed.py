@@ -63,6 +63,7 @@ def table(rows: dict[str, list[tuple[float, float]]]) -> None:
 def tracking(frames: list[Hierarchy]) -> None:
     ways = {"NumPy": False} | ({"compiled": True} if compiled.available() else {})
     rows: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    colours: list[tuple[float, float]] = []
     followers = {name: Follower() for name in ways}
     for number, frame in enumerate(frames):
         for name, native in ways.items():
@@ -71,7 +72,10 @@ def tracking(frames: list[Hierarchy]) -> None:
             taken = timed(lambda name=name, result=result: followers[name].follow(result))
             if number >= WARM:
                 rows[name].append(taken)
-    table({f"tracking, {name}": taken for name, taken in rows.items()})
+        drawn = timed(lambda result=result: result.tracking.shades())
+        if number >= WARM:
+            colours.append(drawn)
+    table({f"tracking, {name}": taken for name, taken in rows.items()} | {"colours of its tracks": colours})
 
 
 def superpixels(photograph: np.ndarray, count: int, size: int, number: int) -> None:

@@ -15,6 +15,17 @@ import cast_sdk
 from cast_sdk import bundled
 from cast_sdk.errors import InputError
 
+WAIT = """
+for _ in range(600):
+    pid, status = os.waitpid(child, os.WNOHANG)
+    if pid:
+        break
+    time.sleep(0.1)
+else:
+    os.kill(child, 9)
+    sys.exit("the child never ended")
+"""
+
 FORK = """
 import os, sys, time, cast_sdk, numpy as np
 what, path, backend = sys.argv[1:]
@@ -34,17 +45,14 @@ if child == 0:
         rt.close()
     sys.stdout.flush()
     sys.exit(0)
-for _ in range(200):
-    pid, status = os.waitpid(child, os.WNOHANG)
-    if pid:
-        break
-    time.sleep(0.1)
-else:
-    os.kill(child, 9)
-    sys.exit("the child never ended")
+"""
+FORK += (
+    WAIT
+    + """
 rt.segment(frame)
 sys.exit(status)
 """
+)
 
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system does not fork")
@@ -109,17 +117,14 @@ if child == 0:
     if what == "close":
         stream.close()
     sys.exit(0)
-for _ in range(200):
-    pid, status = os.waitpid(child, os.WNOHANG)
-    if pid:
-        break
-    time.sleep(0.1)
-else:
-    os.kill(child, 9)
-    sys.exit("the child never ended")
+"""
+FORKED_STREAM += (
+    WAIT
+    + """
 assert sum(1 for _ in stream) == 59
 sys.exit(status)
 """
+)
 
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system does not fork")

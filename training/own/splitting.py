@@ -68,12 +68,12 @@ def settle(parts: Sequence[int | None]) -> tuple[npt.NDArray[np.intp], npt.NDArr
     everything = np.arange(len(parts))
     told = sum(part is not None for part in parts)
     if TRAIN not in parts:
-        return everything, None, ["no name says train, so the split is made anew"] if told else []
+        return everything, None, ["no name says train, so names do not make the split"] if told else []
     used = np.array([at for at in range(len(parts)) if parts[at] != TEST], np.intp)
     notes = [f"images of test are not used ({len(parts) - len(used)})"] if len(used) < len(parts) else []
     left = [parts[at] for at in used.tolist()]
     if None in left:
-        notes.append(f"images outside of train and val ({left.count(None)}), so the split is made anew")
+        notes.append(f"images outside of train and val ({left.count(None)}), so names do not make the split")
         return used, None, notes
     return used, np.array(left, np.int8) if VAL in left else None, notes
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -114,9 +116,17 @@ def test_pickled_colours_are_those_of_the_frame():
     assert equal(copy(), made[1]()) and copy._source is None
 
 
-def test_threads_that_look_at_one_frame_see_the_same_colours():
-    made = drawn(Shades(), frames(40))
+def test_threads_that_look_at_one_frame_make_its_colours_once(monkeypatch):
+    shades, made, update = Shades(), [], Shades.update
+
+    def slow(self, ids_, *others):
+        made.append(threading.get_ident())
+        time.sleep(0.05)
+        return update(self, ids_, *others)
+
+    monkeypatch.setattr(Shades, "update", slow)
+    (frame,) = drawn(shades, frames(1))
+    together = threading.Barrier(4)
     with ThreadPoolExecutor(4) as pool:
-        for frame in made:
-            first, *others = [task.result() for task in [pool.submit(frame) for _ in range(4)]]
-            assert all(other is first for other in others)
+        first, *others = pool.map(lambda _: (together.wait(), frame())[1], range(4))
+    assert len(made) == 1 and all(other is first for other in others)

@@ -83,7 +83,10 @@ def evaluate(runtime: Runtime, data: Path, split: str = "all", on_bad: OnBadImag
         images.notes.append(f"unreadable images are left out ({len(bad)}): {', '.join(bad[:5])}")
         log.info("note       %s", images.notes[-1])
     if not scores:
-        raise InputError(f"None of the {len(bad)} images of {data} can be read.")
+        raise InputError(
+            f"None of the {len(bad)} images of {data} can be read.",
+            remedy="see why each cannot with --on-bad-image error",
+        )
     translated = np.array([number.get(name, -1) for name in images.classes])
     judged = Judged(np.stack(list(scores.values())), translated[images.labels[chosen]])
     counts = np.bincount(judged.labels, minlength=len(known))

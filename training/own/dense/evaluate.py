@@ -144,7 +144,9 @@ def readable(masked: Masked, chosen: npt.NDArray[np.intp]) -> npt.NDArray[np.int
         except InputError:
             bad.append(at)
     if len(bad) == len(chosen):
-        raise InputError(f"None of the {len(bad)} images can be read.")
+        raise InputError(
+            f"None of the {len(bad)} images can be read.", remedy="see why each cannot with --on-bad-image error"
+        )
     if bad:
         names = ", ".join(masked.names[at] for at in chosen[bad[:5]])
         masked.notes.append(f"unreadable images are left out ({len(bad)}): {names}")
