@@ -14,7 +14,6 @@ Needs open_clip_torch and pycocotools, SAM needs segment-anything.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,19 +77,19 @@ def segments_command(
 def evaluate_command(
     folder: Path, data: Path, out: Path, split: str, device: str, clip: str, pretrained: str, reference: bool
 ) -> None:
-    from cast_sdk.system.files import atomic_write
     from cast_sdk.training.data.dense.partimagenet import PartImageNet
     from cast_sdk.training.engine.distributed import start
     from cast_sdk.training.engine.launch import errors_for_people
+    from cast_sdk.training.metrics import scores_file
     from cast_sdk.training.tasks.open_vocabulary import OpenClip
 
     with errors_for_people():
+        scores_file.check(out / "scores.json")
         images = PartImageNet.open(data, split)
         encoder = OpenClip(clip, pretrained, start(device).device)
         scores = evaluate(images, folder, encoder, reference)
         out.mkdir(parents=True, exist_ok=True)
-        with atomic_write(out / "scores.json") as temporary:
-            temporary.write_text(json.dumps(scores, indent=1))
+        scores_file.write(out / "scores.json", scores)
         print(f"object {scores['object']:.2f} / part {scores['part']:.2f} over {scores['images']} images"
               f" ({scores['dropped']} dropped)")  # fmt: skip
 

@@ -13,7 +13,6 @@ layout), log.jsonl and tensorboard/; evaluation writes scores_ss.json or scores_
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -68,16 +67,18 @@ def evaluate_command(
     on_bad_image: Any,
 ) -> None:
     from cast_sdk.models import load_model
-    from cast_sdk.system.files import atomic_write
     from cast_sdk.training.data.dense.opening import open_split
     from cast_sdk.training.engine.distributed import start
     from cast_sdk.training.engine.launch import errors_for_people
     from cast_sdk.training.engine.recipe.files import load_recipe
+    from cast_sdk.training.metrics import scores_file
     from cast_sdk.training.tasks.dense import MULTI_SCALE, Inference, evaluate
     from cast_sdk.training.tasks.segmentation import check_classes, write_images
 
     with errors_for_people():
         settings = load_recipe(recipe, overrides, "segment")
+        file = out / f"scores_{'ms' if multi_scale else 'ss'}.json"
+        scores_file.check(file, out / "images" if save_images else None)
         pairs = open_split(settings.dense.data, data, split, on_bad_image)
         world = start(device)
         model: Any = load_model(ckpt, sampler=settings.model.sampler).to(world.device)
@@ -96,8 +97,7 @@ def evaluate_command(
         scores = confusion.to_dict()
         if world.main:
             named = {**scores, "iou": dict(zip(pairs.class_names, scores["iou"], strict=True))}
-            with atomic_write(out / f"scores_{'ms' if multi_scale else 'ss'}.json") as temporary:
-                temporary.write_text(json.dumps({"stride": inference.stride, **named}, indent=1))
+            scores_file.write(file, {"stride": inference.stride, **named})
             print(f"{score_line(scores)} over {scores['images']} images")
             if save_images:
                 write_images(model, pairs, inference, out / "images")
@@ -112,14 +112,15 @@ def evaluate_command(
 def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
     import dataclasses
 
-    from cast_sdk.system.files import atomic_write
     from cast_sdk.training.data.dense.opening import open_split
     from cast_sdk.training.engine.launch import errors_for_people
     from cast_sdk.training.engine.recipe.files import load_recipe
+    from cast_sdk.training.metrics import scores_file
     from cast_sdk.training.metrics.dense_baselines import majority_class, superpixel_colour, superpixel_oracle
 
     with errors_for_people():
         chosen = load_recipe(recipe, (), "segment")
+        scores_file.check(out / "baselines.json")
         train, val = (open_split(chosen.dense.data, data, name) for name in ("train", "val"))
         height, width = val.read(0)[0].shape[:2]
         # As dense as the model's: its count belongs to one crop.
@@ -132,8 +133,7 @@ def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
             "true class of every superpixel": superpixel_oracle(val, superpixels),
         }
         out.mkdir(parents=True, exist_ok=True)
-        with atomic_write(out / "baselines.json") as temporary:
-            temporary.write_text(json.dumps({name: result.to_dict() for name, result in results.items()}, indent=1))
+        scores_file.write(out / "baselines.json", {name: result.to_dict() for name, result in results.items()})
         for name, result in results.items():
             print(f"{name}: {score_line(result.to_dict())}")
 

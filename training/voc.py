@@ -48,10 +48,12 @@ def retrieve_command(
     from cast_sdk.training.data.dense.opening import open_split
     from cast_sdk.training.engine.distributed import start
     from cast_sdk.training.engine.launch import errors_for_people
-    from cast_sdk.training.tasks.voc_prediction import report
+    from cast_sdk.training.metrics import scores_file
+    from cast_sdk.training.tasks.voc_prediction import SCORES, report
     from cast_sdk.training.tasks.voc_retrieval import load_backbone, retrieve
 
     with errors_for_people():
+        scores_file.check(out / SCORES)
         splits = {name: open_split("voc", data, name, on_bad_image) for name in ("train", "val")}
         world = start(device)
         backbone = load_backbone(ckpt).to(world.device)
@@ -80,10 +82,12 @@ def evaluate_command(ckpt: Path, data: Path, out: Path, device: str, on_bad_imag
     from cast_sdk.training.data.dense.opening import open_split
     from cast_sdk.training.engine.distributed import start
     from cast_sdk.training.engine.launch import errors_for_people
+    from cast_sdk.training.metrics import scores_file
     from cast_sdk.training.tasks.voc_finetuning import load_finetuned, score
-    from cast_sdk.training.tasks.voc_prediction import report
+    from cast_sdk.training.tasks.voc_prediction import PREDICTED, SCORES, report
 
     with errors_for_people():
+        scores_file.check(out / SCORES, out / PREDICTED)
         val = open_split("voc", data, "val", on_bad_image)
         world = start(device)
         confusion = score(load_finetuned(ckpt, val).to(world.device), val, out, world)

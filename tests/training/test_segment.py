@@ -21,6 +21,7 @@ from cast_sdk.training import segment
 from cast_sdk.training.data.dense.opening import open_split
 from cast_sdk.training.data.dense.transforms import DenseViews, pad, photometric, random_crop, scaled_size, seen
 from cast_sdk.training.engine.recipe.files import list_recipes, load_recipe
+from cast_sdk.training.metrics import scores_file
 from cast_sdk.training.tasks import windows
 from cast_sdk.training.tasks.dense import class_histogram, class_weights, superpixel_cross_entropy
 from cast_sdk.training.tasks.segmentation import build_segmenter
@@ -262,7 +263,7 @@ def test_training_resumes_bit_for_bit_and_evaluates(camvid, tmp_path):
 def test_baselines(camvid, tmp_path):
     result = run("baselines", "--recipe", "camvid_cast_tiny", "--data", camvid, "--out", tmp_path / "base")
     assert result.exit_code == 0, result.output
-    scores = json.loads((tmp_path / "base" / "baselines.json").read_text())
+    scores = scores_file.read(tmp_path / "base" / "baselines.json")
     train_labels, labels = (
         [open_split("camvid", camvid, name).read(i)[1] for i in range(4)] for name in ("train", "val")
     )

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.runtime.output.colours import class_colours
-from cast_sdk.system.files import read_json
 from cast_sdk.training.data.dense.base import DenseSplit
 from cast_sdk.training.engine.runlog import read_log
+from cast_sdk.training.metrics import scores_file
 from cast_sdk.training.metrics.saving import pyplot, save, words
 
 _BLUE, _GREY = "#1f5f8b", "#777777"
@@ -49,7 +49,7 @@ def draw_curve(run: Path, file: Path, baselines: Path | None = None) -> None:
     right.plot([entry["step"] for entry in validations], scores, color=_BLUE, marker="o", markersize=4)
     right.set(xlabel="step", ylabel="validation mIoU (%)", ylim=(0, 1.15 * max(*scores, 1)))
     if baselines is not None:
-        for name, entry in read_json(baselines).items():
+        for name, entry in scores_file.read(baselines).items():
             if entry["mean_iou"] < 1.1 * max(scores):
                 right.axhline(entry["mean_iou"], color=_GREY, linewidth=0.9, linestyle="--")
                 right.text(0.99, entry["mean_iou"] + 0.4, name, ha="right", va="bottom", fontsize=8, color=_GREY,

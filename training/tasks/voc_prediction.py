@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,10 @@ from cast_sdk.system.files import atomic_write
 from cast_sdk.training.data.dense.base import DenseSplit
 from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.progress import progress
+from cast_sdk.training.metrics import scores_file
 from cast_sdk.training.metrics.semantic import ConfusionMatrix, together
 
+SCORES, PREDICTED = Path("scores.json"), Path("results", "val")  # in the folder of an evaluation
 LONG_SIDE = 512  # of an image at test time
 MEAN, STD = np.array(IMAGENET_MEAN, np.float32), np.array(IMAGENET_STD, np.float32)
 
@@ -73,7 +74,7 @@ def predict_split(
     """
     world = world or World()
     confusion = ConfusionMatrix(len(split.class_names))
-    folders = {name: out / "results" / "val" / name for name in ("semantic_gray", "semantic_color")} if out else {}
+    folders = {name: out / PREDICTED / name for name in ("semantic_gray", "semantic_color")} if out else {}
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
     for index in progress(range(len(split))[world.rank :: world.size], "predicting"):
@@ -95,6 +96,5 @@ def report(confusion: ConfusionMatrix, split: DenseSplit, out: Path) -> None:
     mean = round(100 * confusion.mean_iou("zero"), 2)
     record = {**confusion.to_dict(), "mean_iou": mean}
     record["iou"] = dict(zip(split.class_names, record["iou"], strict=True))
-    with atomic_write(out / "scores.json") as temporary:
-        temporary.write_text(json.dumps(record, indent=1))
+    scores_file.write(out / SCORES, record)
     print(f"mean_iou {mean}, pixel_accuracy {record['pixel_accuracy']} over {confusion.images} images")
