@@ -106,7 +106,7 @@ def waiting(frames: list[np.ndarray], wait: float, rounds: int, workers: int) ->
 
 
 def real(
-    model: str | None, threads: int | None, spinning: bool, frames: list[np.ndarray], rounds: int, workers: int
+    model: str | None, threads: int | None, spinning: bool | None, frames: list[np.ndarray], rounds: int, workers: int
 ) -> None:
     try:
         rt = cast_sdk.Runtime(model, threads=threads, spinning=spinning)
@@ -136,7 +136,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?")
     parser.add_argument("--threads", type=int, help="of the network")
-    parser.add_argument("--spinning", action="store_true", help="ONNX Runtime: let idle threads spin during a run")
+    parser.add_argument(
+        "--spinning", action=argparse.BooleanOptionalAction, help="ONNX Runtime: let idle threads spin during a run"
+    )
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--workers", type=int, default=1)

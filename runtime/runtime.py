@@ -48,7 +48,7 @@ class Runtime:
         fit: "stretch" resizes the whole frame to the model's size; "crop" is the reference's evaluation (short side
             256, centre 224): pixels outside the crop get label -1.
         threads: CPU threads of the network; None: the cores of this process, at most 8.
-        spinning: let idle threads spin (ONNX Runtime).
+        spinning: let idle threads of ONNX Runtime spin during a run; None: for a moment, see `open_backend`.
         export: options of the export of a name: batch, image_size, precision ("fp32", "fp16"), soft_assignments,
             stage, superpixels, tokens, as `export_onnx` has them.
         options: further options of one backend, see `open_backend`.
@@ -71,7 +71,7 @@ class Runtime:
         device: str = "auto",
         fit: Fit = "stretch",
         threads: int | None = None,
-        spinning: bool = False,
+        spinning: bool | None = None,
         export: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:

@@ -15,6 +15,7 @@ from cast_sdk.runtime.backends.base import check_batch
 from cast_sdk.runtime.backends.feeding import Feeder, matrix_shapes
 from cast_sdk.runtime.backends.forking import keep_alive, watch
 from cast_sdk.runtime.backends.ports import Port, check_ports
+from cast_sdk.runtime.backends.spinning import spinning_entries, yielding_threads
 from cast_sdk.system.processor import int8_saturates
 
 _CUDA = "CUDAExecutionProvider"
@@ -27,11 +28,12 @@ class OnnxRuntimeBackend:
         path: the file.
         device: "auto" takes CUDA when this onnxruntime has it and it starts; "cuda" insists on it.
         threads: threads of one run on the CPU.
-        spinning: let idle threads spin between the operators of a run; they sleep between runs either way.
+        spinning: True lets idle threads spin to the end of a run, False never; None for a moment, where the system lets
+            them give way to other work. Between runs they sleep either way.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, device: str = "auto", threads: int = 1, spinning: bool = False
+        self, path: str | os.PathLike[str], *, device: str = "auto", threads: int = 1, spinning: bool | None = None
     ) -> None:
         self._path, self._asked, self._threads, self._spinning = os.fspath(path), device, threads, spinning
         self._lock = threading.Lock()
@@ -59,7 +61,6 @@ class OnnxRuntimeBackend:
         """A new session."""
         device = self._asked
         ort = import_onnxruntime()
-        options = session_options(ort, self._threads, self._spinning)
         providers = ["CPUExecutionProvider"]
         if device != "cpu" and _CUDA in ort.get_available_providers():
             providers.insert(0, _CUDA)
@@ -69,14 +70,16 @@ class OnnxRuntimeBackend:
                 found=f"onnxruntime {ort.__version__} with {', '.join(ort.get_available_providers())}",
                 remedy="pip uninstall -y onnxruntime && pip install onnxruntime-gpu (on a Jetson: build an engine)",
             )
-        try:
-            session = ort.InferenceSession(self._path, options, providers=providers)
-        except Exception as error:  # ONNX Runtime raises its own unrelated classes
-            raise ArtifactError(
-                f"ONNX Runtime cannot load {self._path}.",
-                found=str(error).splitlines()[0],
-                remedy="check that the file is a complete .onnx; export it again, or upgrade onnxruntime",
-            ) from error
+        with yielding_threads(self._spinning is None and self._threads > 1) as yields:
+            options = session_options(ort, self._threads, self._spinning, yields)
+            try:
+                session = ort.InferenceSession(self._path, options, providers=providers)
+            except Exception as error:  # ONNX Runtime raises its own unrelated classes
+                raise ArtifactError(
+                    f"ONNX Runtime cannot load {self._path}.",
+                    found=str(error).splitlines()[0],
+                    remedy="check that the file is a complete .onnx; export it again, or upgrade onnxruntime",
+                ) from error
         if _CUDA not in session.get_providers() and len(providers) > 1:
             found = "the CUDA provider did not start (driver, CUDA or cuDNN libraries)"
             if device == "cuda":
@@ -117,12 +120,13 @@ def _port(item: Any) -> Port:
     return dtype, tuple(length if isinstance(length, int) else None for length in item.shape)
 
 
-def session_options(ort: Any, threads: int, spinning: bool = False) -> Any:
+def session_options(ort: Any, threads: int, spinning: bool | None = None, yields: bool = False) -> Any:
     """Options of every ONNX Runtime session of this package; 0 threads: as many as there are cores."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+    for key, value in spinning_entries(ort.__version__, spinning, yields).items():
+        options.add_session_config_entry(key, value)
     options.add_session_config_entry("session.force_spinning_stop", "1")
     # Without VNNI the fast INT8 products add pairs in 16 bits, which saturate and make the result wrong without a word.
     # This chooses slower, exact products. With VNNI results are exact anyway and it would cost two fifths of the speed.

@@ -39,7 +39,7 @@ def open_backend(
     device: str = "auto",
     *,
     threads: int | None = None,
-    spinning: bool = False,
+    spinning: bool | None = None,
     **options: Any,
 ) -> Backend:
     """Load a model file with the backend its suffix names, or with the one asked for.
@@ -51,7 +51,9 @@ def open_backend(
         backend: "auto" or one of `BACKENDS`.
         device: "auto" (CUDA where the backend finds it), "cpu" or "cuda". Never replaced by another one in silence.
         threads: CPU threads of the network (not TensorRT); None: the cores this process may use, at most 8.
-        spinning: let idle threads spin during a run (ONNX Runtime): faster on an idle machine, slower on a busy one.
+        spinning: how idle threads of ONNX Runtime wait for the next operator of a run. None: they spin for a moment, on
+            Linux with ONNX Runtime 1.26 or later, and give way to other work. True: to the end of the run, which a
+            busy machine pays for. False: never.
         options: further options of the backend's class, such as `precision="bf16"` for OpenVINO and torch. One that
             the backend does not have is refused.
 
@@ -65,13 +67,15 @@ def open_backend(
     one_of(device, "device", DEVICES)
     if threads is not None:
         threads = whole(threads, "threads", 1, 1024)
-    if not isinstance(spinning, bool):
-        raise InputError(f"spinning is {shown(spinning)}, not True or False.")
+    if not isinstance(spinning, (bool, type(None))):
+        raise InputError(f"spinning is {shown(spinning)}, not True, False or None.")
     if name == "tensorrt" and device == "cpu":
         raise InputError("An engine cannot run on the CPU.", remedy="run the .onnx on the CPU instead")
     kind = _backend_class("torch program" if file.suffix.lower() in PROGRAMS else name)
     known = set(inspect.signature(kind).parameters) - {"path"}
-    given = {**options, **({"threads": threads} if threads else {}), **({"spinning": True} if spinning else {})}
+    given = {**options, **({"threads": threads} if threads else {})}
+    if spinning or (spinning is False and "spinning" in known):  # without it nothing spins anyway
+        given["spinning"] = spinning
     unknown = sorted(set(given) - known)
     if unknown:
         takes = ", ".join(sorted(known - {"device"})) or "none"

@@ -26,7 +26,11 @@ from cast_sdk.runtime.commands.program import Command
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--fit", type=click.Choice(["stretch", "crop"]), default="stretch", show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of the network (default: cores, at most 8).")
-@click.option("--spinning", is_flag=True, help="ONNX Runtime: let idle threads spin (for an idle machine).")
+@click.option(
+    "--spinning/--no-spinning",
+    default=None,
+    help="ONNX Runtime: let idle threads spin to the end of a run, or never (default: for a moment).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @common_options
 @clean_exit()

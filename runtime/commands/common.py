@@ -211,7 +211,11 @@ def model_options(command: F) -> F:
             click.option(
                 "--allow-code", is_flag=True, help="Open .ep and .pt2 programs, which can run code: trusted files only."
             ),
-            click.option("--spinning", is_flag=True, help="ONNX Runtime: let idle threads spin (for an idle machine)."),
+            click.option(
+                "--spinning/--no-spinning",
+                default=None,
+                help="ONNX Runtime: let idle threads spin to the end of a run, or never (default: for a moment).",
+            ),
         )
     ):
         command = option(command)
