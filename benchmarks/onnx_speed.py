@@ -144,8 +144,9 @@ def main() -> None:
             }
         if arguments.threads > 1:
             runtimes |= {
-                f"{name}, spinning": Runtime(path, threads=arguments.threads, spinning=True)
+                f"{name}, spinning={spinning}": Runtime(path, threads=arguments.threads, spinning=spinning)
                 for name, path in files.items()
+                for spinning in (True, False)
             }
         if arguments.torch:
             checkpoint = Path(folder) / "model.safetensors"

@@ -15,7 +15,7 @@ from cast_sdk.runtime.backends.base import check_batch
 from cast_sdk.runtime.backends.feeding import Feeder, matrix_shapes
 from cast_sdk.runtime.backends.forking import keep_alive, watch
 from cast_sdk.runtime.backends.ports import Port, check_ports
-from cast_sdk.runtime.backends.spinning import spinning_entries, yielding_threads
+from cast_sdk.runtime.backends.spinning import BRIEFLY, knows_durations, yielding_threads
 from cast_sdk.system.processor import int8_saturates
 
 _CUDA = "CUDAExecutionProvider"
@@ -70,8 +70,9 @@ class OnnxRuntimeBackend:
                 found=f"onnxruntime {ort.__version__} with {', '.join(ort.get_available_providers())}",
                 remedy="pip uninstall -y onnxruntime && pip install onnxruntime-gpu (on a Jetson: build an engine)",
             )
-        with yielding_threads(self._spinning is None and self._threads > 1) as yields:
-            options = session_options(ort, self._threads, self._spinning, yields)
+        wanted = self._spinning is None and self._threads > 1 and knows_durations(ort.__version__)
+        with yielding_threads(wanted) as briefly:
+            options = session_options(ort, self._threads, bool(self._spinning), briefly)
             try:
                 session = ort.InferenceSession(self._path, options, providers=providers)
             except Exception as error:  # ONNX Runtime raises its own unrelated classes
@@ -120,13 +121,14 @@ def _port(item: Any) -> Port:
     return dtype, tuple(length if isinstance(length, int) else None for length in item.shape)
 
 
-def session_options(ort: Any, threads: int, spinning: bool | None = None, yields: bool = False) -> Any:
+def session_options(ort: Any, threads: int, spinning: bool = False, briefly: bool = False) -> Any:
     """Options of every ONNX Runtime session of this package; 0 threads: as many as there are cores."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    for key, value in spinning_entries(ort.__version__, spinning, yields).items():
-        options.add_session_config_entry(key, value)
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning or briefly else "0")
+    if briefly:
+        options.add_session_config_entry("session.intra_op.spin_duration_us", str(BRIEFLY))
     options.add_session_config_entry("session.force_spinning_stop", "1")
     # Without VNNI the fast INT8 products add pairs in 16 bits, which saturate and make the result wrong without a word.
     # This chooses slower, exact products. With VNNI results are exact anyway and it would cost two fifths of the speed.

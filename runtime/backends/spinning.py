@@ -7,32 +7,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_ALLOW, _DURATION = "session.intra_op.allow_spinning", "session.intra_op.spin_duration_us"
-_BETWEEN_OPERATORS = 50  # microseconds: the gap between two operators that share their work is shorter, nearly always
-_FIRST_WITH_DURATION = (1, 26)
+# Microseconds that an idle thread spins before it sleeps. A run has a few hundred operators that share their work, and
+# waking a thread through the system takes as long as a small one of them; the time between two is mostly shorter than
+# this. Longer gains little more for one frame at a time, and takes processor time from the frames of a stream.
+BRIEFLY = 25
+_FIRST_WITH_DURATIONS = (1, 26)
 
 
-def spinning_entries(version: str, spinning: bool | None, yields: bool) -> dict[str, str]:
-    """Configuration of a session.
-
-    Without spinning, each of the few hundred operators of a run wakes its threads through the system, which takes as
-    long as a small operator. Spinning to the end of the run instead costs a machine with other work more than it gains.
-
-    Args:
-        version: of ONNX Runtime. Before 1.26 it ignores a duration without a word, and would spin to the end of the run.
-        spinning: True: to the end of the run; False: never; None: for a moment, where the threads yield.
-        yields: whether the session's threads give way to other work, see `yielding_threads`.
-    """
-    if spinning is None and yields and _release(version) >= _FIRST_WITH_DURATION:
-        return {_ALLOW: "1", _DURATION: str(_BETWEEN_OPERATORS)}
-    return {_ALLOW: "1" if spinning else "0"}
-
-
-def _release(version: str) -> tuple[int, ...]:
-    """The first two numbers of a version; (0, 0) for one that does not begin with them."""
+def knows_durations(version: str) -> bool:
+    """Whether this ONNX Runtime can spin for a given time; older ones ignore it in silence and spin on."""
     major, _, rest = version.partition(".")
     minor = rest.partition(".")[0]
-    return (int(major), int(minor)) if major.isdecimal() and minor.isdecimal() else (0, 0)
+    return major.isdecimal() and minor.isdecimal() and (int(major), int(minor)) >= _FIRST_WITH_DURATIONS
 
 
 @contextmanager
