@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -69,7 +70,7 @@ def test_the_duration_is_given_where_it_is_known(tiny_onnx, monkeypatch, version
 
 
 def own_threads() -> set[int]:
-    return {int(name) for name in os.listdir("/proc/self/task")}
+    return {int(task.name) for task in Path("/proc/self/task").iterdir()}
 
 
 @linux
