@@ -85,6 +85,7 @@ training() {
   "$python" "$here/training/compiled_step.py" --rounds 10
 }
 network() {
+  for busy in "" --busy; do "$python" "$here/waiting_threads.py" "$small" "$photographs" $busy; done
   for threads in 1 2; do
     PYTHONPATH=$contrib:${PYTHONPATH:-} "$python" "$here/onnx_speed.py" "$photographs" --threads $threads --rounds 25 --int8
   done

@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("model", nargs="?")
     parser.add_argument("--threads", type=int, help="of the network")
     parser.add_argument(
-        "--spinning", action=argparse.BooleanOptionalAction, help="ONNX Runtime: let idle threads spin during a run"
+        "--spinning", action=argparse.BooleanOptionalAction, help="ONNX Runtime: let idle threads spin, or never"
     )
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=7)
