@@ -26,10 +26,13 @@ def available() -> bool:
 
 
 @functools.cache
-def _library() -> ctypes.CDLL | None:
-    library = native_library()
-    if library is None or not hasattr(library, "cast_tracker_update"):
+def _library() -> ctypes.PyDLL | None:
+    built = native_library()
+    if built is None or not hasattr(built, "cast_tracker_update"):
         return None
+    library = ctypes.PyDLL(
+        built._name
+    )  # keeps the interpreter's lock: calls are short, and to get it back may take long
     pointer, integer, long, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_float
     library.cast_tracker_create.argtypes = [real] * 3
     library.cast_tracker_create.restype = pointer
@@ -56,7 +59,7 @@ class State:
         self._handle = library.cast_tracker_create(1 - rule.rate, rule.rate, rule.margin)
         if not self._handle:
             raise MemoryError("tracking: no memory for a tracker")
-        self._lock = threading.Lock()  # the calls let go of the interpreter's, and both of a frame belong together
+        self._lock = threading.Lock()  # the calls of a frame belong together
         self._update, self._give = library.cast_tracker_update, library.cast_tracker_give
         self._reset = library.cast_tracker_reset
         self._prepare(0)
@@ -75,22 +78,21 @@ class State:
         """As `plain.State.update`."""
         count, levels = len(members[0]), len(members) - 1
         pixels, given = _whole(superpixels, np.int32), [_whole(member, np.int32) for member in members[1:]]
-        if count == 0 or any(len(member) != count for member in given):
+        if count == 0 or {count, *map(len, given)} != {count}:
             raise outside()
         height, width = pixels.shape
-        shown, values = np.empty((levels, count), np.int32), np.empty(0, np.int64)
+        shown = np.empty((levels, count), np.int32)
         with self._lock:
             if levels != self._levels:
                 self._prepare(levels)
-            for number, member in enumerate(given):
-                self._members[number] = _address(member)
+            self._members[:] = [*map(_address, given)]
             next_id = _checked(
                 self._update(
                     self._handle, height, width, sampling_step(pixels.shape), _address(pixels),
                     count, levels, self._members, next_id, self._counts,
                 )
             )  # fmt: skip
-            counts = list(self._counts)
+            counts = self._counts[:]
             values = np.empty(2 * count + 2 * sum(counts[::2]) + sum(counts[1::2]), np.int64)
             self._give(self._handle, _address(shown), _address(values))
         ids, ages = [values[:count]], [values[count : 2 * count]]

@@ -80,7 +80,9 @@ class State:
             self._levels.append(Membership.first(member, self._next, 0))
             self._next += len(self._levels[-1].ids)
 
-    def _follow(self, source: Numbers, same: Numbers, members: tuple[Labels, ...], areas: npt.NDArray[np.float32]) -> None:
+    def _follow(
+        self, source: Numbers, same: Numbers, members: tuple[Labels, ...], areas: npt.NDArray[np.float32]
+    ) -> None:
         for number, member in enumerate(members[1:]):
             level = self._levels[number].followed(
                 source, member, areas, self.rule, next_id=self._next, frame=self._frame
