@@ -85,9 +85,13 @@ kernel = Extension(
     [
         "cast_sdk/superpixels/_seeds.cpp",
         "cast_sdk/superpixels/_assignment.cpp",
+        "runtime/tracking/_film.cpp",
         "runtime/tracking/_tracking.cpp",
     ],
-    depends=[f"cast_sdk/superpixels/_seeds_{part}.h" for part in ("pairs", "plane", "sweep")],
+    depends=[
+        *(f"cast_sdk/superpixels/_seeds_{part}.h" for part in ("pairs", "plane", "sweep")),
+        "runtime/tracking/_counting.h",
+    ],
     language="c++",
     # No contraction to fused multiply-add: labels are compared bit by bit with OpenCV's, and tracks with NumPy's.
     extra_compile_args=["-std=c++17", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-g0"],

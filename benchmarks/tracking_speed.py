@@ -61,15 +61,15 @@ def table(rows: dict[str, list[tuple[float, float]]]) -> None:
 
 
 def tracking(frames: list[Hierarchy]) -> None:
-    ways = {"NumPy": False} | ({"compiled": True} if compiled.available() else {})
-    rows: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    followers = {"compiled": Follower()} if compiled.available() else {}
+    compiled.available = lambda: False
+    followers["NumPy"] = Follower()
+    rows: dict[str, list[tuple[float, float]]] = {name: [] for name in followers}
     colours: list[tuple[float, float]] = []
-    followers = {name: Follower() for name in ways}
     for number, frame in enumerate(frames):
-        for name, native in ways.items():
+        for name, follower in followers.items():
             result = SimpleNamespace(hierarchy=frame, scene=0, timing={})
-            compiled.available = lambda native=native: native
-            taken = timed(lambda name=name, result=result: followers[name].follow(result))
+            taken = timed(lambda follower=follower, result=result: follower.follow(result))
             if number >= WARM:
                 rows[name].append(taken)
         drawn = timed(lambda result=result: result.tracking.shades())

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.runtime.tracking import compiled
-
 Labels = npt.NDArray[np.int32]
 Weights = npt.NDArray[np.floating]
 
@@ -29,9 +27,6 @@ def superpixels(
     Raises:
         ValueError: for labels beyond their counts, of the map before where it is looked at.
     """
-    step = sampling_step(now.shape)
-    if compiled.available():
-        return compiled.superpixels(now, before, count_now, count_before, step)
     refuse_outside(now, count_now)
     areas = np.bincount(now.ravel(), minlength=count_now).astype(np.float32)
     common = overlaps(now, before, count_now, count_before)
@@ -40,10 +35,15 @@ def superpixels(
     return areas, source, np.where(mutual, source, -1)
 
 
+def outside() -> ValueError:
+    """What is said of a label that is not in its range."""
+    return ValueError("tracking: a label is negative or not below the count that it came with")
+
+
 def refuse_outside(labels: npt.NDArray[np.integer], count: int) -> None:
     """Raises ValueError where a label is none of 0..count-1."""
     if labels.size and not (labels.min() >= 0 and labels.max() < count):
-        raise compiled.outside()
+        raise outside()
 
 
 def sampling_step(shape: tuple[int, ...]) -> int:

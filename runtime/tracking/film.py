@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.runtime.preprocess import Prepared, import_cv2
+from cast_sdk.runtime.tracking import compiled
 from cast_sdk.spec import SuperpixelSettings
 
 _PASSES = 4
@@ -64,20 +66,24 @@ class Look:
     """What decides about cuts.
 
     Attributes:
-        patches: int16 [28, 28, 3], the image in small.
+        image: uint8 [h, w, 3].
         colours: float64 [512], the share of each colour, in 8 x 8 x 8 bins.
     """
 
-    patches: npt.NDArray[np.int16]
+    image: npt.NDArray[np.uint8]
     colours: npt.NDArray[np.float64]
 
     @classmethod
     def at(cls, image: npt.NDArray[np.uint8]) -> Look:
         """The look of an image, uint8 [h, w, 3]."""
+        counts = compiled.colours(image) if compiled.available() else colours(image)
+        return cls(image, counts / int(counts.sum()))
+
+    def patches(self) -> npt.NDArray[np.int16]:
+        """The image in small: int16 [28, 28, 3]."""
         cv2 = import_cv2()
-        small = cv2.resize(image, (_PATCHES, _PATCHES), interpolation=cv2.INTER_AREA)
-        bins = (image[::2, ::2] >> 5).astype(np.int32) @ np.array([64, 8, 1], np.int32)
-        return cls(small.astype(np.int16), np.bincount(bins.ravel(), minlength=512) / bins.size)
+        small = cv2.resize(self.image, (_PATCHES, _PATCHES), interpolation=cv2.INTER_AREA)
+        return cast("npt.NDArray[np.int16]", small.astype(np.int16))
 
 
 def is_cut(now: Look, before: Look) -> bool:
@@ -85,13 +91,27 @@ def is_cut(now: Look, before: Look) -> bool:
 
     A fast pan changes places but hardly colours. A lamp that is switched on changes both, and counts as a cut.
     """
-    changed = (np.abs(now.patches - before.patches).max(-1) > _CHANGED).mean()
-    colours = np.abs(now.colours - before.colours).sum() / 2
-    return bool(changed > _CUT_PLACES and colours > _CUT_COLOURS)
+    if np.abs(now.colours - before.colours).sum() / 2 <= _CUT_COLOURS:
+        return False
+    changed = np.abs(now.patches() - before.patches()).max(-1) > _CHANGED
+    return bool(changed.mean() > _CUT_PLACES)
 
 
 def worn(labels: npt.NDArray[np.int32]) -> bool:
     """Whether too many superpixels have been squeezed or stretched by motion in one direction."""
-    areas = np.bincount(labels.ravel())
-    mean = labels.size / len(areas)
-    return bool(((areas < _WORN_SMALL * mean) | (areas > _WORN_LARGE * mean)).mean() > _WORN)
+    count = int(labels.max()) + 1
+    mean = labels.size / count
+    counted = compiled.beyond if compiled.available() else beyond
+    return counted(labels, count, _WORN_SMALL * mean, _WORN_LARGE * mean) / count > _WORN
+
+
+def colours(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Of every second pixel in both directions the colour, in 8 x 8 x 8 bins: int64 [512] from uint8 [h, w, 3]."""
+    bins = (image[::2, ::2] >> 5).astype(np.int32) @ np.array([64, 8, 1], np.int32)
+    return np.bincount(bins.ravel(), minlength=512)
+
+
+def beyond(labels: npt.NDArray[np.int32], count: int, low: float, high: float) -> int:
+    """How many of the labels 0..count-1 have fewer pixels than `low` or more than `high`."""
+    areas = np.bincount(labels.ravel(), minlength=count)
+    return int(np.count_nonzero((areas < low) | (areas > high)))

@@ -37,9 +37,10 @@ class Follower:
             self._scene = result.scene
         before = result.hierarchy
         members, tracks = self._tracker.update(before.superpixels, before.members)
-        ids = (before.ids[0], *(np.full(len(track), -1, np.int32) for track in tracks.ids[1:]))
-        if self._tracker.memory == 0:
-            ids = before.ids
+        ids = before.ids
+        if self._tracker.memory:
+            none = np.full(len(ids[0]), -1, np.int32)
+            ids = (ids[0], *(none[: len(track)] for track in tracks.ids[1:]))
         result.hierarchy = Hierarchy(before.superpixels, tuple(members), ids)
         shades = self._shades.of_next(tracks.ids, members, self._tracker.alive())
         result.tracking = Tracks(tracks.ids, tracks.ages, shades)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.runtime.tracking import compiled
 from cast_sdk.runtime.tracking.assignment import assign, refuse_outside
 
 Labels = npt.NDArray[np.int32]
@@ -67,8 +66,7 @@ class Membership:
             next_id: id of the first track that is born.
             frame: number of this frame.
         """
-        step = compiled.level if compiled.available() else level
-        shares, current, columns = step(self.shares, self.current, source, member, areas, rule.rate, rule.margin)
+        shares, current, columns = level(self.shares, self.current, source, member, areas, rule.rate, rule.margin)
         births, ids, born = int(columns[-1]) + 1 - len(self.ids), self.ids, self.born
         if births > 0:
             ids = np.concatenate([ids, np.arange(next_id, next_id + births)])
@@ -79,7 +77,7 @@ class Membership:
 def level(
     shares: Shares, current: Columns, source: Columns, member: Labels, areas: Shares, rate: float, margin: float
 ) -> tuple[Shares, Columns, Columns]:
-    """The step of `Membership.followed` on arrays, in NumPy; `compiled.level` gives the same bits in less time.
+    """The step of `Membership.followed` on arrays.
 
     Returns:
         Shares and current columns of this frame, and which of the old columns, or of the newborn ones after them, each
@@ -126,8 +124,6 @@ def parents(column: Labels, count: int, coarser: Membership, areas: Shares) -> C
     Raises:
         ValueError: for a column that does not exist.
     """
-    if compiled.available():
-        return compiled.parents(column, count, coarser.shares, coarser.current, areas)
     refuse_outside(column, count)
     refuse_outside(coarser.current, coarser.shares.shape[1])
     belongs = _REMEMBERED * coarser.shares  # what is remembered decides ties
