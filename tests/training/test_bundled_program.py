@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from cast_sdk.training import bundled
 from cast_sdk.training.data import region_file, soft_labels
 from cast_sdk.training.data.prepare import packing
 from cast_sdk.training.data.sources import open_source
+from cast_sdk.training.engine import chain as chain
 
 
 @pytest.fixture(scope="module")
@@ -123,17 +125,28 @@ def test_folders_of_others_stay(packed, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
-def test_of_the_minutes_a_part_goes_to_training(packed, tmp_path):
-    from cast_sdk.training.engine.recipe.files import load_recipe
-
-    plan = load_recipe("tiny_bundled", [f"schedule.minutes={bundled.TRAINING * 10:g}"])
-    words = [*bundled.steps(tmp_path, tmp_path / "out", plan, ["--set", "schedule.minutes=7"], [], None, None)]
-    assert plan.schedule.minutes == 7 and [step.name for step in words] == ["training", "weights", "calibration"]
+def test_of_the_minutes_a_part_goes_to_training(packed, bsds, tmp_path, monkeypatch):
+    """And what there is no time for is left out by name, after the training has had its own."""
+    ran = []
+    monkeypatch.setattr(chain.Chain, "run", lambda self, step: ran.append((step, self.end)))
+    for name, options, minutes in (("plain", [], 9), ("levels", ["--bsds", bsds], 7.2)):
+        ran.clear()
+        before = time.monotonic()
+        result = run("--data", packed, "--out", tmp_path / name, "--minutes", 12, "--device", "cpu", *options)
+        assert result.exit_code == 0, result.output
+        words = list(map(str, ran[0][0].words))
+        assert f"schedule.minutes={minutes:g}" in words and before <= ran[0][1] - 720 <= time.monotonic()
+        assert [step.name for step, _ in ran] == ["training", "weights", "calibration", "tiny", "levels"][: len(ran)]
+        assert len(ran) == 4 + bool(options)
 
 
 def test_the_table_names_what_was_left_out():
-    report = {"machine": "a GPU", "data": "all", "left out": {"levels": "the 10 min 00 s were over"}, "failed": {},
-              "calibration": {"seconds": 9, "temperature": 1.5, "ece_before": 0.1, "ece_after": 0.02, "images": 50}}  # fmt: skip
+    calibration = {"seconds": 9, "temperature": 1.5, "ece_before": 0.1, "ece_after": 0.02, "images": 50}
+    left_out = {"levels": "the time was over"}
+    report = {
+        "machine": "a GPU", "data": "all", "calibration": calibration, "left out": left_out, "failed": {"tiny": "why"}
+    }  # fmt: skip
     text = bundled.table(report)
-    assert "| left out: levels | the 10 min 00 s were over |" in text
+    assert "| left out: levels | the time was over |" in text
+    assert "| failed: tiny | why |" in text
     assert "temperature 1.50, calibration error 10.0 % before, 2.0 % after, 50 held-out images (9 s)" in text

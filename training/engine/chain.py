@@ -54,13 +54,13 @@ class Chain:
 
     Attributes:
         record: JSON file of finished steps.
-        seconds: from now on that all steps together may take.
+        end: of the time for all steps, on the clock of `time.monotonic`.
         say: tells people what is done.
         locked: an open file that the programs hold too, so that its lock ends with the last of them.
     """
 
     record: Path
-    seconds: float
+    end: float
     say: Callable[[str], None]
     locked: IO[Any] | None = None
     finished: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -68,7 +68,6 @@ class Chain:
     failed: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.end = time.monotonic() + self.seconds
         if self.record.is_file():
             self.finished = dict(read_json(self.record)["steps"])
 
@@ -82,7 +81,7 @@ class Chain:
         if missing:
             self._leave_out(step, f"without {missing[0]}")
         elif left <= 0:
-            self._leave_out(step, f"the {duration(self.seconds)} were over")
+            self._leave_out(step, "the time was over")
         else:
             self._run(step, left)
 
@@ -94,7 +93,7 @@ class Chain:
         code, printed = self._process(step, left)
         seconds = time.monotonic() - begin
         if code is None:
-            self._leave_out(step, f"stopped after {duration(seconds)}, when the {duration(self.seconds)} were over")
+            self._leave_out(step, f"stopped after {duration(seconds)}, when the time was over")
             return
         if code != 0:
             self.failed[step.name] = f"ended with exit code {code}"

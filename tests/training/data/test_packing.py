@@ -110,7 +110,7 @@ def test_where_it_would_be_too_large_images_of_each_class_are_left_out(data, tmp
 
 
 def test_a_limit_that_cannot_be_kept_is_refused_and_nothing_is_written(data, tmp_path):
-    with pytest.raises(RecipeError, match="cannot be packed into 0.0 MB"):
+    with pytest.raises(RecipeError, match=r"cannot be packed into 0\.0 MB"):
         packing.pack(data, tmp_path / "set.tar.xz", 4000, packing.Packing())
     assert list(tmp_path.iterdir()) == []
 

@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 import numpy as np
@@ -173,7 +173,7 @@ def webp(image: Pixels, side: int, quality: int) -> bytes:
     import cv2
 
     if max(image.shape[:2]) > side:
-        image = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+        image = cast("Pixels", cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA))
     return bytes(cv2.imencode(".webp", image[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])[1])
 
 
