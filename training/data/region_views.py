@@ -10,12 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cast_sdk.errors import InputError
 from cast_sdk.superpixels import seeds_count, superpixels_for
-from cast_sdk.training.data.arrays import read_arrays
+from cast_sdk.training.data.region_file import FILE, read_regions
 from cast_sdk.training.engine.recipe.settings import Recipe
-
-FILE = "regions.npz"
 
 
 @dataclass
@@ -31,7 +28,7 @@ class RegionBatch:
 
 
 class RegionViews:
-    """Random crops of `DATA/regions.npz`: `images` uint8 [n,h,w,3] and `maps` uint8 [n,4,h,w].
+    """Random crops of `DATA/regions.npz`, see `region_file.py`.
 
     Batches are drawn from torch's random state, which the loop sets for every step.
 
@@ -42,19 +39,7 @@ class RegionViews:
     def __init__(self, data: Path, recipe: Recipe) -> None:
         from torchvision.transforms import v2
 
-        path = data / FILE
-        self.images, self.maps = read_arrays(
-            path,
-            ("images", "maps"),
-            "no images with regions, which a loss on the levels needs",
-            "prepare_data.py regions --help; or --set levels.weight=0",
-        )
-        if self.maps.shape != (len(self.images), 4, *self.images.shape[1:3]):
-            raise InputError(
-                f"The maps of {path} do not fit its images.",
-                found=f"images {list(self.images.shape)}, maps {list(self.maps.shape)}",
-                remedy="make the file again: prepare_data.py regions",
-            )
+        self.images, self.maps = read_regions(data / FILE)
         augment = recipe.augment
         self.settings = recipe.superpixels.settings()
         self.geometry = v2.Compose(

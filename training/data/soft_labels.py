@@ -87,6 +87,24 @@ def write_scores(
     return data / FILE
 
 
+def strongest(scores: Scores, count: int, temperature: float) -> Scores:
+    """Scores [images, classes] of which each image's `count` highest are kept; its others share one value.
+
+    At `temperature` the probability of the kept classes stays what it was. Such rows compress to a few bytes a class
+    that is kept, and are read like any others.
+    """
+    if count >= scores.shape[1]:
+        return scores
+    softened = scores.astype(np.float64) / temperature
+    kept = np.zeros(scores.shape, bool)
+    np.put_along_axis(kept, np.argsort(-softened, 1, kind="stable")[:, :count], True, 1)
+    others = np.where(kept, -np.inf, softened)
+    highest = others.max(1, keepdims=True)
+    mean = np.exp(others - highest).sum(1, keepdims=True) / (scores.shape[1] - count)
+    shared = temperature * (np.log(mean) + highest)
+    return np.where(kept, scores, shared).astype(np.float16)
+
+
 def soft_cross_entropy(logits: Tensor, scores: Tensor, temperature: float) -> Tensor:
     """Cross entropy of the student's softened classes with the teacher's, times temperature^2 (Hinton et al., 2015).
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,7 @@ def soft_labels_command(data: Path, teacher: Path, side: int, photo_side: int, t
 def regions_command(bsds: Path | None, folders: tuple[Path, ...], limit: int, out: Path) -> None:
     """Nested regions of photographs, for recipes with levels.weight: OUT/regions.npz."""
     from cast_sdk.training.data.dense.bsds import bsds500
+    from cast_sdk.training.data.region_file import FILE, write_regions
     from cast_sdk.training.engine.launch import errors_for_people
 
     with errors_for_people():
@@ -121,8 +122,7 @@ def regions_command(bsds: Path | None, folders: tuple[Path, ...], limit: int, ou
                 images.append(image)
                 maps.append(levels)
         out.mkdir(parents=True, exist_ok=True)
-        with atomic_write(out / "regions.npz") as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, images=np.stack(images), maps=np.stack(maps))
+        write_regions(out / FILE, np.stack(images), np.stack(maps))
 
 
 COMMANDS = (bundled_command, soft_labels_command, regions_command)
@@ -172,11 +172,19 @@ def _images(folder: Path) -> Iterator[Path]:
 
 def write_shard(target: Path, items: Sequence[Item], index: dict[str, int]) -> None:
     """One tar file with `key.jpg` and `key.cls` per image; thumbnails as they are, photographs to train on smaller."""
-    with atomic_write(target) as temporary, tarfile.open(temporary, "w") as tar:
-        for number, item in enumerate(items):
-            data = shrunk(item.path) if item.shrink else item.path.read_bytes()
-            for suffix, content in (("jpg", data), ("cls", str(index[item.wnid]).encode())):
-                entry = tarfile.TarInfo(f"{number:07d}.{suffix}")
+    with atomic_write(target) as temporary:
+        write_images(
+            temporary,
+            ((shrunk(item.path) if item.shrink else item.path.read_bytes(), index[item.wnid]) for item in items),
+        )
+
+
+def write_images(target: Path, images: Iterable[tuple[bytes, int]], suffix: str = "jpg") -> None:
+    """A shard of encoded images and their labels: `key.SUFFIX` and `key.cls` for each."""
+    with tarfile.open(target, "w") as tar:
+        for number, (data, label) in enumerate(images):
+            for ending, content in ((suffix, data), ("cls", str(label).encode())):
+                entry = tarfile.TarInfo(f"{number:07d}.{ending}")
                 entry.size = len(content)
                 tar.addfile(entry, io.BytesIO(content))
 

@@ -1,0 +1,152 @@
+"""training/bundled.py from a packed file to a calibrated model, with small sizes on the CPU."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from cast_sdk.models import load_model
+from cast_sdk.training import bundled
+from cast_sdk.training.data import region_file, soft_labels
+from cast_sdk.training.data.prepare import packing
+from cast_sdk.training.data.sources import open_source
+from cast_sdk.training.engine import chain as chain
+
+
+@pytest.fixture(scope="module")
+def packed(shards, tmp_path_factory):
+    """The data set of other tests with a teacher, regions and a split to test with, packed."""
+    folder = tmp_path_factory.mktemp("packed")
+    data = shutil.copytree(shards, folder / "data")
+    shutil.copy(data / "val-00.tar", data / "tiny-00.tar")
+    labels = open_source(data, "train").labels
+    np.save(data / soft_labels.FILE, (4 * np.eye(4)[labels]).astype(np.float16))
+    rng = np.random.default_rng(0)
+    maps = np.repeat(np.repeat(rng.integers(0, 4, (6, 4, 4, 4)), 12, 2), 12, 3).astype(np.uint8)
+    region_file.write_regions(data / region_file.FILE, rng.integers(0, 256, (6, 48, 48, 3), np.uint8), maps)
+    packing.pack(data, folder / "set.tar.xz", 10**7, packing.Packing(tests=8))
+    return folder / "set.tar.xz"
+
+
+@pytest.fixture(scope="module")
+def photographs(folders, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photographs")
+    for number in range(24):
+        shutil.copy(
+            folders / "train" / f"class{number % 4}" / f"{number // 4:03d}.jpg",
+            folder / f"{number:03d}_{f'n{number % 4}' if number % 3 else 'n99'}.jpg",
+        )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bsds(data_dir, tmp_path_factory):
+    """One image of BSDS500 in its layout."""
+    home = tmp_path_factory.mktemp("BSDS500") / "data"
+    for kind, suffix in (("images", "jpg"), ("groundTruth", "mat")):
+        (home / kind / "val").mkdir(parents=True)
+        shutil.copy(min((data_dir / "bsds500" / kind / "val").glob(f"*.{suffix}")), home / kind / "val")
+    return home.parent
+
+
+@pytest.fixture(scope="module")
+def recipe(micro, tmp_path_factory):
+    """The recipe of other tests with both further losses; it ends by steps, as no clock is to decide a test."""
+    values = yaml.safe_load(micro.read_text())
+    values["teacher"], values["levels"] = {"weight": 0.5}, {"weight": 0.5, "batch": 2}
+    path = tmp_path_factory.mktemp("recipe") / "micro.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(bundled.main, [str(argument) for argument in arguments])
+
+
+def test_from_a_packed_file_to_a_model(packed, photographs, bsds, recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    out = tmp_path / "out"
+    arguments = ["--data", packed, "--out", out, "--recipe", recipe, "--minutes", 60, "--device", "cpu",
+                 "--set", "schedule.minutes=null", "--set", "schedule.steps=8",
+                 "--photographs", photographs, "--bsds", bsds]  # fmt: skip
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    found = json.loads((out / "results.json").read_text())
+    assert not found["left out"] and not found["failed"] and found["training"]["images"] == 64
+    assert found["data"] == packing.summary(packing.record_of(out / "data"))
+    assert found["tiny"]["images"] == 8 and 0 <= found["tiny"]["top1"] <= found["tiny"]["top5"] == 100
+    assert len(found["levels"]["covering"]) == 4 and found["levels"]["images"] == 1
+    model = load_model(out / "cast_tiny.safetensors")
+    calibration = found["calibration"]
+    assert (model.spec.temperature, model.spec.unsure_below) == (
+        calibration["temperature"],
+        calibration["unsure_below"],
+    )
+    assert calibration["known_photographs"] == 16
+    for name, start in (("README.md", b"# cast_tiny"), ("curve.png", b"\x89PNG"), ("results.md", b"| |")):
+        assert (out / name).read_bytes().startswith(start)
+    assert (out / "results.md").read_text() in result.output
+    assert (out / "run" / "best_checkpoint.pth").exists()
+
+    # The same command does what there was no time for, and nothing else.
+    steps = json.loads((out / "steps.json").read_text())
+    del steps["steps"]["tiny"]
+    (out / "steps.json").write_text(json.dumps(steps))
+    before = (out / "cast_tiny.safetensors").stat().st_mtime_ns
+    again = run(*arguments)
+    assert again.exit_code == 0 and again.output.count("done before") == 4, again.output
+    assert json.loads((out / "results.json").read_text())["tiny"]["top1"] == found["tiny"]["top1"]
+    assert (out / "cast_tiny.safetensors").stat().st_mtime_ns == before
+
+    other = run(*arguments, "--set", "optimizer.lr=1.0e-4")
+    assert other.exit_code == 1 and "is the folder of another run" in other.output
+
+
+def test_a_step_that_fails_leaves_out_the_others_and_says_so(packed, recipe, tmp_path):
+    arguments = ["--data", packed, "--out", tmp_path / "out", "--recipe", recipe, "--device", "cpu"]
+    result = run(*arguments, "--set", "train.batch=4096")
+    assert result.exit_code == 1 and "1 steps failed: training" in result.output
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert found["failed"] == {"training": "ended with exit code 1"}
+    assert list(found["left out"]) == ["weights", "calibration", "tiny"]
+
+
+def test_folders_of_others_stay(packed, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    result = run("--data", packed, "--out", tmp_path / "out")
+    assert result.exit_code == 1 and "holds other files" in result.output
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+
+
+def test_of_the_minutes_a_part_goes_to_training(packed, bsds, tmp_path, monkeypatch):
+    """And what there is no time for is left out by name, after the training has had its own."""
+    ran = []
+    monkeypatch.setattr(chain.Chain, "run", lambda self, step: ran.append((step, self.end)))
+    for name, options, minutes in (("plain", [], 9), ("levels", ["--bsds", bsds], 7.2)):
+        ran.clear()
+        before = time.monotonic()
+        result = run("--data", packed, "--out", tmp_path / name, "--minutes", 12, "--device", "cpu", *options)
+        assert result.exit_code == 0, result.output
+        words = list(map(str, ran[0][0].words))
+        assert f"schedule.minutes={minutes:g}" in words and before <= ran[0][1] - 720 <= time.monotonic()
+        assert [step.name for step, _ in ran] == ["training", "weights", "calibration", "tiny", "levels"][: len(ran)]
+        assert len(ran) == 4 + bool(options)
+
+
+def test_the_table_names_what_was_left_out():
+    calibration = {"seconds": 9, "temperature": 1.5, "ece_before": 0.1, "ece_after": 0.02, "images": 50}
+    left_out = {"levels": "the time was over"}
+    report = {
+        "machine": "a GPU", "data": "all", "calibration": calibration, "left out": left_out, "failed": {"tiny": "why"}
+    }  # fmt: skip
+    text = bundled.table(report)
+    assert "| left out: levels | the time was over |" in text
+    assert "| failed: tiny | why |" in text
+    assert "temperature 1.50, calibration error 10.0 % before, 2.0 % after, 50 held-out images (9 s)" in text

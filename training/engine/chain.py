@@ -1,0 +1,138 @@
+"""Programs run one after another in processes of their own, within a time: what `training/bundled.py` does.
+
+A step is what a person would type. What it gave is kept in a record, so that the same call goes on after the last
+finished step, and does what an earlier one had no time for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from cast_sdk.system.files import atomic_write, read_json
+from cast_sdk.training.engine.runlog import duration
+
+CLOSING_SECONDS = 30.0  # that a program may take to write what it has, when its time is over
+
+
+@dataclass(frozen=True)
+class Step:
+    """One program of this package.
+
+    Attributes:
+        name: for people, and in the record.
+        program: module below `cast_sdk.training`.
+        words: its arguments.
+        needs: files without which it cannot run.
+        writes: its results, removed before it runs: without a record they are those of a run that was interrupted.
+        read: what the record keeps, from what the program printed; None: what it prints goes to the terminal.
+        gives: what the record keeps of a program that prints to the terminal; None from it: the program did not finish.
+    """
+
+    name: str
+    program: str
+    words: Sequence[object]
+    needs: Sequence[Path] = ()
+    writes: Sequence[Path] = ()
+    read: Callable[[str], Mapping[str, Any]] | None = None
+    gives: Callable[[], Mapping[str, Any] | None] = dict
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", f"cast_sdk.training.{self.program}", *map(str, self.words)]
+
+
+@dataclass
+class Chain:
+    """The record of a chain of steps and its time.
+
+    Attributes:
+        record: JSON file of finished steps.
+        end: of the time for all steps, on the clock of `time.monotonic`.
+        say: tells people what is done.
+        locked: an open file that the programs hold too, so that its lock ends with the last of them.
+    """
+
+    record: Path
+    end: float
+    say: Callable[[str], None]
+    locked: IO[Any] | None = None
+    finished: dict[str, dict[str, Any]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.record.is_file():
+            self.finished = dict(read_json(self.record)["steps"])
+
+    def run(self, step: Step) -> None:
+        """Run a step, unless it has finished before, or note why not."""
+        if step.name in self.finished:
+            self.say(f"{step.name}: done before")
+            return
+        missing = [path for path in step.needs if not path.exists()]
+        left = self.end - time.monotonic()
+        if missing:
+            self._leave_out(step, f"without {missing[0]}")
+        elif left <= 0:
+            self._leave_out(step, "the time was over")
+        else:
+            self._run(step, left)
+
+    def _run(self, step: Step, left: float) -> None:
+        for path in step.writes:
+            path.unlink(missing_ok=True)
+        self.say(f"{step.name}: {step.program} {' '.join(map(str, step.words))}")
+        begin = time.monotonic()
+        code, printed = self._process(step, left)
+        seconds = time.monotonic() - begin
+        if code is None:
+            self._leave_out(step, f"stopped after {duration(seconds)}, when the time was over")
+            return
+        if code != 0:
+            self.failed[step.name] = f"ended with exit code {code}"
+            self.say(f"{step.name}: {self.failed[step.name]}")
+            return
+        result = step.gives() if step.read is None else step.read(printed)
+        if result is None:
+            self._leave_out(step, "interrupted")
+            return
+        self.finished[step.name] = {"seconds": round(seconds, 1), "command": [*step.command()[1:]], **result}
+        with atomic_write(self.record) as temporary:
+            temporary.write_text(json.dumps({"steps": self.finished}, indent=1))
+
+    def _process(self, step: Step, left: float) -> tuple[int | None, str]:
+        """Exit code, None when the time was over, and what was printed where that is wanted.
+
+        The program is in a session of its own: what ends this one reaches it once, as SIGTERM, and it writes what it
+        has.
+        """
+        with subprocess.Popen(
+            step.command(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if step.read else None,
+            text=True,
+            start_new_session=True,
+            pass_fds=[self.locked.fileno()] if self.locked else (),
+        ) as process:
+            try:
+                printed, _ = process.communicate(timeout=left)
+            except BaseException as error:
+                process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.communicate(timeout=CLOSING_SECONDS)
+                process.kill()
+                if isinstance(error, subprocess.TimeoutExpired):
+                    return None, ""
+                raise
+        return process.returncode, printed or ""
+
+    def _leave_out(self, step: Step, why: str) -> None:
+        self.left_out[step.name] = why
+        self.say(f"{step.name}: left out, {why}")
