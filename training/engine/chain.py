@@ -92,8 +92,9 @@ class Chain:
         begin = time.monotonic()
         code, printed = self._process(step, left)
         seconds = time.monotonic() - begin
-        if code is None:
-            self._leave_out(step, f"stopped after {duration(seconds)}, when the time was over")
+        over = f"stopped after {duration(seconds)}, when the time was over" if time.monotonic() > self.end else ""
+        if code != 0 and over:
+            self._leave_out(step, over)
             return
         if code != 0:
             self.failed[step.name] = f"ended with exit code {code}"
@@ -101,17 +102,17 @@ class Chain:
             return
         result = step.gives() if step.read is None else step.read(printed)
         if result is None:
-            self._leave_out(step, "interrupted")
+            self._leave_out(step, over or "interrupted")
             return
         self.finished[step.name] = {"seconds": round(seconds, 1), "command": [*step.command()[1:]], **result}
         with atomic_write(self.record) as temporary:
             temporary.write_text(json.dumps({"steps": self.finished}, indent=1))
 
-    def _process(self, step: Step, left: float) -> tuple[int | None, str]:
-        """Exit code, None when the time was over, and what was printed where that is wanted.
+    def _process(self, step: Step, left: float) -> tuple[int, str]:
+        """Exit code, and what was printed where that is wanted.
 
-        The program is in a session of its own: what ends this one reaches it once, as SIGTERM, and it writes what it
-        has.
+        The program is in a session of its own: what ends this one, or the end of the time, reaches it once, as SIGTERM,
+        and it writes what it has.
         """
         with subprocess.Popen(
             step.command(),
@@ -121,16 +122,16 @@ class Chain:
             start_new_session=True,
             pass_fds=[self.locked.fileno()] if self.locked else (),
         ) as process:
+            printed = ""
             try:
                 printed, _ = process.communicate(timeout=left)
             except BaseException as error:
                 process.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.communicate(timeout=CLOSING_SECONDS)
+                    printed, _ = process.communicate(timeout=CLOSING_SECONDS)
                 process.kill()
-                if isinstance(error, subprocess.TimeoutExpired):
-                    return None, ""
-                raise
+                if not isinstance(error, subprocess.TimeoutExpired):
+                    raise
         return process.returncode, printed or ""
 
     def _leave_out(self, step: Step, why: str) -> None:

@@ -59,20 +59,24 @@ def test_what_fails_is_named_and_tried_again(chain, tmp_path):
     assert list(second.finished) == ["one"] and not second.failed
 
 
-def test_what_takes_too_long_is_told_to_end_and_left_out(chain, tmp_path):
+@pytest.mark.parametrize("exit_code", [143, 0])
+def test_what_takes_too_long_is_told_to_end_and_left_out_unless_it_was_done(chain, tmp_path, exit_code):
     ended = tmp_path / "ended"
     code = f"""import signal, sys, time
 def end(*_):
     open({str(ended)!r}, "w").close()
-    sys.exit(0)
+    sys.exit({exit_code})
 signal.signal(signal.SIGTERM, end)
 open({str(tmp_path / "begun")!r}, "w").close()
 time.sleep(600)"""
     made = chain(3)
     made.run(Script("slow", "x", [code]))
-    if (tmp_path / "begun").exists():  # else the machine was too slow for it to hear of the end
-        assert ended.exists()
-    assert "the time was over" in made.left_out["slow"] and not made.finished
+    heard = (tmp_path / "begun").exists()  # else the machine was too slow for it to hear of the end
+    assert ended.exists() == heard
+    if heard and exit_code == 0:
+        assert list(made.finished) == ["slow"] and not made.left_out
+    else:
+        assert "the time was over" in made.left_out["slow"] and not made.finished
     made.end = time.monotonic() - 1
     made.run(Script("late", "x", ["1"]))
     assert made.left_out["late"] == "the time was over" and made.said[-1].startswith("late: left out")
