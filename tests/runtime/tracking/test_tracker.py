@@ -9,6 +9,7 @@ import pytest
 
 from cast_sdk.errors import InputError
 from cast_sdk.hierarchy import Hierarchy
+from cast_sdk.runtime.tracking.membership import group_sums
 from cast_sdk.runtime.tracking.tracker import Tracker
 
 GRID = 8
@@ -163,3 +164,12 @@ def test_thousands_of_frames_keep_the_state_small():
 def test_a_memory_that_makes_no_sense(memory):
     with pytest.raises(InputError, match="memory"):
         Tracker(memory)
+
+
+def test_groups_are_summed_row_by_row():
+    rng = np.random.default_rng(5)
+    values, groups = rng.random((300, 7), np.float32), rng.integers(0, 4, 300)
+    expected = np.zeros((5, 7), np.float32)
+    for row, group in zip(values, groups, strict=True):
+        expected[group] += row
+    assert np.array_equal(group_sums(values, groups, 5), expected)
