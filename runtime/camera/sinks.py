@@ -51,16 +51,13 @@ def run(stream: Stream, sinks: Sequence[Sink], *, frames: int = 0) -> int:
         StreamError: the source or a stage failed.
     """
     count = 0
-    with interruptible(), stream:
-        try:
-            for result in stream:
-                for sink in sinks:
-                    sink.show(result)
-                count += 1
-                if count == frames:
-                    break
-        except (Stop, KeyboardInterrupt):
-            return count
+    with contextlib.suppress(Stop, KeyboardInterrupt), interruptible(), stream:
+        for result in stream:
+            for sink in sinks:
+                sink.show(result)
+            count += 1
+            if count == frames:
+                break
     return count
 
 

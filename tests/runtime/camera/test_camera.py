@@ -240,6 +240,17 @@ def test_run_hands_results_to_every_sink():
     assert camera.run(StandIn().stream("test://?width=64&height=48&rate=0"), [Sink()], frames=4) == 4
 
 
+def test_told_to_end_before_the_first_result(tiny_onnx, monkeypatch):
+    stream = StandIn().stream("test://?width=64&height=48&rate=0")
+    monkeypatch.setattr(type(stream), "__enter__", lambda self: signal.raise_signal(signal.SIGINT))
+    assert camera.run(stream, [Sink()]) == 0
+    stream.close()
+    # The threads of a stream run, and say that the camera is live, before its maker has it.
+    monkeypatch.setattr(cast_sdk.Runtime, "stream", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    done = CliRunner().invoke(main, [SCENE, "--headless", "--model", str(tiny_onnx)])
+    assert done.exit_code == 0, done.output
+
+
 def test_a_window_needs_a_display(monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
