@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The timings of README.md, docs/benchmarks.md, docs/superpixels.md and what tracking costs (docs/camera.md), one after
-# another on a machine that does nothing else: about 40 minutes on two cores. Left out: the hour of soak.py, browsers
+# another on a machine that does nothing else: about an hour on two cores. Left out: the hour of soak.py, browsers
 # (web/), and GPUs (gpu_check.py).
 #
 #   benchmarks/measure.sh PHOTOGRAPHS OUT [SECTION ...]
