@@ -49,13 +49,13 @@ def retrieve_command(
     from cast_sdk.training.engine.distributed import start
     from cast_sdk.training.engine.launch import errors_for_people
     from cast_sdk.training.metrics import scores_file
-    from cast_sdk.training.tasks.voc_prediction import SCORES, report
+    from cast_sdk.training.tasks.voc_prediction import PREDICTED, SCORES, report
     from cast_sdk.training.tasks.voc_retrieval import load_backbone, retrieve
 
     with errors_for_people():
-        scores_file.check(out / SCORES)
-        splits = {name: open_split("voc", data, name, on_bad_image) for name in ("train", "val")}
         world = start(device)
+        world.decided_by_main(lambda: scores_file.claim(out / SCORES, out / PREDICTED))
+        splits = {name: open_split("voc", data, name, on_bad_image) for name in ("train", "val")}
         backbone = load_backbone(ckpt).to(world.device)
         confusion = retrieve(backbone, splits, out, neighbours, block, world)
         if world.main:
@@ -87,9 +87,9 @@ def evaluate_command(ckpt: Path, data: Path, out: Path, device: str, on_bad_imag
     from cast_sdk.training.tasks.voc_prediction import PREDICTED, SCORES, report
 
     with errors_for_people():
-        scores_file.check(out / SCORES, out / PREDICTED)
-        val = open_split("voc", data, "val", on_bad_image)
         world = start(device)
+        world.decided_by_main(lambda: scores_file.claim(out / SCORES, out / PREDICTED))
+        val = open_split("voc", data, "val", on_bad_image)
         confusion = score(load_finetuned(ckpt, val).to(world.device), val, out, world)
         if world.main:
             report(confusion, val, out)

@@ -47,7 +47,8 @@ class NativeKernel:
         if not self._handle:
             raise MemoryError(f"SEEDS: no memory for {height}x{width} pixels and {grid.count} superpixels")
         self._run = library.cast_seeds_run
-        weakref.finalize(self, library.cast_seeds_destroy, self._handle)
+        # Not at the interpreter's exit, when daemon threads may still be in a call.
+        weakref.finalize(self, library.cast_seeds_destroy, self._handle).atexit = False
 
     def __call__(self, lab: Image, out: Labels) -> None:
         # ctypes lets go of the interpreter lock for the call.

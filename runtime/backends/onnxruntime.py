@@ -70,7 +70,8 @@ class OnnxRuntimeBackend:
                 found=f"onnxruntime {ort.__version__} with {', '.join(ort.get_available_providers())}",
                 remedy="pip uninstall -y onnxruntime && pip install onnxruntime-gpu (on a Jetson: build an engine)",
             )
-        wanted = self._spinning is None and self._threads > 1 and knows_durations(ort.__version__)
+        on_cpu = len(providers) == 1  # CUDA starts threads of its own, which stay as they are
+        wanted = on_cpu and self._spinning is None and self._threads > 1 and knows_durations(ort.__version__)
         with yielding_threads(wanted) as briefly:
             options = session_options(ort, self._threads, bool(self._spinning), briefly)
             try:

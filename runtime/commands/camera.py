@@ -134,15 +134,18 @@ def main(
             click.echo(f"open {view.url}", err=True)
         if show:
             add(camera.Window(level=level, levels=levels))
-        with contextlib.suppress(KeyboardInterrupt):  # its threads run before it is here: the camera may be live
-            stream = runtime.stream(
+        # The stream's threads run before it is here: an end that comes meanwhile is one like any other.
+        with (
+            contextlib.suppress(KeyboardInterrupt),
+            runtime.stream(
                 opened,
                 workers=workers,
                 max_latency=max_latency / 1e3 if max_latency else None,
                 stall_timeout=stall or None,
                 on_status=on_status,
                 track=track,
-            )
+            ) as stream,
+        ):
             camera.run(stream, sinks, frames=frames or 0)
     if recorder is not None and not recorder.frames:
         click.echo(f"no frame came before the end, so {record} was not written", err=True)

@@ -7,6 +7,7 @@
 
 namespace {
 
+constexpr std::size_t kManyPairs = std::size_t{1} << 20;  // of superpixels: then one table, as several would be large
 constexpr float kForgotten = 0.02f, kRemembered = 1e-3f;  // as in membership.py
 
 // A column for each row, none twice, -1 for none: pairs that prefer each other, then again among what is left.
@@ -69,21 +70,22 @@ class Succession {
 
   void follow(const std::int32_t* now, int height, int width, int step, int count) {
     sample(now, height, width, step);
-    common_.resize(std::max(common_.size(), kTables * static_cast<std::size_t>(count) * count_before_));  // stays all zeros
+    const std::size_t pairs = static_cast<std::size_t>(count) * count_before_, tables = pairs > kManyPairs ? 1 : kTables;
+    common_.resize(std::max(common_.size(), tables * pairs));  // stays all zeros
     places_.resize(now_.size());
     const std::size_t columns = static_cast<std::size_t>(count_before_);
     std::size_t different = 0;
     for (std::size_t place = 0; place < now_.size(); place++) {
       const std::size_t pair = static_cast<std::size_t>(now_[place]) * columns + before_[place];
       places_[different] = place;  // where a pair is seen first, once for each table
-      different += common_[pair * kTables + place % kTables]++ == 0;
+      different += common_[pair * tables + (place & (tables - 1))]++ == 0;
     }
     source.assign(count, 0), same.assign(count, -1);
     most_.assign(count, 0), most_before_.assign(count_before_, 0), best_.assign(count_before_, 0);
     for (std::size_t k = 0; k < different; k++) {  // the first wins among equals
       const std::int32_t i = now_[places_[k]], j = before_[places_[k]];
-      std::int32_t *const tables = &common_[(static_cast<std::size_t>(i) * columns + j) * kTables], shared = 0;
-      for (std::size_t table = 0; table < kTables; table++) shared += std::exchange(tables[table], 0);
+      std::int32_t *const counts = &common_[(static_cast<std::size_t>(i) * columns + j) * tables], shared = 0;
+      for (std::size_t table = 0; table < tables; table++) shared += std::exchange(counts[table], 0);
       if (shared == 0) continue;
       if (shared > most_[i] || (shared == most_[i] && j < source[i])) most_[i] = shared, source[i] = j;
       if (shared > most_before_[j] || (shared == most_before_[j] && i < best_[j])) {

@@ -63,7 +63,8 @@ class State:
         self._update, self._give = library.cast_tracker_update, library.cast_tracker_give
         self._reset = library.cast_tracker_reset
         self._prepare(0)
-        weakref.finalize(self, library.cast_tracker_destroy, self._handle)
+        # Not at the interpreter's exit, when daemon threads may still be in a call.
+        weakref.finalize(self, library.cast_tracker_destroy, self._handle).atexit = False
 
     def _prepare(self, levels: int) -> None:
         self._levels = levels
@@ -79,6 +80,7 @@ class State:
         count, levels = len(members[0]), len(members) - 1
         pixels, given = _whole(superpixels, np.int32), [_whole(member, np.int32) for member in members[1:]]
         if count == 0 or {count, *map(len, given)} != {count}:
+            self.reset()
             raise outside()
         height, width = pixels.shape
         shown = np.empty((levels, count), np.int32)

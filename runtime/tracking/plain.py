@@ -56,12 +56,17 @@ class State:
             next_id: of the first track that is born.
 
         Raises:
-            ValueError: for labels or segments that are negative or not below the number of superpixels.
+            ValueError: for labels or segments that are negative or not below the number of superpixels; everything is
+                forgotten then.
         """
         before, count = self._superpixels, len(members[0])
-        refuse_outside(superpixels, count)
-        for member in members[1:]:
-            refuse_outside(member, count)
+        try:
+            refuse_outside(superpixels, count)
+            for member in members[1:]:
+                refuse_outside(member, count)
+        except ValueError:
+            self.reset()
+            raise
         self._next = next_id
         if before is None or before.shape != superpixels.shape or len(self._levels) != len(members) - 1:
             self._start(members)

@@ -118,3 +118,21 @@ def test_no_leak_over_ten_thousand_frames():
     frames(10_000)
     grown = (resident_pages() - before) * os.sysconf("SC_PAGE_SIZE")
     assert grown < 2_000_000, f"{grown} bytes over 10,000 frames"
+
+
+AT_EXIT = """
+import threading, time
+import numpy as np
+from cast_sdk.superpixels.kernels import NativeKernel
+
+kernel = NativeKernel(480, 640, 900, 15, 20)
+lab = np.random.default_rng(0).integers(0, 255, (480, 640, 3)).astype(np.uint8)
+out = np.empty((480, 640), np.int32)
+threading.Thread(target=lambda: [kernel(lab, out) for _ in iter(int, 1)], daemon=True).start()
+time.sleep(0.3)
+"""
+
+
+def test_a_process_may_end_while_a_thread_finds_superpixels():
+    done = subprocess.run([sys.executable, "-c", AT_EXIT], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

@@ -10,29 +10,33 @@ from typing import Any
 from cast_sdk._version import __version__
 from cast_sdk.errors import ExportError, InputError
 from cast_sdk.system.files import atomic_write, check_replaceable, read_json
+from cast_sdk.training.engine import provenance
 
 OURS = "cast_sdk"  # the entry that tells the version which wrote a file
 
 
-def check(file: Path, pictures: Path | None = None) -> None:
-    """Before the work: refuse to write where something else stands.
+def claim(file: Path, pictures: Path | None = None) -> None:
+    """Before the work: refuse to write where something else stands, and mark the folder of pictures as ours.
 
     Args:
         file: of the scores.
-        pictures: folder that gets pictures named after the images. What it holds is ours where one of our files whose
-            name begins with "scores" lies in the folder of `file`.
+        pictures: folder that gets pictures named after the images.
 
     Raises:
         ExportError: naming what is in the way.
     """
     check_replaceable(file, read)
-    if pictures is None or not pictures.exists() or (pictures.is_dir() and not any(pictures.iterdir())):
+    if pictures is None:
         return
-    if not any(_ours(beside) for beside in file.parent.glob("scores*.json")):
-        raise ExportError(
-            f"{pictures} is there already, and no {file.name} of this package in {file.parent} tells what made it.",
-            remedy="choose another --out, or move the folder away; an evaluation that was stopped may have left it",
-        )
+    marker = pictures / provenance.FILE
+    if provenance.read(marker) is None:
+        if pictures.exists() and not (pictures.is_dir() and not any(pictures.iterdir())):
+            raise ExportError(
+                f"{pictures} is there already, and no {marker.name} in it says that this package made it.",
+                remedy="choose another --out, or move the folder away",
+            )
+        pictures.mkdir(parents=True, exist_ok=True)
+        provenance.write(marker, {"program": "pictures of an evaluation"})
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -47,14 +51,6 @@ def read(file: Path) -> dict[str, Any]:
             f"{file} holds no scores of this package.", found=f"no entry {OURS}", remedy="name a file that it wrote"
         )
     return {name: value for name, value in record.items() if name != OURS}
-
-
-def _ours(file: Path) -> bool:
-    try:
-        read(file)
-    except InputError:
-        return False
-    return True
 
 
 def write(file: Path, scores: Mapping[str, Any]) -> None:

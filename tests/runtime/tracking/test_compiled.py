@@ -150,7 +150,20 @@ def test_labels_beyond_their_counts_are_refused(kind, wrong):
             state.update(bad, (own, member), number)
         with pytest.raises(ValueError, match="not below the count"):
             state.update(good, (own, none), number)
-        assert len(state.update(good, (own, member), number).ids[1]) == 3
+        after = state.update(good, (own, member), number)
+        assert after.ids[0].tolist() == [number + i for i in range(5)]  # everything was forgotten
+        assert len(after.ids[1]) == 3
+
+
+def test_many_superpixels():
+    """More pairs than the several tables are for."""
+    rng, states, number = np.random.default_rng(3), (compiled.State(RULE), plain.State(RULE)), 0
+    cells = np.arange(36 * 36, dtype=np.int32).reshape(36, 36).repeat(4, 0).repeat(4, 1)
+    for turn in range(4):
+        frame = Hierarchy.from_labels(np.roll(cells, turn, 1), [rng.integers(0, 30, 36 * 36)])
+        taken = [state.update(frame.superpixels, frame.members, number) for state in states]
+        same(*taken)
+        number = taken[0].next_id
 
 
 def test_members_of_another_length_are_refused():
