@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 FOLDER = OrdinaryPath(path_type=Path, exists=True, file_okay=False)
 TRAINING, BESIDE_LEVELS = 0.75, 0.6  # of the minutes; start, data and measurements have the rest
-GPU_BATCH = 512  # a step of a model as small as this takes a GPU hardly longer than one of 128
+GPU_BATCH = 512  # a step of a model as small as this should take a GPU hardly longer than one of 128
+MOST_MINUTES = 30_000  # three weeks; a process cannot be waited for longer than 35,791 minutes at once
 TRAIN, PUBLISH, CALIBRATE, LEVELS = "training", "weights", "calibration", "levels"
 
 
@@ -39,7 +40,11 @@ TRAIN, PUBLISH, CALIBRATE, LEVELS = "training", "weights", "calibration", "level
 @click.option("--out", type=OrdinaryPath(path_type=Path, file_okay=False), required=True,
               help="Folder; goes on with what it holds.")  # fmt: skip
 @click.option(
-    "--minutes", type=FiniteRange(0, 1e6, min_open=True), default=10.0, show_default=True, help="For everything."
+    "--minutes",
+    type=FiniteRange(0, MOST_MINUTES, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="For everything.",
 )
 @click.option("--recipe", default="tiny_bundled", show_default=True, help="Name in training/recipes, or a YAML file.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe.")
@@ -66,13 +71,12 @@ def main(
     from cast_sdk.training.data.prepare import packing
     from cast_sdk.training.engine import provenance
     from cast_sdk.training.engine.chain import Chain
-    from cast_sdk.training.engine.distributed import start
     from cast_sdk.training.engine.launch import errors_for_people
     from cast_sdk.training.engine.recipe.files import load_recipe
     from cast_sdk.training.own import run_folder
 
     with errors_for_people():
-        gpu = start(device).device.type == "cuda"
+        gpu = has_gpu(device)
         settings = (
             *([f"train.batch={GPU_BATCH}"] if gpu else []),
             f"schedule.minutes={(BESIDE_LEVELS if bsds else TRAINING) * minutes:g}",
@@ -106,8 +110,7 @@ def main(
             common = ["--device", "cuda" if gpu else "cpu", "--workers", workers]
             cache = [] if workers else ["--cache"]
             training = ["--recipe", recipe, *sets, *common, *cache, "--save-minutes", 1]
-            for step in steps(data, out, planned, training, common, photographs, bsds):
-                chain.run(step)
+            chain.run(list(steps(data, out, planned, training, common, photographs, bsds)))
             record = packing.record_of(data)
             report = {
                 "machine": machine(gpu, workers),
@@ -122,6 +125,24 @@ def main(
             raise CastError(
                 f"{len(chain.failed)} steps failed: {names}.", remedy="see above; the same command tries them again"
             )
+
+
+def has_gpu(device: str) -> bool:
+    """Whether a `device` "auto", "cpu" or "cuda" is a GPU.
+
+    It is not opened: that is left to the programs, as some GPUs take one process at a time.
+
+    Raises:
+        RecipeError: there is none for "cuda".
+    """
+    import torch
+
+    from cast_sdk.errors import RecipeError
+
+    found = device != "cpu" and torch.cuda.is_available()
+    if device == "cuda" and not found:
+        raise RecipeError("There is no CUDA GPU for --device cuda.", remedy="--device cpu")
+    return found
 
 
 def steps(
@@ -139,29 +160,29 @@ def steps(
 
     run, plain, weights = out / "run", out / "plain.safetensors", out / f"{recipe.model.name}.safetensors"
     yield Step(TRAIN, "supervised", ["--data", data, "--out", run, *training], gives=lambda: trained(run))
-    best = run / "best_checkpoint.pth"
     files = {"--weights": plain, "--card": out / "README.md", "--curve": out / "curve.png"}
     words: list[Any] = ["--run", run, "--data", data, *(word for option in files.items() for word in option)]
-    yield Step(PUBLISH, "publish", words, [best], list(files.values()))
+    yield Step(PUBLISH, "publish", words, [TRAIN], list(files.values()))
     words = ["--model", plain, "--data", data, *(["--photographs", photographs] if photographs else [])]
-    yield Step(CALIBRATE, "calibrate", [*words, "--out", weights], [plain], [weights], json.loads)
+    yield Step(CALIBRATE, "calibrate", [*words, "--out", weights], [PUBLISH], [weights], json.loads)
     for split in test_splits(data):
         words = ["--model", weights, "--data", data, "--split", split, "--fit", "stretch", "--json", *common]
-        yield Step(split, "evaluate", words, [weights], read=json.loads)
+        yield Step(split, "evaluate", words, [CALIBRATE], read=json.loads)
     if bsds:
         folder = out / "levels"
         words = ["--data", bsds, "--split", "val", "--method", weights, "--out", folder]
-        yield Step(LEVELS, "hierarchy", words, [weights], gives=lambda: measured(folder))
+        yield Step(LEVELS, "hierarchy", words, [CALIBRATE], gives=lambda: measured(folder))
 
 
 def trained(run: Path) -> dict[str, Any] | None:
-    """What a run says of itself; None where it was interrupted."""
+    """What a run says of itself, over all its sessions; None where it has not finished."""
     from cast_sdk.training.engine.runlog import read_log
 
-    end, start, last = (read_log(run, kind)[-1] for kind in ("end", "start", "validation"))
-    if not end["finished"]:
+    ends, starts, validations = (read_log(run, kind) for kind in ("end", "start", "validation"))
+    if not ends or not ends[-1]["finished"] or not starts or not validations:
         return None
-    images = last["step"] * start["recipe"]["train"]["batch"]
+    end = ends[-1]
+    images = validations[-1]["step"] * starts[-1]["recipe"]["train"]["batch"]
     return {"images": images, "training_seconds": end["seconds"], "images_per_second": images / end["seconds"]}
 
 
@@ -176,6 +197,7 @@ def measured(folder: Path) -> dict[str, Any]:
 
 
 def machine(gpu: bool, workers: int) -> str:
+    """What the steps ran on. The name of a GPU opens it, so this is for after them."""
     import torch
 
     from cast_sdk.system.processor import available_cores, processor_name
@@ -200,7 +222,9 @@ def table(report: Mapping[str, Any]) -> str:
     rows = [("machine", report["machine"]), ("data", report["data"])]
     for name, result in report.items():
         if isinstance(result, Mapping) and "seconds" in result:
-            rows += [(what, f"{text} ({result['seconds']:.0f} s)") for what, text in said(name, result)]
+            # A training tells its own time, over all sessions; the seconds are those of its last process.
+            took = "" if name == TRAIN else f" ({result['seconds']:.0f} s)"
+            rows += [(what, text + took) for what, text in said(name, result)]
     for title in ("left out", "failed"):
         rows += [(f"{title}: {name}", why) for name, why in report[title].items()]
     return "\n".join(["| | |", "|---|---|", *(f"| {what} | {text} |" for what, text in rows)]) + "\n"

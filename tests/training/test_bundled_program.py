@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 
@@ -17,6 +18,7 @@ from cast_sdk.training.data import region_file, soft_labels
 from cast_sdk.training.data.prepare import packing
 from cast_sdk.training.data.sources import open_source
 from cast_sdk.training.engine import chain as chain
+from cast_sdk.training.engine.recipe.files import load_recipe
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +116,60 @@ def test_a_step_that_fails_leaves_out_the_others_and_says_so(packed, recipe, tmp
     assert result.exit_code == 1 and "1 steps failed: training" in result.output
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     assert found["failed"] == {"training": "ended with exit code 1"}
-    assert list(found["left out"]) == ["weights", "calibration", "tiny"]
+    left_out = {"weights": "without training", "calibration": "without weights", "tiny": "without calibration"}
+    assert found["left out"] == left_out
+
+
+def test_nothing_is_made_of_a_half_trained_model(tmp_path):
+    arguments = (tmp_path, tmp_path / "out", load_recipe("tiny_bundled", (), "supervised"), [], [], None, tmp_path)
+    (tmp_path / "tiny-00.tar").touch()
+    found = list(bundled.steps(*arguments))
+    assert {step.name: list(step.after) for step in found} == {
+        "training": [], "weights": ["training"], "calibration": ["weights"], "tiny": ["calibration"],
+        "levels": ["calibration"],
+    }  # fmt: skip
+    assert chain.followers(found[0], found) == found[1:]
+
+
+def test_a_training_that_has_not_finished_gives_nothing(tmp_path):
+    start = {"kind": "start", "recipe": {"train": {"batch": 8}}}
+    stopped = {"kind": "end", "finished": False, "seconds": 20}
+    for entries in ([], [start], [start, stopped], [start, {"kind": "validation", "step": 3}, stopped]):
+        (tmp_path / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+        assert bundled.trained(tmp_path) is None
+    resumed = [start, {"kind": "validation", "step": 30}, {"kind": "end", "finished": True, "seconds": 60}]
+    with (tmp_path / "log.jsonl").open("a") as file:
+        file.writelines(json.dumps(entry) + "\n" for entry in resumed)
+    assert bundled.trained(tmp_path) == {"images": 240, "training_seconds": 60, "images_per_second": 4}
+
+
+def test_minutes_that_no_process_can_be_waited_for_are_refused(packed, tmp_path):
+    result = run("--data", packed, "--out", tmp_path / "out", "--minutes", 36_000)
+    assert result.exit_code == 2 and "0<x<=30000" in result.output and not (tmp_path / "out").exists()
+
+
+def test_a_gpu_is_found_without_being_opened(packed, tmp_path, monkeypatch):
+    def opened(*_):
+        pytest.fail("a context on the GPU, which the programs may need alone")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", opened)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", opened)
+    ran = []
+
+    def chained(self, steps):
+        ran.extend(steps)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")  # once they have ended
+
+    monkeypatch.setattr(chain.Chain, "run", chained)
+    result = run("--data", packed, "--out", tmp_path / "gpu", "--device", "auto")
+    assert result.exit_code == 0 and "| machine | a GPU" in result.output, result.output
+    assert f"train.batch={bundled.GPU_BATCH}" in ran[0].words and "cuda" in ran[0].words
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = run("--data", packed, "--out", tmp_path / "none", "--device", "cuda")
+    assert result.exit_code == 1 and "There is no CUDA GPU for --device cuda." in result.output
+    assert not bundled.has_gpu("auto") and not (tmp_path / "none").exists()
 
 
 def test_folders_of_others_stay(packed, tmp_path):
@@ -128,7 +183,7 @@ def test_folders_of_others_stay(packed, tmp_path):
 def test_of_the_minutes_a_part_goes_to_training(packed, bsds, tmp_path, monkeypatch):
     """And what there is no time for is left out by name, after the training has had its own."""
     ran = []
-    monkeypatch.setattr(chain.Chain, "run", lambda self, step: ran.append((step, self.end)))
+    monkeypatch.setattr(chain.Chain, "run", lambda self, steps: ran.extend((step, self.end) for step in steps))
     for name, options, minutes in (("plain", [], 9), ("levels", ["--bsds", bsds], 7.2)):
         ran.clear()
         before = time.monotonic()
@@ -146,7 +201,14 @@ def test_the_table_names_what_was_left_out():
     report = {
         "machine": "a GPU", "data": "all", "calibration": calibration, "left out": left_out, "failed": {"tiny": "why"}
     }  # fmt: skip
-    text = bundled.table(report)
+    training = {
+        "seconds": 7,
+        "training_seconds": 90,
+        "images": 900,
+        "images_per_second": 10,
+    }  # the last of two sessions
+    text = bundled.table({**report, "training": training})
+    assert "| training | 900 images in 1.5 minutes, 10 images/s |" in text
     assert "| left out: levels | the time was over |" in text
     assert "| failed: tiny | why |" in text
     assert "temperature 1.50, calibration error 10.0 % before, 2.0 % after, 50 held-out images (9 s)" in text

@@ -1,7 +1,8 @@
 """Programs run one after another in processes of their own, within a time: what `training/bundled.py` does.
 
 A step is what a person would type. What it gave is kept in a record, so that the same call goes on after the last
-finished step, and does what an earlier one had no time for.
+finished step, and does what an earlier one had no time for. A step that works on the result of others waits for them to
+finish, and what it gave ends with theirs.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Step:
         name: for people, and in the record.
         program: module below `cast_sdk.training`.
         words: its arguments.
-        needs: files without which it cannot run.
+        after: names of the steps whose results it works on; it runs once all of them have finished.
         writes: its results, removed before it runs: without a record they are those of a run that was interrupted.
         read: what the record keeps, from what the program printed; None: what it prints goes to the terminal.
         gives: what the record keeps of a program that prints to the terminal; None from it: the program did not finish.
@@ -39,7 +40,7 @@ class Step:
     name: str
     program: str
     words: Sequence[object]
-    needs: Sequence[Path] = ()
+    after: Sequence[str] = ()
     writes: Sequence[Path] = ()
     read: Callable[[str], Mapping[str, Any]] | None = None
     gives: Callable[[], Mapping[str, Any] | None] = dict
@@ -71,19 +72,30 @@ class Chain:
         if self.record.is_file():
             self.finished = dict(read_json(self.record)["steps"])
 
-    def run(self, step: Step) -> None:
-        """Run a step, unless it has finished before, or note why not."""
-        if step.name in self.finished:
-            self.say(f"{step.name}: done before")
-            return
-        missing = [path for path in step.needs if not path.exists()]
-        left = self.end - time.monotonic()
-        if missing:
-            self._leave_out(step, f"without {missing[0]}")
-        elif left <= 0:
-            self._leave_out(step, "the time was over")
-        else:
-            self._run(step, left)
+    def run(self, steps: Sequence[Step]) -> None:
+        """Run the steps that have not finished before, in order, or note why not."""
+        for step in steps:
+            missing = [name for name in step.after if name not in self.finished]
+            left = self.end - time.monotonic()
+            if missing:
+                self._leave_out(step, f"without {missing[0]}")
+            elif step.name in self.finished:
+                self.say(f"{step.name}: done before")
+            elif left <= 0:
+                self._leave_out(step, "the time was over")
+            else:
+                self._forget(followers(step, steps))
+                self._run(step, left)
+
+    def _forget(self, steps: Sequence[Step]) -> None:
+        """Remove the records and the results of finished steps, before what they were made from changes."""
+        known = [step for step in steps if step.name in self.finished]
+        for step in known:
+            del self.finished[step.name]
+        if known:
+            self._write()
+        for path in (path for step in known for path in step.writes):
+            path.unlink(missing_ok=True)
 
     def _run(self, step: Step, left: float) -> None:
         for path in step.writes:
@@ -105,6 +117,9 @@ class Chain:
             self._leave_out(step, over or "interrupted")
             return
         self.finished[step.name] = {"seconds": round(seconds, 1), "command": [*step.command()[1:]], **result}
+        self._write()
+
+    def _write(self) -> None:
         with atomic_write(self.record) as temporary:
             temporary.write_text(json.dumps({"steps": self.finished}, indent=1))
 
@@ -137,3 +152,14 @@ class Chain:
     def _leave_out(self, step: Step, why: str) -> None:
         self.left_out[step.name] = why
         self.say(f"{step.name}: left out, {why}")
+
+
+def followers(step: Step, steps: Sequence[Step]) -> list[Step]:
+    """The steps that come after one of them, also by way of others; `steps` is in the order they run in."""
+    names = {step.name}
+    found = []
+    for other in steps:
+        if names.intersection(other.after):
+            names.add(other.name)
+            found.append(other)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import tarfile
 
 import numpy as np
@@ -182,7 +183,52 @@ def test_unpacking_appears_whole_once_and_only_there(data, tmp_path):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["set"]
 
 
-@pytest.mark.parametrize("name", ["../escaped", "set/../../escaped", "/escaped", "set/deep/file"])
+def test_one_damaged_bit_is_found_wherever_the_archive_ends(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(20):  # the checksum follows the last zeros, which not every size makes tarfile read
+        size = 65536 + 512 * number
+        (source / "images").write_bytes(np.random.default_rng(number).bytes(size))
+        packing.archive(source, tmp_path / "set.tar.xz")
+        damaged = bytearray((tmp_path / "set.tar.xz").read_bytes())
+        damaged[size // 2] ^= 1
+        (tmp_path / "set.tar.xz").write_bytes(damaged)
+        with pytest.raises(InputError, match="damaged"):
+            packing.unpack(tmp_path / "set.tar.xz", tmp_path / "out" / "set")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_follows_the_last_file_is_not_passed_over(tmp_path):
+    (tmp_path / "source").mkdir()
+    packing.archive(tmp_path / "source", tmp_path / "set.tar.xz")
+    content = lzma.decompress((tmp_path / "set.tar.xz").read_bytes())
+    (tmp_path / "set.tar.xz").write_bytes(lzma.compress(content + b"more"))
+    with pytest.raises(InputError, match="damaged"):
+        packing.unpack(tmp_path / "set.tar.xz", tmp_path / "set")
+
+
+def test_what_a_killed_process_left_is_removed(data, tmp_path):
+    (tmp_path / "out" / ".unpacking-killed" / "set").mkdir(parents=True)
+    (tmp_path / "out" / ".unpacking-killed" / "set" / "train-00.tar").write_text("half")
+    packing.pack(data, tmp_path / "set.tar.xz", 10**7, packing.Packing())
+    packing.unpack(tmp_path / "set.tar.xz", tmp_path / "out" / "set")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["set"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE])
+def test_what_is_no_file_is_refused(kind, tmp_path):
+    with tarfile.open(tmp_path / "set.tar.xz", "w:xz") as tar:
+        entry = tarfile.TarInfo("set/images")
+        entry.type, entry.linkname = kind, "elsewhere"
+        tar.addfile(entry)
+    with pytest.raises(InputError, match="which pack does not write"):
+        packing.unpack(tmp_path / "set.tar.xz", tmp_path / "out" / "set")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["../escaped", "set/../../escaped", "/escaped", "set/deep/file", "..", ".", "set/", "set/.."]
+)
 def test_names_that_lead_elsewhere_are_refused(name, tmp_path):
     with tarfile.open(tmp_path / "set.tar.xz", "w:xz") as tar:
         entry = tarfile.TarInfo(name)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 RECORD = "packed.json"  # in the folder: how it was packed
 SAMPLE = 2000  # training images that tell how large all will be
 _ATTEMPTS = 4
+_UNPACKING = ".unpacking-"  # how folders begin that are not whole yet
 _AGAIN = "copy it again, or write it again: prepare_data.py pack"
 Pixels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
@@ -221,29 +222,38 @@ def archive(folder: Path, file: Path) -> int:
 def unpack(file: Path, folder: Path) -> None:
     """The data set of a packed file in `folder`, which appears whole; one that was unpacked from it before stays.
 
+    No other process may unpack beside `folder` at the same time: what one that was killed left there is removed.
+
     Raises:
         InputError: the file is damaged or none of `pack`.
         RecipeError: `folder` holds something else.
     """
     from cast_sdk.training.engine import provenance
 
+    for left in folder.parent.glob(f"{_UNPACKING}*"):
+        shutil.rmtree(left)
     made_by = {"packed": sha256(file)}
     if folder.exists():
         if provenance.read(folder / provenance.FILE) != made_by:
             raise RecipeError(f"{folder} holds something else than {file}.", remedy="choose another --out")
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=folder.parent) as temporary:
+    with tempfile.TemporaryDirectory(prefix=_UNPACKING, dir=folder.parent) as temporary:
         new = Path(temporary) / "set"
         new.mkdir()
         try:
-            with tarfile.open(file, "r:xz") as tar:
+            with lzma.open(file) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
                 for member in tar:
-                    content, name = tar.extractfile(member), member.name.removeprefix("set/")
-                    if content is None or name != Path(name).name:
+                    name = member.name.removeprefix("set/")
+                    content = tar.extractfile(member) if member.isfile() else None
+                    if content is None or name in ("", ".", "..") or name != Path(name).name:
                         raise InputError(f"{file} holds {member.name!r}, which pack does not write.", remedy=_AGAIN)
                     with (new / name).open("wb") as target:
                         shutil.copyfileobj(content, target)
+                # The checksum is at the end, and tarfile stops before: at zeros, or at what it cannot read.
+                while rest := stream.read(1 << 20):
+                    if rest.strip(b"\0"):
+                        raise tarfile.ReadError("there is more behind its last file")
         except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
             raise InputError(f"{file} is damaged, or no file of pack.", found=str(error), remedy=_AGAIN) from error
         provenance.write(new / provenance.FILE, made_by)
