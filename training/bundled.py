@@ -71,6 +71,7 @@ def main(
     from cast_sdk.training.data.prepare import packing
     from cast_sdk.training.engine import provenance
     from cast_sdk.training.engine.chain import Chain
+    from cast_sdk.training.engine.distributed import has_gpu
     from cast_sdk.training.engine.launch import errors_for_people
     from cast_sdk.training.engine.recipe.files import load_recipe
     from cast_sdk.training.own import run_folder
@@ -125,24 +126,6 @@ def main(
             raise CastError(
                 f"{len(chain.failed)} steps failed: {names}.", remedy="see above; the same command tries them again"
             )
-
-
-def has_gpu(device: str) -> bool:
-    """Whether a `device` "auto", "cpu" or "cuda" is a GPU.
-
-    It is not opened: that is left to the programs, as some GPUs take one process at a time.
-
-    Raises:
-        RecipeError: there is none for "cuda".
-    """
-    import torch
-
-    from cast_sdk.errors import RecipeError
-
-    found = device != "cpu" and torch.cuda.is_available()
-    if device == "cuda" and not found:
-        raise RecipeError("There is no CUDA GPU for --device cuda.", remedy="--device cpu")
-    return found
 
 
 def steps(

@@ -17,7 +17,8 @@ from cast_sdk.training import bundled
 from cast_sdk.training.data import region_file, soft_labels
 from cast_sdk.training.data.prepare import packing
 from cast_sdk.training.data.sources import open_source
-from cast_sdk.training.engine import chain as chain
+from cast_sdk.training.engine import chain
+from cast_sdk.training.engine.distributed import has_gpu
 from cast_sdk.training.engine.recipe.files import load_recipe
 
 
@@ -169,7 +170,7 @@ def test_a_gpu_is_found_without_being_opened(packed, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     result = run("--data", packed, "--out", tmp_path / "none", "--device", "cuda")
     assert result.exit_code == 1 and "There is no CUDA GPU for --device cuda." in result.output
-    assert not bundled.has_gpu("auto") and not (tmp_path / "none").exists()
+    assert not has_gpu("auto") and not (tmp_path / "none").exists()
 
 
 def test_folders_of_others_stay(packed, tmp_path):

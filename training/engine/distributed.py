@@ -158,13 +158,24 @@ def with_tensors(value: Any, tensors: list[Tensor]) -> Any:
     return type(value)(with_tensors(item, tensors) for item in value) if type(value) in (list, tuple) else value
 
 
+def has_gpu(device: str) -> bool:
+    """Whether a `device` "auto", "cpu" or "cuda" is a GPU.
+
+    It is not opened: that is left to the programs, as some GPUs take one process at a time.
+
+    Raises:
+        RecipeError: there is none for "cuda".
+    """
+    found = device != "cpu" and torch.cuda.is_available()
+    if device == "cuda" and not found:
+        raise RecipeError("There is no CUDA GPU for --device cuda.", remedy="--device cpu")
+    return found
+
+
 def start(device: str = "auto") -> World:
     """Join the process group of torchrun or of srun, or stay alone. `device`: "auto", "cpu" or "cuda"."""
     os.environ.update(slurm_environment(os.environ))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise RecipeError("There is no CUDA GPU for --device cuda.", remedy="--device cpu")
+    device = "cuda" if has_gpu(device) else "cpu"
     size, rank, local = (int(os.environ.get(key, default)) for key, default in _ENVIRONMENT)
     where = torch.device("cuda", local % max(1, torch.cuda.device_count())) if device == "cuda" else torch.device("cpu")
     if device == "cuda":
