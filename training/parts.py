@@ -84,7 +84,7 @@ def evaluate_command(
     from cast_sdk.training.tasks.open_vocabulary import OpenClip
 
     with errors_for_people():
-        scores_file.claim(out / "scores.json")
+        scores_file.check(out / "scores.json")
         images = PartImageNet.open(data, split)
         encoder = OpenClip(clip, pretrained, start(device).device)
         scores = evaluate(images, folder, encoder, reference)

@@ -79,7 +79,7 @@ def evaluate_command(
         settings = load_recipe(recipe, overrides, "segment")
         file = out / f"scores_{'ms' if multi_scale else 'ss'}.json"
         world = start(device)
-        world.decided_by_main(lambda: scores_file.claim(file, out / "images" if save_images else None))
+        world.decided_by_main(lambda: scores_file.check(file, out / "images" if save_images else None))
         pairs = open_split(settings.dense.data, data, split, on_bad_image)
         model: Any = load_model(ckpt, sampler=settings.model.sampler).to(world.device)
         check_classes(model, pairs, ckpt)
@@ -120,7 +120,7 @@ def baselines_command(recipe: str, data: Path, out: Path, every: int) -> None:
 
     with errors_for_people():
         chosen = load_recipe(recipe, (), "segment")
-        scores_file.claim(out / "baselines.json")
+        scores_file.check(out / "baselines.json")
         train, val = (open_split(chosen.dense.data, data, name) for name in ("train", "val"))
         height, width = val.read(0)[0].shape[:2]
         # As dense as the model's: its count belongs to one crop.

@@ -54,7 +54,7 @@ def retrieve_command(
 
     with errors_for_people():
         world = start(device)
-        world.decided_by_main(lambda: scores_file.claim(out / SCORES, out / PREDICTED))
+        world.decided_by_main(lambda: scores_file.check(out / SCORES, out / PREDICTED))
         splits = {name: open_split("voc", data, name, on_bad_image) for name in ("train", "val")}
         backbone = load_backbone(ckpt).to(world.device)
         confusion = retrieve(backbone, splits, out, neighbours, block, world)
@@ -88,7 +88,7 @@ def evaluate_command(ckpt: Path, data: Path, out: Path, device: str, on_bad_imag
 
     with errors_for_people():
         world = start(device)
-        world.decided_by_main(lambda: scores_file.claim(out / SCORES, out / PREDICTED))
+        world.decided_by_main(lambda: scores_file.check(out / SCORES, out / PREDICTED))
         val = open_split("voc", data, "val", on_bad_image)
         confusion = score(load_finetuned(ckpt, val).to(world.device), val, out, world)
         if world.main:

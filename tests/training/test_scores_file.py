@@ -12,10 +12,10 @@ from cast_sdk.training.metrics import scores_file
 
 def test_a_file_of_ours_is_replaced(tmp_path):
     file = tmp_path / "scores.json"
-    scores_file.claim(file)
+    scores_file.check(file)
     scores_file.write(file, {"mean_iou": 1.5, "iou": {"road": None}})
     assert scores_file.read(file) == {"mean_iou": 1.5, "iou": {"road": None}}
-    scores_file.claim(file)
+    scores_file.check(file)
 
 
 @pytest.mark.parametrize("text", ['{"mean_iou": 3.0}', "[1]", "not json", ""])
@@ -25,21 +25,23 @@ def test_a_file_of_somebody_else_stays(tmp_path, text):
     with pytest.raises(InputError):
         scores_file.read(file)
     with pytest.raises(ExportError, match="not replaced"):
-        scores_file.claim(file)
+        scores_file.check(file)
 
 
 def test_pictures_go_into_folders_of_ours(tmp_path):
     file, pictures = tmp_path / "scores.json", tmp_path / "results" / "val"
     pictures.mkdir(parents=True)
-    scores_file.claim(file, pictures)  # an empty one
+    scores_file.check(file, pictures)  # an empty one
+    assert not list(pictures.iterdir())
+    scores_file.mark(pictures)
     (pictures / "a.png").write_bytes(b"ours")
-    scores_file.claim(file, pictures)  # after an interruption: no scores yet
+    scores_file.check(file, pictures)  # after an interruption: no scores yet
     foreign = tmp_path / "images"
     foreign.mkdir()
     (foreign / "a.png").write_bytes(b"mine")
     with pytest.raises(ExportError, match="is there already"):
-        scores_file.claim(file, foreign)
-    scores_file.claim(file)
+        scores_file.check(file, foreign)
+    scores_file.check(file)
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from cast_sdk.training.engine import provenance
 OURS = "cast_sdk"  # the entry that tells the version which wrote a file
 
 
-def claim(file: Path, pictures: Path | None = None) -> None:
-    """Before the work: refuse to write where something else stands, and mark the folder of pictures as ours.
+def check(file: Path, pictures: Path | None = None) -> None:
+    """Before the work: refuse to write where something else stands.
 
     Args:
         file: of the scores.
@@ -26,17 +26,21 @@ def claim(file: Path, pictures: Path | None = None) -> None:
         ExportError: naming what is in the way.
     """
     check_replaceable(file, read)
-    if pictures is None:
+    if pictures is None or not pictures.exists() or (pictures.is_dir() and not any(pictures.iterdir())):
         return
     marker = pictures / provenance.FILE
     if provenance.read(marker) is None:
-        if pictures.exists() and not (pictures.is_dir() and not any(pictures.iterdir())):
-            raise ExportError(
-                f"{pictures} is there already, and no {marker.name} in it says that this package made it.",
-                remedy="choose another --out, or move the folder away",
-            )
-        pictures.mkdir(parents=True, exist_ok=True)
-        provenance.write(marker, {"program": "pictures of an evaluation"})
+        raise ExportError(
+            f"{pictures} is there already, and no {marker.name} in it says that this package made it.",
+            remedy="choose another --out, or move the folder away",
+        )
+
+
+def mark(pictures: Path) -> None:
+    """Make a folder of pictures, and say in it that it is ours: an interrupted evaluation can then be repeated."""
+    pictures.mkdir(parents=True, exist_ok=True)
+    if provenance.read(pictures / provenance.FILE) is None:
+        provenance.write(pictures / provenance.FILE, {"program": "pictures of an evaluation"})
 
 
 def read(file: Path) -> dict[str, Any]:

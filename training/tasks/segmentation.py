@@ -26,6 +26,7 @@ from cast_sdk.training.engine.options import Run
 from cast_sdk.training.engine.progress import progress
 from cast_sdk.training.engine.recipe.settings import Recipe
 from cast_sdk.training.engine.task import SHARED, Task
+from cast_sdk.training.metrics import scores_file
 from cast_sdk.training.metrics.dense_baselines import class_pixels
 from cast_sdk.training.metrics.dense_pictures import blend, palette
 from cast_sdk.training.tasks.dense import Inference, class_weights, evaluate, predict, superpixel_cross_entropy
@@ -158,6 +159,7 @@ def check_classes(model: Any, split: DenseSplit, path: Path) -> None:
 
 def write_images(model: Segmenter, split: DenseSplit, inference: Inference, folder: Path) -> None:
     """`pred/<name>.png` with class indices and a palette, `overlay/<name>.jpg` with photograph, truth, prediction."""
+    scores_file.mark(folder)
     for name in ("pred", "overlay"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     colours = palette(split)

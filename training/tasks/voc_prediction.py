@@ -75,6 +75,8 @@ def predict_split(
     world = world or World()
     confusion = ConfusionMatrix(len(split.class_names))
     folders = {name: out / PREDICTED / name for name in ("semantic_gray", "semantic_color")} if out else {}
+    if out:
+        scores_file.mark(out / PREDICTED)
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
     for index in progress(range(len(split))[world.rank :: world.size], "predicting"):
