@@ -68,7 +68,7 @@ streaming() {
   done
 }
 seeds() { PYTHONPATH=$contrib:${PYTHONPATH:-} "$python" "$here/seeds_speed.py" "$photographs" --images 40; }
-tracking() { "$python" "$here/tracking_speed.py"; }
+tracking() { "$python" "$here/tracking_speed.py" --photograph "$photograph"; }
 bulk() {
   "$python" "$here/many/bulk_speed.py" "$photographs" --count 1000 --ways segment local
   "$python" "$here/many/bulk_speed.py" "$photographs" --count 1800 --ways local ray

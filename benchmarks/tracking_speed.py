@@ -1,20 +1,18 @@
 """What following segments costs a frame, and what superpixels that go on save.
 
-    python benchmarks/tracking_speed.py [--frames 300] [--superpixels 196] [--size 224]
+    python benchmarks/tracking_speed.py [--photograph FILE] [--frames 300] [--superpixels 196] [--size 224]
 
 Partitions are the worst case: Voronoi cells that move, in random groups that are others in every frame, so that
 each level remembers as many tracks as it can. The network is left out. Time of the one thread that works, which other
-load on the machine disturbs least, and wall time. With CAST_SDK_DATA also SEEDS on photographs, fresh and continued.
+load on the machine disturbs least, and wall time. With a photograph also SEEDS on a film of it, fresh and continued.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -101,14 +99,17 @@ def superpixels(photograph: np.ndarray, count: int, size: int, number: int) -> N
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--photograph", help="to pan over, for superpixels")
     parser.add_argument("--frames", type=int, default=300)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--superpixels", type=int, default=196)
     options = parser.parse_args()
     cv2.setNumThreads(1)
     tracking(list(random_frames(options.frames, options.size, options.superpixels)))
-    if data := os.environ.get("CAST_SDK_DATA"):
-        photograph = cv2.imread(str(sorted((Path(data) / "coco128" / "images" / "train2017").glob("*.jpg"))[0]))
+    if options.photograph:
+        photograph = cv2.imread(options.photograph)
+        if photograph is None:
+            parser.error(f"{options.photograph} is no photograph")
         superpixels(photograph, 60, options.size, options.superpixels)
 
 

@@ -68,7 +68,9 @@ def open_backend(
     if threads is not None:
         threads = whole(threads, "threads", 1, 1024)
     if not isinstance(spinning, (bool, type(None))):
-        raise InputError(f"spinning is {shown(spinning)}, not True, False or None.")
+        raise InputError(
+            f"spinning is {shown(spinning)}, not True, False or None.", remedy="leave it out for the default, None"
+        )
     if name == "tensorrt" and device == "cpu":
         raise InputError("An engine cannot run on the CPU.", remedy="run the .onnx on the CPU instead")
     kind = _backend_class("torch program" if file.suffix.lower() in PROGRAMS else name)

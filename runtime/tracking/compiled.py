@@ -30,9 +30,9 @@ def _library() -> ctypes.PyDLL | None:
     built = native_library()
     if built is None or not hasattr(built, "cast_tracker_update"):
         return None
-    library = ctypes.PyDLL(
-        built._name
-    )  # keeps the interpreter's lock: calls are short, and to get it back may take long
+    # Keeps the interpreter's lock: to get it back in a busy stream takes longer than a call, up to some thousand
+    # superpixels.
+    library = ctypes.PyDLL(built._name)
     pointer, integer, long, real = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64, ctypes.c_float
     library.cast_tracker_create.argtypes = [real] * 3
     library.cast_tracker_create.restype = pointer
