@@ -4,17 +4,19 @@
     python training/bundled.py --data bundled.tar.xz --out runs/bundled
     python training/bundled.py --data DATA --out runs/bundled --minutes 60 --bsds BSDS500 --photographs imagenet_samples
 
-Three quarters of the minutes go to training (supervised.py), with --bsds 6 in 10; publish.py, calibrate.py, evaluate.py
-for each test split and hierarchy.py have the rest, and what there was no time for is named. The same command goes on
-after an interruption, and does what was left out. Writes OUT/cast_tiny.safetensors, README.md, curve.png, results.md
-and results.json; run/ holds the checkpoints. `python -m cast_sdk.training.bundled` is the same program.
+Three quarters of the minutes go to training (supervised.py), with --bsds 6 in 10, a third of that to a recipe that goes
+on at a higher resolution; publish.py, calibrate.py, evaluate.py for each test split and hierarchy.py have the rest, and
+what there was no time for is named. The same command goes on after an interruption, and does what was left out. Writes
+OUT/cast_tiny.safetensors, README.md, curve.png, results.md and results.json; run/ and finish/ hold the checkpoints.
+`python -m cast_sdk.training.bundled` is the same program.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +27,14 @@ from cast_sdk.runtime.commands.program import Command
 
 if TYPE_CHECKING:
     from cast_sdk.training.engine.chain import Step
-    from cast_sdk.training.engine.recipe.settings import Recipe
 
 FOLDER = OrdinaryPath(path_type=Path, exists=True, file_okay=False)
 TRAINING, BESIDE_LEVELS = 0.75, 0.6  # of the minutes; start, data and measurements have the rest
+FINISHES = {"tiny_bundled": "tiny_bundled_128"}
+FINISHING = 1 / 3  # of the training, where a recipe finishes it
 GPU_BATCH = 512  # a step of a model as small as this should take a GPU hardly longer than one of 128
 MOST_MINUTES = 30_000  # three weeks; a process cannot be waited for longer than 35,791 minutes at once
-TRAIN, PUBLISH, CALIBRATE, LEVELS = "training", "weights", "calibration", "levels"
+TRAIN, FINISH, PUBLISH, CALIBRATE, LEVELS = "training", "finishing", "weights", "calibration", "levels"
 
 
 @click.command(cls=Command, help=(__doc__ or "").partition("\n")[0])
@@ -47,7 +50,10 @@ TRAIN, PUBLISH, CALIBRATE, LEVELS = "training", "weights", "calibration", "level
     help="For everything.",
 )
 @click.option("--recipe", default="tiny_bundled", show_default=True, help="Name in training/recipes, or a YAML file.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe.")
+@click.option(
+    "--finish", metavar="RECIPE", help="Goes on from those weights [default: tiny_bundled_128 after tiny_bundled]."
+)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of both recipes.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--workers", type=click.IntRange(0, 1024),
               help="Loader processes [default: one fewer than cores on a GPU, else 0].")  # fmt: skip
@@ -58,6 +64,7 @@ def main(
     out: Path,
     minutes: float,
     recipe: str,
+    finish: str | None,
     overrides: tuple[str, ...],
     device: str,
     workers: int | None,
@@ -78,12 +85,14 @@ def main(
 
     with errors_for_people():
         gpu = has_gpu(device)
-        settings = (
-            *([f"train.batch={GPU_BATCH}"] if gpu else []),
-            f"schedule.minutes={(BESIDE_LEVELS if bsds else TRAINING) * minutes:g}",
-        )
-        settings += overrides
-        planned = load_recipe(recipe, settings, "supervised")
+        names = [name for name in (recipe, finish or FINISHES.get(recipe)) if name]
+        shares = [1 - FINISHING, FINISHING] if len(names) > 1 else [1.0]
+        for_all = (BESIDE_LEVELS if bsds else TRAINING) * minutes
+        settings = [
+            [*([f"train.batch={GPU_BATCH}"] if gpu else []), f"schedule.minutes={share * for_all:g}", *overrides]
+            for share in shares
+        ]
+        planned = [load_recipe(name, own, "supervised") for name, own in zip(names, settings, strict=True)]
         packed = data.is_file()
         files = [] if packed else sorted(path for path in data.iterdir() if path.is_file())
         run_folder.claim(
@@ -91,7 +100,8 @@ def main(
             {
                 "program": "bundled",
                 "fingerprint": sha256(data) if packed else provenance.of_files((path.name, path) for path in files),
-                "recipe": planned.to_dict(),
+                "recipe": planned[0].to_dict(),
+                "finish": planned[1].to_dict() if planned[1:] else None,
                 **{name: str(path.resolve()) if path else "" for name, path in
                    (("photographs", photographs), ("bsds", bsds))},
             },
@@ -107,11 +117,14 @@ def main(
                 data = out / "data"
             if workers is None:
                 workers = max(1, available_cores() - 1) if gpu else 0
-            sets = [word for setting in settings for word in ("--set", setting)]
             common = ["--device", "cuda" if gpu else "cpu", "--workers", workers]
             cache = [] if workers else ["--cache"]
-            training = ["--recipe", recipe, *sets, *common, *cache, "--save-minutes", 1]
-            chain.run(list(steps(data, out, planned, training, common, photographs, bsds)))
+            training = [
+                ["--recipe", name, *(word for setting in own for word in ("--set", setting)), *common, *cache,
+                 "--save-minutes", 1]
+                for name, own in zip(names, settings, strict=True)
+            ]  # fmt: skip
+            chain.run(list(steps(data, out, planned[0].model.name, training, common, photographs, bsds)))
             record = packing.record_of(data)
             report = {
                 "machine": machine(gpu, workers),
@@ -131,21 +144,36 @@ def main(
 def steps(
     data: Path,
     out: Path,
-    recipe: Recipe,
-    training: list[Any],
+    model: str,
+    training: Sequence[list[Any]],
     common: list[Any],
     photographs: Path | None,
     bsds: Path | None,
 ) -> Iterator[Step]:
-    """What is run, in order. The most wanted result comes first, as time may end."""
+    """What is run, in order. The most wanted result comes first, as time may end.
+
+    Args:
+        data: folder of the data set.
+        out: folder for everything.
+        model: name of the model.
+        training: words of supervised.py for each part of the training, one or two.
+        common: words of all programs that use the device.
+        photographs: to choose the threshold on.
+        bsds: to measure the levels on.
+    """
     from cast_sdk.training.data.prepare.packing import test_splits
     from cast_sdk.training.engine.chain import Step
 
-    run, plain, weights = out / "run", out / "plain.safetensors", out / f"{recipe.model.name}.safetensors"
-    yield Step(TRAIN, "supervised", ["--data", data, "--out", run, *training], gives=lambda: trained(run))
+    plain, weights = out / "plain.safetensors", out / f"{model}.safetensors"
+    run, last = out / "run", TRAIN
+    yield Step(TRAIN, "supervised", ["--data", data, "--out", run, *training[0]], gives=partial(trained, run))
+    for words in training[1:]:
+        start, run, last = run / "best_checkpoint.pth", out / "finish", FINISH
+        words = ["--data", data, "--out", run, *words, "--set", f"model.init={start}"]
+        yield Step(FINISH, "supervised", words, [TRAIN], gives=partial(trained, run))
     files = {"--weights": plain, "--card": out / "README.md", "--curve": out / "curve.png"}
     words: list[Any] = ["--run", run, "--data", data, *(word for option in files.items() for word in option)]
-    yield Step(PUBLISH, "publish", words, [TRAIN], list(files.values()))
+    yield Step(PUBLISH, "publish", words, [last], list(files.values()))
     words = ["--model", plain, "--data", data, *(["--photographs", photographs] if photographs else [])]
     yield Step(CALIBRATE, "calibrate", [*words, "--out", weights], [PUBLISH], [weights], json.loads)
     for split in test_splits(data):
@@ -206,7 +234,7 @@ def table(report: Mapping[str, Any]) -> str:
     for name, result in report.items():
         if isinstance(result, Mapping) and "seconds" in result:
             # A training tells its own time, over all sessions; the seconds are those of its last process.
-            took = "" if name == TRAIN else f" ({result['seconds']:.0f} s)"
+            took = "" if name in (TRAIN, FINISH) else f" ({result['seconds']:.0f} s)"
             rows += [(what, text + took) for what, text in said(name, result)]
     for title in ("left out", "failed"):
         rows += [(f"{title}: {name}", why) for name, why in report[title].items()]
@@ -215,7 +243,7 @@ def table(report: Mapping[str, Any]) -> str:
 
 def said(name: str, result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Rows of one step's result."""
-    if name == TRAIN:
+    if name in (TRAIN, FINISH):
         seen = f"{result['images']:,} images in {result['training_seconds'] / 60:.1f} minutes"
         yield name, f"{seen}, {result['images_per_second']:.0f} images/s"
     elif name == CALIBRATE:

@@ -19,7 +19,6 @@ from cast_sdk.training.data.prepare import packing
 from cast_sdk.training.data.sources import open_source
 from cast_sdk.training.engine import chain
 from cast_sdk.training.engine.distributed import has_gpu
-from cast_sdk.training.engine.recipe.files import load_recipe
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +75,13 @@ def test_from_a_packed_file_to_a_model(packed, photographs, bsds, recipe, tmp_pa
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     out = tmp_path / "out"
     arguments = ["--data", packed, "--out", out, "--recipe", recipe, "--minutes", 60, "--device", "cpu",
-                 "--set", "schedule.minutes=null", "--set", "schedule.steps=8",
+                 "--finish", recipe, "--set", "schedule.minutes=null", "--set", "schedule.steps=8",
                  "--photographs", photographs, "--bsds", bsds]  # fmt: skip
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     found = json.loads((out / "results.json").read_text())
-    assert not found["left out"] and not found["failed"] and found["training"]["images"] == 64
+    assert not found["left out"] and not found["failed"]
+    assert found["training"]["images"] == found["finishing"]["images"] == 64
     assert found["data"] == packing.summary(packing.record_of(out / "data"))
     assert found["tiny"]["images"] == 8 and 0 <= found["tiny"]["top1"] <= found["tiny"]["top5"] == 100
     assert len(found["levels"]["covering"]) == 4 and found["levels"]["images"] == 1
@@ -95,7 +95,7 @@ def test_from_a_packed_file_to_a_model(packed, photographs, bsds, recipe, tmp_pa
     for name, start in (("README.md", b"# cast_tiny"), ("curve.png", b"\x89PNG"), ("results.md", b"| |")):
         assert (out / name).read_bytes().startswith(start)
     assert (out / "results.md").read_text() in result.output
-    assert (out / "run" / "best_checkpoint.pth").exists()
+    assert all((out / name / "best_checkpoint.pth").exists() for name in ("run", "finish"))
 
     # The same command does what there was no time for, and nothing else.
     steps = json.loads((out / "steps.json").read_text())
@@ -103,7 +103,7 @@ def test_from_a_packed_file_to_a_model(packed, photographs, bsds, recipe, tmp_pa
     (out / "steps.json").write_text(json.dumps(steps))
     before = (out / "cast_tiny.safetensors").stat().st_mtime_ns
     again = run(*arguments)
-    assert again.exit_code == 0 and again.output.count("done before") == 4, again.output
+    assert again.exit_code == 0 and again.output.count("done before") == 5, again.output
     assert json.loads((out / "results.json").read_text())["tiny"]["top1"] == found["tiny"]["top1"]
     assert (out / "cast_tiny.safetensors").stat().st_mtime_ns == before
 
@@ -122,14 +122,16 @@ def test_a_step_that_fails_leaves_out_the_others_and_says_so(packed, recipe, tmp
 
 
 def test_nothing_is_made_of_a_half_trained_model(tmp_path):
-    arguments = (tmp_path, tmp_path / "out", load_recipe("tiny_bundled", (), "supervised"), [], [], None, tmp_path)
     (tmp_path / "tiny-00.tar").touch()
-    found = list(bundled.steps(*arguments))
-    assert {step.name: list(step.after) for step in found} == {
-        "training": [], "weights": ["training"], "calibration": ["weights"], "tiny": ["calibration"],
-        "levels": ["calibration"],
-    }  # fmt: skip
-    assert chain.followers(found[0], found) == found[1:]
+    after = {"weights": ["training"], "calibration": ["weights"], "tiny": ["calibration"], "levels": ["calibration"]}
+    finished = {**after, "finishing": ["training"], "weights": ["finishing"]}
+    for parts, expected in (([[]], after), ([[], []], finished)):
+        found = list(bundled.steps(tmp_path, tmp_path / "out", "cast_tiny", parts, [], None, tmp_path))
+        assert {step.name: list(step.after) for step in found} == {"training": [], **expected}
+        assert chain.followers(found[0], found) == found[1:]
+    words = list(map(str, found[1].words))
+    assert f"model.init={tmp_path / 'out' / 'run' / 'best_checkpoint.pth'}" in words
+    assert str(tmp_path / "out" / "finish") in words and str(tmp_path / "out" / "finish") in map(str, found[2].words)
 
 
 def test_a_training_that_has_not_finished_gives_nothing(tmp_path):
@@ -185,15 +187,29 @@ def test_of_the_minutes_a_part_goes_to_training(packed, bsds, tmp_path, monkeypa
     """And what there is no time for is left out by name, after the training has had its own."""
     ran = []
     monkeypatch.setattr(chain.Chain, "run", lambda self, steps: ran.extend((step, self.end) for step in steps))
-    for name, options, minutes in (("plain", [], 9), ("levels", ["--bsds", bsds], 7.2)):
+    names = ["training", "finishing", "weights", "calibration", "tiny", "levels"]
+    for name, options, minutes in (("plain", [], (6, 3)), ("levels", ["--bsds", bsds], (4.8, 2.4))):
         ran.clear()
         before = time.monotonic()
         result = run("--data", packed, "--out", tmp_path / name, "--minutes", 12, "--device", "cpu", *options)
         assert result.exit_code == 0, result.output
-        words = list(map(str, ran[0][0].words))
-        assert f"schedule.minutes={minutes:g}" in words and before <= ran[0][1] - 720 <= time.monotonic()
-        assert [step.name for step, _ in ran] == ["training", "weights", "calibration", "tiny", "levels"][: len(ran)]
-        assert len(ran) == 4 + bool(options)
+        for (step, end), recipe, own in zip(ran, ("tiny_bundled", "tiny_bundled_128"), minutes, strict=False):
+            words = list(map(str, step.words))
+            assert f"schedule.minutes={own:g}" in words and recipe in words and before <= end - 720 <= time.monotonic()
+        assert [step.name for step, _ in ran] == names[: len(ran)] and len(ran) == 5 + bool(options)
+
+
+def test_a_recipe_of_ones_own_is_finished_only_when_asked(packed, recipe, tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(chain.Chain, "run", lambda self, steps: ran.extend(steps))
+    common = ["--data", packed, "--recipe", recipe, "--minutes", 12, "--device", "cpu"]
+    assert run(*common, "--out", tmp_path / "one").exit_code == 0
+    assert [step.name for step in ran[:2]] == ["training", "weights"] and "schedule.minutes=9" in ran[0].words
+    ran.clear()
+    assert run(*common, "--finish", recipe, "--out", tmp_path / "two").exit_code == 0
+    assert [step.name for step in ran[:2]] == ["training", "finishing"] and "schedule.minutes=3" in ran[1].words
+    result = run(*common, "--finish", "no_such_recipe", "--out", tmp_path / "none")
+    assert result.exit_code == 1 and "no_such_recipe" in result.output and not (tmp_path / "none").exists()
 
 
 def test_the_table_names_what_was_left_out():
