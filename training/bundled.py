@@ -135,9 +135,9 @@ def main(
             }
             write(out, report)
         if chain.failed:
-            names = ", ".join(chain.failed)
+            failed = ", ".join(chain.failed)
             raise CastError(
-                f"{len(chain.failed)} steps failed: {names}.", remedy="see above; the same command tries them again"
+                f"{len(chain.failed)} steps failed: {failed}.", remedy="see above; the same command tries them again"
             )
 
 
@@ -166,13 +166,14 @@ def steps(
 
     plain, weights = out / "plain.safetensors", out / f"{model}.safetensors"
     run, last = out / "run", TRAIN
+    words: list[Any]
     yield Step(TRAIN, "supervised", ["--data", data, "--out", run, *training[0]], gives=partial(trained, run))
-    for words in training[1:]:
+    for options in training[1:]:
         start, run, last = run / "best_checkpoint.pth", out / "finish", FINISH
-        words = ["--data", data, "--out", run, *words, "--set", f"model.init={start}"]
+        words = ["--data", data, "--out", run, *options, "--set", f"model.init={start}"]
         yield Step(FINISH, "supervised", words, [TRAIN], gives=partial(trained, run))
     files = {"--weights": plain, "--card": out / "README.md", "--curve": out / "curve.png"}
-    words: list[Any] = ["--run", run, "--data", data, *(word for option in files.items() for word in option)]
+    words = ["--run", run, "--data", data, *(word for option in files.items() for word in option)]
     yield Step(PUBLISH, "publish", words, [last], list(files.values()))
     words = ["--model", plain, "--data", data, *(["--photographs", photographs] if photographs else [])]
     yield Step(CALIBRATE, "calibrate", [*words, "--out", weights], [PUBLISH], [weights], json.loads)

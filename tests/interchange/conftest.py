@@ -36,8 +36,10 @@ def cropped(photograph):
 def dense(seg):
     """As a model with a dense head and tokens gives it."""
     rng = np.random.default_rng(0)
-    tokens = {f"tokens{n}": rng.random((count, 6), np.float32) for n, count in enumerate((64, 32, 16, 8), 1)}
-    scores = rng.random((64, 5)).astype(np.float32)
+    superpixels = len(seg.outputs["level1"])
+    counts = (superpixels, *seg.spec.clusters[:3])
+    tokens = {f"tokens{n}": rng.random((count, 6), np.float32) for n, count in enumerate(counts, 1)}
+    scores = rng.random((superpixels, 5)).astype(np.float32)
     outputs = {**seg.outputs, **tokens, "dense": scores, "semantic": scores.argmax(1).astype(np.int32)}
     spec = dataclasses.replace(seg.spec, family="segmenter", num_classes=5, class_names=("sky", "cat", "<a>", "d", "e"))
     return dataclasses.replace(seg, spec=spec, outputs=outputs)

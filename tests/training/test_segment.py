@@ -12,6 +12,7 @@ from dense_folders import ade_folder, camvid_folder
 from golden_tools import GOLDEN
 from PIL import Image
 
+from cast_sdk import bundled
 from cast_sdk.errors import InputError, RecipeError
 from cast_sdk.models import create_model, load_model, save_native, save_official
 from cast_sdk.models.checkpoints.reading import read_file
@@ -209,6 +210,14 @@ def test_encoder_from_a_classifier(camvid, tmp_path):
     fewer = build_segmenter(load_recipe("camvid_cast_tiny", [*SETTINGS, f"model.init={tmp_path}/segmenter.pth"]), split)
     torch.testing.assert_close(fewer.encoder.pos_embed, model.encoder.pos_embed)
     assert fewer.decoder.cls_emb.shape[1] == 5 and build_segmenter(recipe, split).training
+
+
+@pytest.mark.parametrize("name", ["camvid_cast_tiny", "camvid_cast_tiny_balanced"])
+def test_the_recipes_have_the_sizes_of_the_bundled_model(camvid, name):
+    recipe = load_recipe(name, ["model.init=bundled"])
+    model = build_segmenter(recipe, open_split("camvid", camvid, "train"))
+    source = load_model(str(bundled.path(bundled.WEIGHTS)))
+    torch.testing.assert_close(model.encoder.pos_embed[:, 1:], source.pos_embed)
 
 
 def test_training_resumes_bit_for_bit_and_evaluates(camvid, tmp_path):
