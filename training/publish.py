@@ -5,13 +5,15 @@
         --curve docs/images/cast_tiny_curve.png
 
 Takes RUN/best_checkpoint.pth, measures its plain and averaged weights over the validation split after rounding to half
-precision, and keeps the better ones. `python -m cast_sdk.training.publish` is the same program.
+precision, and keeps the better ones. `--mix 0.5:earlier.safetensors` makes half of them the weights that the run began
+with, or others of its past. `python -m cast_sdk.training.publish` is the same program.
 """
 
 from __future__ import annotations
 
 import datetime
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,23 +29,38 @@ FOLDER = OrdinaryPath(path_type=Path, exists=True, file_okay=False)
 @click.command(cls=Command, help=(__doc__ or "").partition("\n")[0])
 @click.option("--run", "run", required=True, type=FOLDER, help="Folder of the run.")
 @click.option("--checkpoint", type=FILE, help="Another checkpoint than RUN/best_checkpoint.pth.")
+@click.option(
+    "--mix", multiple=True, metavar="SHARE:FILE", help="Share of the weights that comes from this model. Repeatable."
+)
 @click.option("--data", required=True, type=FOLDER, help="Folder with the val split.")
 @click.option("--weights", required=True, type=FILE, help=".safetensors file to write.")
 @click.option("--card", required=True, type=FILE, help="Model card to write (Markdown).")
 @click.option("--curve", required=True, type=FILE, help="Picture of the training curve to write (PNG).")
 @click.option("--batch", type=click.IntRange(1), default=64, show_default=True, help="Images per validation step.")
-def main(run: Path, checkpoint: Path | None, data: Path, weights: Path, card: Path, curve: Path, batch: int) -> None:
+def main(
+    run: Path,
+    checkpoint: Path | None,
+    mix: tuple[str, ...],
+    data: Path,
+    weights: Path,
+    card: Path,
+    curve: Path,
+    batch: int,
+) -> None:
+    from cast_sdk.models import load_model
     from cast_sdk.training.engine.distributed import start
     from cast_sdk.training.engine.launch import errors_for_people, load_images
+    from cast_sdk.training.engine.mixing import parse_share
     from cast_sdk.training.metrics.accuracy import accuracy, evaluation_views
 
     with errors_for_people():
         world = start("cpu")
+        others = [(share, load_model(file)) for share, file in map(parse_share, mix)]
         path = checkpoint or run / "best_checkpoint.pth"
         images = load_images(data, "val", "error", False, world)
         results: list[tuple[dict[str, float], Any, str]] = []
         for kind in ("last", "averaged"):
-            model = half_rounded(path, averaged=kind == "averaged")
+            model = half_rounded(path, averaged=kind == "averaged", others=others)
             if model is None:
                 continue
             views = evaluation_views(model.spec, images, "stretch")
@@ -52,13 +69,14 @@ def main(run: Path, checkpoint: Path | None, data: Path, weights: Path, card: Pa
         metrics, model, kind = max(results, key=lambda result: result[0]["top1"])
         for target in (weights, card, curve):
             target.parent.mkdir(parents=True, exist_ok=True)
-        write(model, path, run, metrics, kind, weights, card, curve, len(images))
+        write(model, path, run, metrics, kind + (", mixed" if mix else ""), weights, card, curve, len(images))
         print(f"{weights} ({weights.stat().st_size / 1e6:.1f} MB): top-1 {metrics['top1']:.2f}, {kind} weights")
 
 
-def half_rounded(path: Path, averaged: bool) -> Any:
-    """The checkpoint's model with its weights rounded to half precision; None without averaged weights."""
+def half_rounded(path: Path, averaged: bool, others: Sequence[tuple[float, Any]] = ()) -> Any:
+    """The checkpoint's model, mixed with others and rounded to half precision; None without averaged weights."""
     from cast_sdk.errors import CheckpointError
+    from cast_sdk.training.engine.mixing import mix
     from cast_sdk.training.metrics.accuracy import open_checkpoint
 
     try:
@@ -67,6 +85,7 @@ def half_rounded(path: Path, averaged: bool) -> Any:
         if averaged:
             return None
         raise
+    mix(model, others)
     for value in model.state_dict().values():
         if value.is_floating_point():
             value.copy_(value.half().float())

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from cast_sdk.export.onnx_export import export_onnx
-from cast_sdk.models import load_model
+from cast_sdk.models import load_model, save_native
 from cast_sdk.training.engine.runlog import RunLog, check_ours, read_log
 
 ROOT = Path(__file__).parents[2]
@@ -280,7 +280,22 @@ def test_a_finished_run_becomes_weights_a_card_and_a_curve(whole_run, folders, t
     model, card = load_model(files["weights"]), files["card"].read_text()
     assert model.spec.num_classes == 4 and model.spec.licence == "MIT"
     assert "It knows 4 classes" in card and "on 16 validation images" in card and "labels only" in card
-    assert files["curve"].read_bytes().startswith(b"\x89PNG")
+    assert files["curve"].read_bytes().startswith(b"\x89PNG") and "mixed" not in card
+
+    # Half of the weights from a file: here those of zeros, so half of all weights.
+    zeros = load_model(files["weights"])
+    for value in zeros.state_dict().values():
+        value.zero_()
+    save_native(zeros, tmp_path / "zeros.safetensors")
+    options[1] = str(tmp_path / "mixed.safetensors")
+    mix = ["--mix", f"0.5:{tmp_path / 'zeros.safetensors'}"]
+    done = CliRunner().invoke(main, ["--run", str(whole_run[0]), "--data", str(folders), *options, *mix])
+    assert done.exit_code == 0 and "mixed weights" in files["card"].read_text(), done.output
+    mixed = load_model(options[1])
+    # Of the last and the averaged weights the better ones are taken, which the mixing may change.
+    ratios = [mixed.blocks1[0].norm1.weight.mean() / model.blocks1[0].norm1.weight.mean()]
+    ratios += [mixed.pos_embed.abs().mean() / model.pos_embed.abs().mean()]
+    torch.testing.assert_close(torch.stack(ratios), torch.full((2,), 0.5), rtol=0.02, atol=0)
 
 
 def test_a_card_says_what_the_loss_looked_at():
