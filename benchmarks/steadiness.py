@@ -1,6 +1,6 @@
 """How steady segments are on films: with and without tracking.
 
-    CAST_SDK_DATA=FOLDER python benchmarks/steadiness.py [MODEL.onnx] [--frames 40] [--photos 4] [--camvid]
+    CAST_SDK_DATA=FOLDER python benchmarks/steadiness.py [MODEL.onnx] [--frames 40] [--photos 4] [--only pan,camvid]
 
 Films are made from photographs (coco128), so that the motion of every pixel is known: a still with noise, a pan, a zoom
 and a moving cut-out at 2 pixels a frame, and `test://`. CamVid's 15 frames a second of 0016E5 have no known motion:
