@@ -51,7 +51,9 @@ TRAIN, FINISH, PUBLISH, CALIBRATE, LEVELS = "training", "finishing", "weights", 
 )
 @click.option("--recipe", default="tiny_bundled", show_default=True, help="Name in training/recipes, or a YAML file.")
 @click.option(
-    "--finish", metavar="RECIPE", help="Goes on from those weights [default: tiny_bundled_128 after tiny_bundled]."
+    "--finish",
+    metavar="RECIPE",
+    help="Recipe that goes on from the first one's weights; '': none [default: tiny_bundled_128 after tiny_bundled].",
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of both recipes.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
@@ -85,7 +87,7 @@ def main(
 
     with errors_for_people():
         gpu = has_gpu(device)
-        names = [name for name in (recipe, finish or FINISHES.get(recipe)) if name]
+        names = [name for name in (recipe, FINISHES.get(recipe) if finish is None else finish) if name]
         shares = [1 - FINISHING, FINISHING] if len(names) > 1 else [1.0]
         for_all = (BESIDE_LEVELS if bsds else TRAINING) * minutes
         settings = [
@@ -170,7 +172,7 @@ def steps(
     yield Step(TRAIN, "supervised", ["--data", data, "--out", run, *training[0]], gives=partial(trained, run))
     for options in training[1:]:
         start, run, last = run / "best_checkpoint.pth", out / "finish", FINISH
-        words = ["--data", data, "--out", run, *options, "--set", f"model.init={start}"]
+        words = ["--data", data, "--out", run, *options, "--set", f"model.init={json.dumps(str(start))}"]
         yield Step(FINISH, "supervised", words, [TRAIN], gives=partial(trained, run))
     files = {"--weights": plain, "--card": out / "README.md", "--curve": out / "curve.png"}
     words = ["--run", run, "--data", data, *(word for option in files.items() for word in option)]

@@ -19,6 +19,7 @@ from cast_sdk.training.data.prepare import packing
 from cast_sdk.training.data.sources import open_source
 from cast_sdk.training.engine import chain
 from cast_sdk.training.engine.distributed import has_gpu
+from cast_sdk.training.engine.recipe.files import load_recipe
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +131,8 @@ def test_nothing_is_made_of_a_half_trained_model(tmp_path):
         assert {step.name: list(step.after) for step in found} == {"training": [], **expected}
         assert chain.followers(found[0], found) == found[1:]
     words = list(map(str, found[1].words))
-    assert f"model.init={tmp_path / 'out' / 'run' / 'best_checkpoint.pth'}" in words
+    planned = load_recipe("tiny_bundled_128", [words[words.index("--set") + 1]], "supervised")
+    assert planned.model.init == str(tmp_path / "out" / "run" / "best_checkpoint.pth")
     assert str(tmp_path / "out" / "finish") in words and str(tmp_path / "out" / "finish") in map(str, found[2].words)
 
 
@@ -204,6 +206,9 @@ def test_a_recipe_of_ones_own_is_finished_only_when_asked(packed, recipe, tmp_pa
     monkeypatch.setattr(chain.Chain, "run", lambda self, steps: ran.extend(steps))
     common = ["--data", packed, "--recipe", recipe, "--minutes", 12, "--device", "cpu"]
     assert run(*common, "--out", tmp_path / "one").exit_code == 0
+    assert [step.name for step in ran[:2]] == ["training", "weights"] and "schedule.minutes=9" in ran[0].words
+    ran.clear()
+    assert run(*common, "--recipe", "tiny_bundled", "--finish", "", "--out", tmp_path / "bare").exit_code == 0
     assert [step.name for step in ran[:2]] == ["training", "weights"] and "schedule.minutes=9" in ran[0].words
     ran.clear()
     assert run(*common, "--finish", recipe, "--out", tmp_path / "two").exit_code == 0
