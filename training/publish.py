@@ -48,9 +48,9 @@ def main(
     batch: int,
 ) -> None:
     from cast_sdk.models import load_model
+    from cast_sdk.models.checkpoints.mixing import parse_share
     from cast_sdk.training.engine.distributed import start
     from cast_sdk.training.engine.launch import errors_for_people, load_images
-    from cast_sdk.training.engine.mixing import parse_share
     from cast_sdk.training.metrics.accuracy import accuracy, evaluation_views
 
     with errors_for_people():
@@ -76,7 +76,7 @@ def main(
 def half_rounded(path: Path, averaged: bool, others: Sequence[tuple[float, Any]] = ()) -> Any:
     """The checkpoint's model, mixed with others and rounded to half precision; None without averaged weights."""
     from cast_sdk.errors import CheckpointError
-    from cast_sdk.training.engine.mixing import mix
+    from cast_sdk.models.checkpoints.mixing import mix
     from cast_sdk.training.metrics.accuracy import open_checkpoint
 
     try:

@@ -7,7 +7,7 @@ import torch
 
 from cast_sdk.errors import CheckpointError, InputError
 from cast_sdk.models import create_model
-from cast_sdk.training.engine.mixing import mix, parse_share
+from cast_sdk.models.checkpoints.mixing import mix, parse_share
 
 TINY = {"embed_dim": 48, "depths": (1, 1, 1, 1), "num_heads": 3, "clusters": (8, 4, 2, 1), "num_classes": 3}
 

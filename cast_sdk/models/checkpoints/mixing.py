@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from cast_sdk.errors import CheckpointError, InputError
-from cast_sdk.models import Model
+from cast_sdk.models.base import Model
 from cast_sdk.models.layers import resize_positions
 
 
