@@ -4,11 +4,11 @@
     python training/bundled.py --data bundled.tar.xz --out runs/bundled
     python training/bundled.py --data DATA --out runs/bundled --minutes 60 --bsds BSDS500 --photographs imagenet_samples
 
-Three quarters of the minutes go to training (supervised.py), with --bsds 6 in 10, a third of that to a recipe that goes
-on at a higher resolution; publish.py, calibrate.py, evaluate.py for each test split and hierarchy.py have the rest, and
-what there was no time for is named. The same command goes on after an interruption, and does what was left out. Writes
-OUT/cast_tiny.safetensors, README.md, curve.png, results.md and results.json; run/ and finish/ hold the checkpoints.
-`python -m cast_sdk.training.bundled` is the same program.
+Three quarters of the minutes go to training (supervised.py), with --bsds 6 in 10; a third of that to the recipe of
+--finish, which goes on from the first one's weights. publish.py, calibrate.py, evaluate.py for each test split and
+hierarchy.py have the rest, and what there was no time for is named. The same command goes on after an interruption, and
+does what was left out. Writes OUT/cast_tiny.safetensors, README.md, curve.png, results.md and results.json; run/ and
+finish/ hold the checkpoints. `python -m cast_sdk.training.bundled` is the same program.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 FOLDER = OrdinaryPath(path_type=Path, exists=True, file_okay=False)
 TRAINING, BESIDE_LEVELS = 0.75, 0.6  # of the minutes; start, data and measurements have the rest
-FINISHES = {"tiny_bundled": "tiny_bundled_128"}
 FINISHING = 1 / 3  # of the training, where a recipe finishes it
 GPU_BATCH = 512  # a step of a model as small as this should take a GPU hardly longer than one of 128
 MOST_MINUTES = 30_000  # three weeks; a process cannot be waited for longer than 35,791 minutes at once
@@ -51,11 +50,11 @@ TRAIN, FINISH, PUBLISH, CALIBRATE, LEVELS = "training", "finishing", "weights", 
 )
 @click.option("--recipe", default="tiny_bundled", show_default=True, help="Name in training/recipes, or a YAML file.")
 @click.option(
-    "--finish",
-    metavar="RECIPE",
-    help="Recipe that goes on from the first one's weights; '': none [default: tiny_bundled_128 after tiny_bundled].",
+    "--finish", metavar="RECIPE", help="Goes on from those weights, as tiny_bundled_128 does [default: none]."
 )
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of both recipes.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a value of the recipe, or of both."
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--workers", type=click.IntRange(0, 1024),
               help="Loader processes [default: one fewer than cores on a GPU, else 0].")  # fmt: skip
@@ -87,8 +86,7 @@ def main(
 
     with errors_for_people():
         gpu = has_gpu(device)
-        names = [name for name in (recipe, FINISHES.get(recipe) if finish is None else finish) if name]
-        shares = [1 - FINISHING, FINISHING] if len(names) > 1 else [1.0]
+        names, shares = ([recipe, finish], [1 - FINISHING, FINISHING]) if finish else ([recipe], [1.0])
         for_all = (BESIDE_LEVELS if bsds else TRAINING) * minutes
         settings = [
             [*([f"train.batch={GPU_BATCH}"] if gpu else []), f"schedule.minutes={share * for_all:g}", *overrides]
@@ -103,7 +101,7 @@ def main(
                 "program": "bundled",
                 "fingerprint": sha256(data) if packed else provenance.of_files((path.name, path) for path in files),
                 "recipe": planned[0].to_dict(),
-                "finish": planned[1].to_dict() if planned[1:] else None,
+                **({"finish": planned[1].to_dict()} if finish else {}),
                 **{name: str(path.resolve()) if path else "" for name, path in
                    (("photographs", photographs), ("bsds", bsds))},
             },

@@ -5,8 +5,8 @@
         --curve docs/images/cast_tiny_curve.png
 
 Takes RUN/best_checkpoint.pth, measures its plain and averaged weights over the validation split after rounding to half
-precision, and keeps the better ones. `--mix 0.5:earlier.safetensors` makes half of them the weights that the run began
-with, or others of its past. `python -m cast_sdk.training.publish` is the same program.
+precision, and keeps the better ones. `--mix 0.5:earlier.safetensors` takes half of each weight from that model, as
+the one that the run began with. `python -m cast_sdk.training.publish` is the same program.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def main(
     curve: Path,
     batch: int,
 ) -> None:
+    from cast_sdk.errors import InputError
     from cast_sdk.models import load_model
     from cast_sdk.models.checkpoints.mixing import parse_share
     from cast_sdk.training.engine.distributed import start
@@ -55,7 +56,13 @@ def main(
 
     with errors_for_people():
         world = start("cpu")
-        others = [(share, load_model(file)) for share, file in map(parse_share, mix)]
+        shares = [parse_share(text) for text in mix]
+        for _, file in shares:
+            if weights.exists() and Path(file).exists() and weights.samefile(file):
+                raise InputError(
+                    f"--weights would replace {file}, which is mixed in.", remedy="give --weights another name"
+                )
+        others = [(share, load_model(file)) for share, file in shares]
         path = checkpoint or run / "best_checkpoint.pth"
         images = load_images(data, "val", "error", False, world)
         results: list[tuple[dict[str, float], Any, str]] = []

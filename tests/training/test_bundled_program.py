@@ -190,7 +190,13 @@ def test_of_the_minutes_a_part_goes_to_training(packed, bsds, tmp_path, monkeypa
     ran = []
     monkeypatch.setattr(chain.Chain, "run", lambda self, steps: ran.extend((step, self.end) for step in steps))
     names = ["training", "finishing", "weights", "calibration", "tiny", "levels"]
-    for name, options, minutes in (("plain", [], (6, 3)), ("levels", ["--bsds", bsds], (4.8, 2.4))):
+    with_finish = ["--finish", "tiny_bundled_128"]
+    for name, options, minutes in (
+        ("plain", [], (9,)),
+        ("levels", ["--bsds", bsds], (7.2,)),
+        ("finish", with_finish, (6, 3)),
+        ("both", [*with_finish, "--bsds", bsds], (4.8, 2.4)),
+    ):
         ran.clear()
         before = time.monotonic()
         result = run("--data", packed, "--out", tmp_path / name, "--minutes", 12, "--device", "cpu", *options)
@@ -198,22 +204,13 @@ def test_of_the_minutes_a_part_goes_to_training(packed, bsds, tmp_path, monkeypa
         for (step, end), recipe, own in zip(ran, ("tiny_bundled", "tiny_bundled_128"), minutes, strict=False):
             words = list(map(str, step.words))
             assert f"schedule.minutes={own:g}" in words and recipe in words and before <= end - 720 <= time.monotonic()
-        assert [step.name for step, _ in ran] == names[: len(ran)] and len(ran) == 5 + bool(options)
+        expected = [step for step in names if step != "finishing" or len(minutes) > 1]
+        assert [step.name for step, _ in ran] == expected[: len(ran)]
+        assert len(ran) == 3 + len(minutes) + ("--bsds" in options)
 
 
-def test_a_recipe_of_ones_own_is_finished_only_when_asked(packed, recipe, tmp_path, monkeypatch):
-    ran = []
-    monkeypatch.setattr(chain.Chain, "run", lambda self, steps: ran.extend(steps))
-    common = ["--data", packed, "--recipe", recipe, "--minutes", 12, "--device", "cpu"]
-    assert run(*common, "--out", tmp_path / "one").exit_code == 0
-    assert [step.name for step in ran[:2]] == ["training", "weights"] and "schedule.minutes=9" in ran[0].words
-    ran.clear()
-    assert run(*common, "--recipe", "tiny_bundled", "--finish", "", "--out", tmp_path / "bare").exit_code == 0
-    assert [step.name for step in ran[:2]] == ["training", "weights"] and "schedule.minutes=9" in ran[0].words
-    ran.clear()
-    assert run(*common, "--finish", recipe, "--out", tmp_path / "two").exit_code == 0
-    assert [step.name for step in ran[:2]] == ["training", "finishing"] and "schedule.minutes=3" in ran[1].words
-    result = run(*common, "--finish", "no_such_recipe", "--out", tmp_path / "none")
+def test_a_recipe_to_finish_with_that_is_not_there(packed, tmp_path):
+    result = run("--data", packed, "--device", "cpu", "--finish", "no_such_recipe", "--out", tmp_path / "none")
     assert result.exit_code == 1 and "no_such_recipe" in result.output and not (tmp_path / "none").exists()
 
 

@@ -291,7 +291,10 @@ def test_a_finished_run_becomes_weights_a_card_and_a_curve(whole_run, folders, t
     mix = ["--mix", f"0.5:{tmp_path / 'zeros.safetensors'}"]
     done = CliRunner().invoke(main, ["--run", str(whole_run[0]), "--data", str(folders), *options, *mix])
     assert done.exit_code == 0 and "mixed weights" in files["card"].read_text(), done.output
-    mixed = load_model(options[1])
+    mixed, before = load_model(options[1]), Path(options[1]).read_bytes()
+    onto_itself = ["--mix", f"0.5:{options[1]}"]
+    done = CliRunner().invoke(main, ["--run", str(whole_run[0]), "--data", str(folders), *options, *onto_itself])
+    assert done.exit_code == 1 and "which is mixed in" in done.output and Path(options[1]).read_bytes() == before
     # Of the last and the averaged weights the better ones are taken, which the mixing may change.
     ratios = [mixed.blocks1[0].norm1.weight.mean() / model.blocks1[0].norm1.weight.mean()]
     ratios += [mixed.pos_embed.abs().mean() / model.pos_embed.abs().mean()]

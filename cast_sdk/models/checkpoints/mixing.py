@@ -48,8 +48,8 @@ def mix(model: Model, others: Sequence[tuple[float, Model]]) -> None:
             f"The shares leave {own:g} for the run itself.", remedy="give shares that are below 1 together"
         )
     state = model.state_dict()
-    for _, other in others:
-        theirs = other.state_dict()
+    parts = [(share, other.state_dict()) for share, other in others]
+    for (_, theirs), (_, other) in zip(parts, others, strict=True):
         fixed = {"pos_embed"} if model.spec.positions == other.spec.positions == "fixed" else set()
         unlike = sorted(
             key
@@ -67,8 +67,8 @@ def mix(model: Model, others: Sequence[tuple[float, Model]]) -> None:
         if not value.is_floating_point():
             continue
         means[key] = own * value.double()
-        for share, other in others:
-            part = other.state_dict()[key]
+        for share, theirs in parts:
+            part = theirs[key]
             if part.shape != value.shape:
                 part = resize_positions(part, round(value.shape[1] ** 0.5))
             means[key] += share * part.double()
