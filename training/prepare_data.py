@@ -17,6 +17,7 @@ from cast_sdk.training.data.prepare import bundled as prepare_bundled
 from cast_sdk.training.data.prepare import dense as prepare_dense
 from cast_sdk.training.data.prepare import imagenet as prepare_imagenet
 from cast_sdk.training.data.prepare import packing as prepare_packing
+from cast_sdk.training.data.prepare import photographs as prepare_photographs
 from cast_sdk.training.data.prepare import taxonomy as prepare_taxonomy
 
 
@@ -30,6 +31,7 @@ COMMANDS = (
     *prepare_taxonomy.COMMANDS,
     *prepare_dense.COMMANDS,
     *prepare_bundled.COMMANDS,
+    *prepare_photographs.COMMANDS,
     *prepare_packing.COMMANDS,
 )
 for command in COMMANDS:

@@ -90,6 +90,11 @@ COMMANDS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
         ("--tiny", "nowhere", "--imagenette", "nowhere", "--out", "o"),
     ),
     "prepare_data soft-labels": ("training.prepare_data", ("soft-labels",), ("--data", ".", "--teacher", "{model}")),
+    "prepare_data photographs": (
+        "training.prepare_data",
+        ("photographs",),
+        ("--data", ".", "--teacher", "{model}", "--images", "nowhere"),
+    ),
     "parts segments": (
         "training.parts",
         ("segments",),

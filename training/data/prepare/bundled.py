@@ -173,10 +173,11 @@ def _images(folder: Path) -> Iterator[Path]:
 def write_shard(target: Path, items: Sequence[Item], index: dict[str, int]) -> None:
     """One tar file with `key.jpg` and `key.cls` per image; thumbnails as they are, photographs to train on smaller."""
     with atomic_write(target) as temporary:
-        write_images(
-            temporary,
-            ((shrunk(item.path) if item.shrink else item.path.read_bytes(), index[item.wnid]) for item in items),
-        )
+        write_images(temporary, ((_stored(item), index[item.wnid]) for item in items))
+
+
+def _stored(item: Item) -> bytes:
+    return jpeg(read_image(item.path), PHOTO_SIDE) if item.shrink else item.path.read_bytes()
 
 
 def write_images(target: Path, images: Iterable[tuple[bytes, int]], suffix: str = "jpg") -> None:
@@ -189,11 +190,11 @@ def write_images(target: Path, images: Iterable[tuple[bytes, int]], suffix: str 
                 tar.addfile(entry, io.BytesIO(content))
 
 
-def shrunk(path: Path) -> bytes:
-    """A photograph at PHOTO_SIDE x PHOTO_SIDE pixels, as JPEG."""
+def jpeg(image: npt.NDArray[np.uint8], side: int) -> bytes:
+    """An image, BGR uint8 [h, w, 3], at side x side pixels as JPEG."""
     import cv2
 
-    small = cv2.resize(read_image(path), (PHOTO_SIDE, PHOTO_SIDE), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
     return bytes(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 92])[1])
 
 

@@ -1,0 +1,140 @@
+"""Photographs that a teacher names: which are taken, and what the data set holds afterwards."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from cast_sdk.training.data import soft_labels
+from cast_sdk.training.data.prepare import photographs as ours
+from cast_sdk.training.data.sources import open_source
+from cast_sdk.training.prepare_data import main
+
+ALL = 6  # classes of the teacher
+COLUMNS = [4, 1, 2]  # the data set's
+
+
+def scene(seed: int, size: tuple[int, int] = (150, 200)) -> np.ndarray:
+    coarse = np.random.default_rng(seed).integers(0, 255, (9, 9, 3), np.uint8)
+    return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def by_blue(images):
+    """A teacher that sees class 0 to 5 by the blue of the whole image, RGB."""
+    scores = np.zeros((len(images), ALL), np.float32)
+    for row, image in zip(scores, images, strict=True):
+        row[int(image[:, :, 2].mean() * ALL / 256)] = 4
+    return scores
+
+
+def blue(level: int, seed: int = 0) -> np.ndarray:
+    image = scene(seed)
+    image[:, :, 0] = (level + 0.5) * 256 / ALL
+    return image
+
+
+def test_only_photographs_of_known_classes_are_named():
+    seen = ours.named([blue(4), blue(0), blue(2), blue(1)], by_blue, COLUMNS, 0.3)
+    assert [one.label for one in seen] == [0, 2, 1]
+    assert [one.scores.argmax() for one in seen] == [0, 2, 1]
+    share = np.exp(4) / (np.exp(4) + ALL - 1)
+    assert seen[0].probability == pytest.approx(share, rel=1e-5)
+    assert not ours.named([blue(4)], by_blue, COLUMNS, share + 0.001)
+    kept = cv2.imdecode(np.frombuffer(seen[0].encoded, np.uint8), cv2.IMREAD_COLOR)
+    assert kept.shape == (ours.PHOTO_SIDE, ours.PHOTO_SIDE, 3)
+
+
+def test_a_part_is_asked_about_where_the_whole_is_not_named():
+    def by_height(images):
+        scores = np.zeros((len(images), ALL), np.float32)
+        scores[np.arange(len(images)), [1 if image.shape[0] < 200 else 0 for image in images]] = 9
+        return scores
+
+    whole = [scene(1, (240, 320)), scene(2, (150, 160))]  # the second is named; 0.65 of the first is 156 pixels
+    assert [one.label for one in ours.named(whole, by_height, COLUMNS, 0.3)] == [1]
+    assert [one.label for one in ours.named(whole, by_height, COLUMNS, 0.3, parts=True)] == [1, 1]
+    part = ours.part_of(whole[0], np.random.default_rng(3))
+    assert part.shape == (156, 156, 3) and np.shares_memory(part, whole[0])
+    assert not ours.named([scene(3, (201, 160))], by_height, COLUMNS, 0.3, parts=True)  # 104 pixels are too few
+
+
+def test_a_print_survives_scaling_and_another_encoding():
+    image = scene(5, (300, 400))
+    encoded = cv2.imencode(".jpg", cv2.resize(image, (160, 160), interpolation=cv2.INTER_AREA))[1]
+    again = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    assert ours.alike(ours.print_of(again), ours.print_of(image)[None])
+    others = np.array([ours.print_of(scene(seed)) for seed in range(6, 30)])
+    assert not ours.alike(ours.print_of(image), others)
+    assert not ours.alike(ours.print_of(image), others[:0])
+
+
+def test_the_surest_are_chosen_without_copies():
+    def one(seed, label, probability):
+        return ours.Named(probability, label, np.zeros(3, np.float16), scene(seed))
+
+    seen = [one(1, 0, 0.5), one(2, 0, 0.9), one(2, 0, 0.8), one(3, 0, 0.7), one(4, 1, 0.6), one(5, 1, 0.4)]
+    none = np.empty((0, 256), bool)
+    assert [(one.label, one.probability) for one in ours.choose(seen, 2, none)] == [
+        (0, 0.9), (0, 0.7), (1, 0.6), (1, 0.4)
+    ]  # fmt: skip
+    tests = np.array([ours.print_of(scene(4))])
+    assert [one.probability for one in ours.choose(seen, 9, tests)] == [0.9, 0.7, 0.5, 0.4]
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A data set of three classes with a teacher's scores: two thumbnails, one photograph, and one test image."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "classes.txt").write_text("n4\tfour\nn1\tone\nn2\ttwo\n")
+    images = [(ours.jpeg(scene(90), 64), 0), (ours.jpeg(scene(91), 64), 2), (ours.jpeg(scene(92), 160), 1)]
+    ours.write_images(folder / "train-00.tar", images)
+    ours.write_images(folder / "imagenette-00.tar", [(ours.jpeg(blue(2, 7), 160), 2)])
+    np.save(folder / soft_labels.FILE, np.arange(9).reshape(3, 3).astype(np.float16))
+    (tmp_path / "teacher.onnx").write_bytes(b"")
+    monkeypatch.setattr("timm.data.ImageNetInfo.label_names", lambda self: [f"n{n}" for n in range(ALL)])
+    monkeypatch.setattr(ours, "open_teacher", lambda path, columns, sides, threads: by_blue)
+    return folder
+
+
+def run(data, photos, *more):
+    arguments = ["photographs", "--data", data, "--teacher", data.parent / "teacher.onnx", "--images", photos, *more]
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def test_shards_and_scores_stay_in_one_order(data, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, image in {"a": blue(4, 1), "b": blue(0, 2), "c": blue(1, 3), "d": blue(2, 7), "e": blue(1, 4)}.items():
+        cv2.imwrite(str(photos / f"{name}.png"), image)
+    cv2.imwrite(str(photos / "small.png"), blue(4, 9)[:100])
+    (photos / "broken.jpg").write_bytes(b"no image")
+    apart = tmp_path / "apart"
+    apart.mkdir()
+    cv2.imwrite(str(apart / "tested.jpg"), blue(1, 4))
+    result = run(data, photos, "--apart", apart, "--thumbnails")
+    assert result.exit_code == 0, result.output
+    assert "left out because they cannot be read: 1, such as" in result.output
+    source = open_source(data, "train")
+    # d is a copy of a test image and e one of --apart; the photograph that was there comes again, as a thumbnail
+    assert source.labels.tolist() == [0, 2, 1, 0, 1, 0, 1, 1]
+    scores = soft_labels.teacher_scores(data, source)
+    assert scores[:3].tolist() == np.arange(9).reshape(3, 3).tolist()
+    assert scores[3:7].argmax(1).tolist() == [0, 1, 0, 1] and scores[7].tolist() == [6, 7, 8]
+    last = cv2.imdecode(np.frombuffer(source.read(7), np.uint8), cv2.IMREAD_COLOR)
+    assert last.shape == (64, 64, 3)
+
+    again = run(data, photos)
+    assert again.exit_code != 0 and "holds photographs already" in again.output
+
+
+def test_nothing_is_written_where_nothing_is_named(data, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    cv2.imwrite(str(photos / "b.png"), blue(0, 2))
+    before = sorted(path.name for path in data.iterdir())
+    result = run(data, photos)
+    assert result.exit_code != 0 and "names no class of the data" in result.output
+    assert sorted(path.name for path in data.iterdir()) == before
