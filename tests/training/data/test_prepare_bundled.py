@@ -58,6 +58,17 @@ def test_the_data_set_of_two(layouts, tmp_path):
     assert copied == (tiny / "train/n01/images/n01_10.JPEG").read_bytes()
 
 
+def test_shards_of_other_classes_do_not_stay_beside_new_ones(layouts, tmp_path):
+    tiny, nette = layouts
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "train-photographs.tar").write_bytes(b"")
+    arguments = ["bundled", "--tiny", tiny, "--imagenette", nette, "--out", out]
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code != 0 and "holds train-photographs.tar" in result.output
+    assert [path.name for path in out.iterdir()] == ["train-photographs.tar"]
+
+
 def test_other_layouts_are_refused(layouts, tmp_path):
     tiny, nette = layouts
     with pytest.raises(RecipeError, match="n77"):

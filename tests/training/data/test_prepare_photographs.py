@@ -60,22 +60,60 @@ def test_a_part_is_asked_about_where_the_whole_is_not_named():
     assert not ours.named([scene(3, (201, 160))], by_height, COLUMNS, 0.3, parts=True)  # 104 pixels are too few
 
 
-def test_a_print_survives_scaling_and_another_encoding():
-    image = scene(5, (300, 400))
-    encoded = cv2.imencode(".jpg", cv2.resize(image, (160, 160), interpolation=cv2.INTER_AREA))[1]
-    again = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-    assert ours.alike(ours.print_of(again), ours.print_of(image)[None])
+def test_a_copy_is_known_by_its_whole_where_a_part_is_named():
+    def small_ones(images):
+        scores = np.zeros((len(images), ALL), np.float32)
+        scores[:, 0] = [0 if image.shape[0] < 200 else 9 for image in images]
+        scores[:, 1] = 5
+        return scores
+
+    tested = scene(1, (240, 320))
+    (part,) = ours.named([tested], small_ones, COLUMNS, 0.3, parts=True)
+    assert not ours.choose([part], 9, ours.print_of(tested)[None])
+    assert ours.choose([part], 9, ours.print_of(scene(2, (240, 320)))[None]) == [part]
+
+
+def encoded_again(image, side, quality):
+    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    return cv2.imdecode(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+
+
+def noisy_sky():
+    even = np.tile(np.linspace(120, 200, 300)[:, None, None], (1, 400, 3))
+    image = even + np.random.default_rng(0).normal(0, 4, even.shape)
+    image[200:, :150] = 30
+    return image.clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("image", [scene(5, (300, 400)), noisy_sky()], ids=["scene", "sky"])
+def test_a_print_survives_scaling_and_another_encoding(image):
+    kept = ours.print_of(image)
+    assert ours.alike(ours.print_of(encoded_again(image, 160, 90)), kept[None])
+    assert ours.alike(ours.print_of(encoded_again(image, 100, 50)), kept[None])
     others = np.array([ours.print_of(scene(seed)) for seed in range(6, 30)])
-    assert not ours.alike(ours.print_of(image), others)
-    assert not ours.alike(ours.print_of(image), others[:0])
+    assert not ours.alike(kept, others)
+    assert not ours.alike(kept, others[:0])
+
+
+@pytest.mark.parametrize("side", [70, 90, 120])
+def test_things_on_a_white_ground_are_told_apart(side):
+    def on_white(seed):
+        image = np.full((200, 200, 3), 255, np.uint8)
+        at = (200 - side) // 2
+        image[at : at + side, at : at + side] = scene(seed, (side, side))
+        return ours.print_of(image)
+
+    others = np.array([on_white(seed) for seed in range(20)])
+    assert not ours.alike(on_white(20), others)
+    assert ours.alike(on_white(7), others)
 
 
 def test_the_surest_are_chosen_without_copies():
     def one(seed, label, probability):
-        return ours.Named(probability, label, np.zeros(3, np.float16), scene(seed))
+        return ours.Named(probability, label, np.zeros(3, np.float16), ours.print_of(scene(seed)), b"")
 
     seen = [one(1, 0, 0.5), one(2, 0, 0.9), one(2, 0, 0.8), one(3, 0, 0.7), one(4, 1, 0.6), one(5, 1, 0.4)]
-    none = np.empty((0, 256), bool)
+    none = np.empty((0, ours.PRINT), np.float32)
     assert [(one.label, one.probability) for one in ours.choose(seen, 2, none)] == [
         (0, 0.9), (0, 0.7), (1, 0.6), (1, 0.4)
     ]  # fmt: skip
@@ -95,7 +133,26 @@ def data(tmp_path, monkeypatch):
     np.save(folder / soft_labels.FILE, np.arange(9).reshape(3, 3).astype(np.float16))
     (tmp_path / "teacher.onnx").write_bytes(b"")
     monkeypatch.setattr("timm.data.ImageNetInfo.label_names", lambda self: [f"n{n}" for n in range(ALL)])
-    monkeypatch.setattr(ours, "open_teacher", lambda path, columns, sides, threads: by_blue)
+
+    def open_teacher(path, columns, sides, threads):
+        assert list(columns) == list(range(ALL)) and sides == (224, 224)
+        return by_blue
+
+    monkeypatch.setattr(ours, "open_teacher", open_teacher)
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Five that are named, one of them a copy of a test image; one too small, one broken, one of no class."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    for name, image in {
+        "a": blue(4, 1), "b": blue(0, 2), "c": blue(1, 3), "d": blue(2, 7), "more/e": blue(1, 4), "more/f": blue(1, 5)
+    }.items():  # fmt: skip
+        cv2.imwrite(str(folder / f"{name}.png"), image)
+    cv2.imwrite(str(folder / "small.png"), blue(4, 9)[:100])
+    (folder / "broken.jpg").write_bytes(b"no image")
     return folder
 
 
@@ -104,13 +161,11 @@ def run(data, photos, *more):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def test_shards_and_scores_stay_in_one_order(data, tmp_path):
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for name, image in {"a": blue(4, 1), "b": blue(0, 2), "c": blue(1, 3), "d": blue(2, 7), "e": blue(1, 4)}.items():
-        cv2.imwrite(str(photos / f"{name}.png"), image)
-    cv2.imwrite(str(photos / "small.png"), blue(4, 9)[:100])
-    (photos / "broken.jpg").write_bytes(b"no image")
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_shards_and_scores_stay_in_one_order(data, photos, tmp_path):
     apart = tmp_path / "apart"
     apart.mkdir()
     cv2.imwrite(str(apart / "tested.jpg"), blue(1, 4))
@@ -119,22 +174,59 @@ def test_shards_and_scores_stay_in_one_order(data, tmp_path):
     assert "left out because they cannot be read: 1, such as" in result.output
     source = open_source(data, "train")
     # d is a copy of a test image and e one of --apart; the photograph that was there comes again, as a thumbnail
-    assert source.labels.tolist() == [0, 2, 1, 0, 1, 0, 1, 1]
+    assert source.labels.tolist() == [0, 2, 1, *[0, 1, 1] * 2, 1]
     scores = soft_labels.teacher_scores(data, source)
     assert scores[:3].tolist() == np.arange(9).reshape(3, 3).tolist()
-    assert scores[3:7].argmax(1).tolist() == [0, 1, 0, 1] and scores[7].tolist() == [6, 7, 8]
-    last = cv2.imdecode(np.frombuffer(source.read(7), np.uint8), cv2.IMREAD_COLOR)
+    assert scores[3:9].argmax(1).tolist() == [0, 1, 1, 0, 1, 1] and scores[9].tolist() == [6, 7, 8]
+    last = cv2.imdecode(np.frombuffer(source.read(9), np.uint8), cv2.IMREAD_COLOR)
     assert last.shape == (64, 64, 3)
 
+    before = contents(data)
     again = run(data, photos)
-    assert again.exit_code != 0 and "holds photographs already" in again.output
+    assert again.exit_code != 0 and "holds photographs already" in again.output and contents(data) == before
 
 
-def test_nothing_is_written_where_nothing_is_named(data, tmp_path):
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    cv2.imwrite(str(photos / "b.png"), blue(0, 2))
-    before = sorted(path.name for path in data.iterdir())
+def test_options_reach_the_choice(data, photos):
+    result = run(data, photos, "--most", "1", "--copies", "3")
+    assert result.exit_code == 0, result.output
+    assert open_source(data, "train").labels.tolist() == [0, 2, 1, *[0, 1] * 3]
+
+
+@pytest.mark.parametrize("options", [("--sure", "0.99"), ()])
+def test_nothing_is_written_where_nothing_is_left(data, photos, options):
+    for name in () if options else ("a", "c", "more/e", "more/f"):
+        (photos / f"{name}.png").unlink()  # only the copy of a test image has a known class then
+    before = contents(data)
+    result = run(data, photos, *options)
+    assert result.exit_code != 0 and "No photograph is left to train on" in result.output
+    assert ("all of them copies" in result.output) == (not options)
+    assert contents(data) == before
+
+
+def test_an_interruption_leaves_what_was_there(data, photos, monkeypatch):
+    before = contents(data)
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ours.np, "save", full)
+    result = run(data, photos, "--thumbnails")
+    assert result.exit_code != 0 and contents(data) == before
+
+
+@pytest.mark.parametrize("name", ["train-x.tar", "", None], ids=["behind", "folders", "no photographs"])
+def test_what_cannot_be_added_to_is_refused_before_the_teacher_is_asked(data, photos, tmp_path, monkeypatch, name):
+    monkeypatch.setattr(ours, "open_teacher", lambda *arguments: pytest.fail("asked"))
+    expected = "There is no image to ask the teacher about"
+    if name is None:
+        photos = tmp_path / "empty"
+        photos.mkdir()
+    elif name:
+        (data / name).write_bytes((data / "train-00.tar").read_bytes())
+        expected = "would come behind the photographs"
+    else:
+        (data / "train-00.tar").unlink()
+        expected = "has no shards of training images"
+    before = contents(data)
     result = run(data, photos)
-    assert result.exit_code != 0 and "names no class of the data" in result.output
-    assert sorted(path.name for path in data.iterdir()) == before
+    assert result.exit_code != 0 and expected in result.output and contents(data) == before

@@ -49,6 +49,12 @@ def bundled_command(tiny: Path, imagenette: Path, out: Path, leave_out: tuple[st
     from cast_sdk.training.engine.launch import errors_for_people
 
     with errors_for_people():
+        for shard in sorted(out.glob("train-*.tar")):
+            if shard.name != "train-00.tar":
+                raise RecipeError(
+                    f"{out} holds {shard.name}, whose labels may be those of other classes.",
+                    remedy="remove it, or give another --out",
+                )
         names, splits = collect(tiny, imagenette, leave_out)
         out.mkdir(parents=True, exist_ok=True)
         index = {wnid: number for number, wnid in enumerate(names)}
@@ -249,6 +255,12 @@ def open_teacher(path: Path, columns: Sequence[int], sides: tuple[int, int], thr
                 part = chosen[start : start + 32]
                 batch = np.stack([cv2.resize(images[i], (side, side), interpolation=cv2.INTER_CUBIC) for i in part])
                 scores = compiled[side](np.ascontiguousarray(batch.transpose(0, 3, 1, 2), np.float32))[0]
+                if scores.ndim != 2 or scores.shape[1] <= max(columns):
+                    raise RecipeError(
+                        f"The teacher does not give scores of {max(columns) + 1} classes or more.",
+                        found=f"{path}: {list(scores.shape)} for {len(part)} images",
+                        remedy="use a teacher of ImageNet's 1,000 classes",
+                    )
                 out[part] = scores[:, columns]
         return out
 

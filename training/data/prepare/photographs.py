@@ -5,10 +5,12 @@ The command belongs to `prepare_data.py`. It adds shards to a data set that has 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -16,9 +18,10 @@ import numpy.typing as npt
 
 from cast_sdk.decoding.reader import decode, read_image
 from cast_sdk.errors import InputError, RecipeError
-from cast_sdk.images import is_image
+from cast_sdk.images import images_in
 from cast_sdk.runtime.commands.common import FiniteRange
-from cast_sdk.system.files import atomic_write
+from cast_sdk.system.files import atomic_write, check_writable
+from cast_sdk.system.signals import uninterrupted
 from cast_sdk.training.data import soft_labels
 from cast_sdk.training.data.prepare.bundled import (
     FILE,
@@ -30,14 +33,20 @@ from cast_sdk.training.data.prepare.bundled import (
     write_images,
 )
 
+if TYPE_CHECKING:
+    from cast_sdk.training.data.sources import ImageSource
+
 PHOTOGRAPHS, THUMBNAILS = "train-photographs.tar", "train-thumbnails.tar"  # behind train-00.tar, in this order
 THUMBNAIL = 64
 SMALLEST = 120  # pixels of a photograph's shorter side
-ALIKE = 24  # of a print's 256 bits, that two pictures of one scene may differ by
+SIDE = 224  # pixels that the teacher sees
+PRINT = 256  # numbers of a print
+EVEN = 3  # grey levels: smaller steps may be noise
+ALIKE = 0.1  # share of the steps that two pictures of one scene may differ by
 PART, SMALLEST_PART = 0.65, 110  # of a photograph that is not named as a whole; pixels
 _BATCH = 32
 
-Print = npt.NDArray[np.bool_]
+Print = npt.NDArray[np.float32]
 
 
 @click.command("photographs")
@@ -75,53 +84,76 @@ def photographs_command(
     from cast_sdk.training.engine.launch import errors_for_people
 
     with errors_for_people():
-        for name in (PHOTOGRAPHS, THUMBNAILS):
-            if (data / name).exists():
-                raise InputError(
-                    f"{data} holds photographs already ({name}).",
-                    remedy="make the data set again in another folder to choose others",
-                )
+        check_order(data)
         source = open_source(data, "train")
         scores = [soft_labels.teacher_scores(data, source)]
         wnids = ImageNetInfo().label_names()
         columns = imagenet_columns(data / "classes.txt", wnids)
-        ask = open_teacher(teacher, range(len(wnids)), (224, 224), threads)
-        files = [path for folder in folders for path in sorted(folder.rglob("*")) if is_image(path)]
+        for name in (PHOTOGRAPHS, THUMBNAILS, soft_labels.FILE):
+            check_writable(data / name)
+        files = [path for folder in folders for path in images_in(folder, deep=True)]
+        if not files:
+            raise InputError("There is no image to ask the teacher about.", remedy="--images FOLDER of photographs")
+        tests = [print_of(read_image(path)) for folder in apart for path in images_in(folder, deep=True)]
+        tests += [print_of(decode(split.read(i), split.names[i])) for split in _tests(data) for i in range(len(split))]
+        ask = open_teacher(teacher, range(len(wnids)), (SIDE, SIDE), threads)
         unreadable: list[Path] = []
         with click.progressbar(files, label="photographs", show_pos=True) as bar:
             seen = named(_photographs(bar, unreadable), ask, columns, sure, parts)
         if unreadable:
             click.echo(f"left out because they cannot be read: {len(unreadable)}, such as {unreadable[0]}")
-        tests = [print_of(read_image(path)) for folder in apart for path in sorted(folder.rglob("*")) if is_image(path)]
-        tests += [print_of(decode(split.read(i), split.names[i])) for split in _tests(data) for i in range(len(split))]
-        chosen = choose(seen, most, np.array(tests).reshape(-1, 256))
+        chosen = choose(seen, most, np.array(tests, np.float32).reshape(-1, PRINT))
         if not chosen:
             raise RecipeError(
-                f"The teacher names no class of the data in these {len(files)} images.",
-                remedy="give photographs of such things, or a lower --sure",
+                "No photograph is left to train on.",
+                found=f"{len(files)} files, in {len(seen)} of which the teacher sees a class of the data"
+                + (", all of them copies of test images" if seen else ""),
+                remedy=f"give photographs of such things, of {SMALLEST} pixels at least, or a lower --sure",
             )
         shards = {PHOTOGRAPHS: [(one.encoded, one.label) for one in chosen] * copies}
         scores += [np.stack([one.scores for one in chosen])] * copies
         if thumbnails:
-            large = [
-                (i, image)
-                for i in range(len(source))
-                if len(image := decode(source.read(i), source.names[i])) > THUMBNAIL
-            ]
-            shards[THUMBNAILS] = [(jpeg(image, THUMBNAIL), int(source.labels[i])) for i, image in large]
-            scores.append(scores[0][[i for i, _ in large]])
+            small = dict(_thumbnails(source))
+            shards[THUMBNAILS] = [(encoded, int(source.labels[i])) for i, encoded in small.items()]
+            scores.append(scores[0][list(small)])
+        with uninterrupted(), contextlib.ExitStack() as files_of_one_state:  # all take their names at the end, together
+            table = files_of_one_state.enter_context(atomic_write(data / soft_labels.FILE))
+            for name, images in shards.items():
+                write_images(files_of_one_state.enter_context(atomic_write(data / name)), images)
+            with table.open("wb") as file:
+                np.save(file, np.concatenate(scores))
         for name, images in shards.items():
-            with atomic_write(data / name) as temporary:
-                write_images(temporary, images)
             click.echo(f"{name}: {len(images):,} images")
-        with atomic_write(data / soft_labels.FILE) as temporary, temporary.open("wb") as file:
-            np.save(file, np.concatenate(scores))
         click.echo(f"{len({one.label for one in chosen})} classes have photographs")
 
 
 COMMANDS = (photographs_command,)
 
 
+def check_order(data: Path) -> None:
+    """Refuse a data set whose training images would not keep their numbers when shards are added.
+
+    Raises:
+        InputError: it holds photographs already, has no shards, or one whose name sorts behind the new ones.
+    """
+    for name in (PHOTOGRAPHS, THUMBNAILS):
+        if (data / name).exists():
+            raise InputError(
+                f"{data} holds photographs already ({name}).",
+                remedy=f"to choose others, remove {PHOTOGRAPHS} and {THUMBNAILS} and run soft-labels again",
+            )
+    shards = sorted(path.name for path in data.glob("train-*.tar"))
+    if not shards:
+        raise InputError(f"{data} has no shards of training images.", remedy="prepare_data.py bundled --out DATA")
+    if shards[-1] > PHOTOGRAPHS:
+        raise InputError(
+            f"The shard {shards[-1]} would come behind the photographs, and its images would change their numbers.",
+            found=f"{data}: shards are read in the order of their names",
+            remedy="give it a number, as in train-01.tar, and run soft-labels again",
+        )
+
+
+@dataclass(frozen=True)
 class Named:
     """A photograph that the teacher names.
 
@@ -129,15 +161,15 @@ class Named:
         probability: of its class among all classes of the teacher.
         label: its class, as the data set numbers them.
         scores: of the data set's classes, float16 [classes].
-        print: see `print_of`.
-        encoded: JPEG of PHOTO_SIDE x PHOTO_SIDE pixels.
+        print: of the whole photograph, see `print_of`.
+        encoded: the photograph, or the part of it that is named: JPEG of PHOTO_SIDE x PHOTO_SIDE pixels.
     """
 
-    def __init__(
-        self, probability: float, label: int, scores: npt.NDArray[np.float16], image: npt.NDArray[np.uint8]
-    ) -> None:
-        self.probability, self.label, self.scores = probability, label, scores
-        self.print, self.encoded = print_of(image), jpeg(image, PHOTO_SIDE)
+    probability: float
+    label: int
+    scores: npt.NDArray[np.float16]
+    print: Print
+    encoded: bytes
 
 
 def named(
@@ -155,12 +187,14 @@ def named(
     found: list[Named] = []
     random = np.random.default_rng(0)
     for batch in _batches(photographs):
-        seen = _judged(batch, ask, columns, sure)
+        seen = _judged(batch, batch, ask, columns, sure)
         found += [one for one in seen if one]
         if parts:
             left = [image for image, one in zip(batch, seen, strict=True) if one is None]
-            squares = [square for image in left if len(square := part_of(image, random)) >= SMALLEST_PART]
-            found += [one for one in _judged(squares, ask, columns, sure) if one]
+            squares = [part_of(image, random) for image in left]
+            asked = [(part, whole) for part, whole in zip(squares, left, strict=True) if len(part) >= SMALLEST_PART]
+            judged = _judged([part for part, _ in asked], [whole for _, whole in asked], ask, columns, sure)
+            found += [one for one in judged if one]
     return found
 
 
@@ -173,8 +207,13 @@ def part_of(image: npt.NDArray[np.uint8], random: np.random.Generator) -> npt.ND
 
 
 def _judged(
-    images: Sequence[npt.NDArray[np.uint8]], ask: Any, columns: Sequence[int], sure: float
+    images: Sequence[npt.NDArray[np.uint8]],
+    wholes: Sequence[npt.NDArray[np.uint8]],
+    ask: Any,
+    columns: Sequence[int],
+    sure: float,
 ) -> list[Named | None]:
+    """What the teacher sees in images, which are `wholes` or parts of them."""
     if not images:
         return []
     ours = {column: number for number, column in enumerate(columns)}
@@ -182,11 +221,13 @@ def _judged(
     odds = np.exp(scores - scores.max(1, keepdims=True))
     probability = odds / odds.sum(1, keepdims=True)
     judged: list[Named | None] = []
-    for image, row, shares in zip(images, scores, probability, strict=True):
+    for image, whole, row, shares in zip(images, wholes, scores, probability, strict=True):
         best = int(shares.argmax())
-        known = best in ours and shares[best] >= sure
-        own = row[list(columns)].astype(np.float16)
-        judged.append(Named(float(shares[best]), ours[best], own, image) if known else None)
+        if best in ours and shares[best] >= sure:
+            own = row[list(columns)].astype(np.float16)
+            judged.append(Named(float(shares[best]), ours[best], own, print_of(whole), jpeg(image, PHOTO_SIDE)))
+        else:
+            judged.append(None)
     return judged
 
 
@@ -196,19 +237,22 @@ def _batches(photographs: Iterable[npt.NDArray[np.uint8]]) -> Iterator[list[npt.
         yield batch
 
 
-def choose(seen: Sequence[Named], most: int, tests: npt.NDArray[np.bool_]) -> list[Named]:
-    """The surest photographs of each class, `most` at most, without copies of one another and of `tests` [N, 256]."""
+def choose(seen: Sequence[Named], most: int, tests: npt.NDArray[np.float32]) -> list[Named]:
+    """The surest photographs of each class, `most` at most, without copies of one another and of `tests` [N, PRINT]."""
     taken: dict[int, list[Named]] = {}
     for one in sorted(seen, key=lambda one: -one.probability):
         same = taken.setdefault(one.label, [])
-        if len(same) == most or alike(one.print, tests) or alike(one.print, np.array([other.print for other in same])):
-            continue
-        same.append(one)
+        others = np.array([other.print for other in same], np.float32).reshape(-1, PRINT)
+        if len(same) < most and not alike(one.print, tests) and not alike(one.print, others):
+            same.append(one)
     return [one for label in sorted(taken) for one in taken[label]]
 
 
 def print_of(image: npt.NDArray[np.uint8]) -> Print:
-    """256 bits that hardly change when a picture is scaled or encoded again: where it gets brighter to the right.
+    """Where a picture gets brighter to the right, 1, or darker, -1; 0 where it is even: float32 [PRINT].
+
+    It hardly changes when the picture is scaled or encoded again. Things that fill less than a tenth of an even ground
+    have prints that are nearly the same.
 
     Args:
         image: BGR, uint8 [h, w, 3].
@@ -216,13 +260,22 @@ def print_of(image: npt.NDArray[np.uint8]) -> Print:
     import cv2
 
     small = cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (17, 16), interpolation=cv2.INTER_AREA)
-    found: Print = (small[:, 1:] > small[:, :-1]).ravel()
-    return found
+    steps = np.diff(small.astype(np.int16), axis=1)
+    return np.where(np.abs(steps) > EVEN, np.sign(steps), 0).astype(np.float32).ravel()
 
 
-def alike(print_: Print, others: npt.NDArray[np.bool_]) -> bool:
-    """Whether a print differs from one of others [N, 256] by ALIKE bits or fewer."""
-    return bool(len(others)) and bool(((print_ != others).sum(1) <= ALIKE).any())
+def alike(print_: Print, others: npt.NDArray[np.float32]) -> bool:
+    """Whether a print has the same steps as one of others [N, PRINT], but for a share of ALIKE of both."""
+    agreeing = others @ print_ + np.abs(others) @ np.abs(print_)
+    return bool((agreeing >= (1 - ALIKE) * (np.abs(others).sum(1) + np.abs(print_).sum())).any())
+
+
+def _thumbnails(source: ImageSource) -> Iterator[tuple[int, bytes]]:
+    """Number and JPEG of the images that are larger than a thumbnail."""
+    for index in range(len(source)):
+        image = decode(source.read(index), source.names[index])
+        if len(image) > THUMBNAIL:
+            yield index, jpeg(image, THUMBNAIL)
 
 
 def _photographs(files: Iterable[Path], unreadable: list[Path]) -> Iterator[npt.NDArray[np.uint8]]:
