@@ -172,6 +172,8 @@ def test_shards_and_scores_stay_in_one_order(data, photos, tmp_path):
     result = run(data, photos, "--apart", apart, "--thumbnails")
     assert result.exit_code == 0, result.output
     assert "left out because they cannot be read: 1, such as" in result.output
+    assert "left out because a side has fewer than 120 pixels: 1, such as" in result.output
+    assert "5 of 8 are named; 3 of them, of 2 classes, are taken" in result.output
     source = open_source(data, "train")
     # d is a copy of a test image and e one of --apart; the photograph that was there comes again, as a thumbnail
     assert source.labels.tolist() == [0, 2, 1, *[0, 1, 1] * 2, 1]
@@ -190,6 +192,17 @@ def test_options_reach_the_choice(data, photos):
     result = run(data, photos, "--most", "1", "--copies", "3")
     assert result.exit_code == 0, result.output
     assert open_source(data, "train").labels.tolist() == [0, 2, 1, *[0, 1] * 3]
+
+
+@pytest.mark.parametrize(("options", "taken"), [((), 2), (("--parts",), 3)])
+def test_parts_are_asked_about_on_request(data, photos, options, taken):
+    half = blue(0, 6)
+    half = np.vstack([half, half])  # its inner part is bluer than the whole
+    half[120:180, 60:120, 0] = 255
+    cv2.imwrite(str(photos / "half.png"), half)
+    result = run(data, photos, *options, "--copies", "1", "--apart", photos.parent / "photos" / "more")
+    assert result.exit_code == 0, result.output
+    assert len(open_source(data, "train")) == 3 + taken
 
 
 @pytest.mark.parametrize("options", [("--sure", "0.99"), ()])

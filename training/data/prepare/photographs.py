@@ -98,10 +98,13 @@ def photographs_command(
         tests += [print_of(decode(split.read(i), split.names[i])) for split in _tests(data) for i in range(len(split))]
         ask = open_teacher(teacher, range(len(wnids)), (SIDE, SIDE), threads)
         unreadable: list[Path] = []
+        small: list[Path] = []
         with click.progressbar(files, label="photographs", show_pos=True) as bar:
-            seen = named(_photographs(bar, unreadable), ask, columns, sure, parts)
+            seen = named(_photographs(bar, unreadable, small), ask, columns, sure, parts)
         if unreadable:
             click.echo(f"left out because they cannot be read: {len(unreadable)}, such as {unreadable[0]}")
+        if small:
+            click.echo(f"left out because a side has fewer than {SMALLEST} pixels: {len(small)}, such as {small[0]}")
         chosen = choose(seen, most, np.array(tests, np.float32).reshape(-1, PRINT))
         if not chosen:
             raise RecipeError(
@@ -113,9 +116,9 @@ def photographs_command(
         shards = {PHOTOGRAPHS: [(one.encoded, one.label) for one in chosen] * copies}
         scores += [np.stack([one.scores for one in chosen])] * copies
         if thumbnails:
-            small = dict(_thumbnails(source))
-            shards[THUMBNAILS] = [(encoded, int(source.labels[i])) for i, encoded in small.items()]
-            scores.append(scores[0][list(small)])
+            again = dict(_thumbnails(source))
+            shards[THUMBNAILS] = [(encoded, int(source.labels[i])) for i, encoded in again.items()]
+            scores.append(scores[0][list(again)])
         with uninterrupted(), contextlib.ExitStack() as files_of_one_state:  # all take their names at the end, together
             table = files_of_one_state.enter_context(atomic_write(data / soft_labels.FILE))
             for name, images in shards.items():
@@ -124,7 +127,10 @@ def photographs_command(
                 np.save(file, np.concatenate(scores))
         for name, images in shards.items():
             click.echo(f"{name}: {len(images):,} images")
-        click.echo(f"{len({one.label for one in chosen})} classes have photographs")
+        click.echo(
+            f"{len(seen):,} of {len(files):,} are named; {len(chosen):,} of them, of "
+            f"{len({one.label for one in chosen})} classes, are taken: no copies, at most {most} of a class"
+        )
 
 
 COMMANDS = (photographs_command,)
@@ -278,8 +284,8 @@ def _thumbnails(source: ImageSource) -> Iterator[tuple[int, bytes]]:
             yield index, jpeg(image, THUMBNAIL)
 
 
-def _photographs(files: Iterable[Path], unreadable: list[Path]) -> Iterator[npt.NDArray[np.uint8]]:
-    """Those that are large enough; files that cannot be read are noted."""
+def _photographs(files: Iterable[Path], unreadable: list[Path], small: list[Path]) -> Iterator[npt.NDArray[np.uint8]]:
+    """Those that are large enough; the others are noted in the two lists."""
     for path in files:
         try:
             image = read_image(path)
@@ -288,6 +294,8 @@ def _photographs(files: Iterable[Path], unreadable: list[Path]) -> Iterator[npt.
             continue
         if min(image.shape[:2]) >= SMALLEST:
             yield image
+        else:
+            small.append(path)
 
 
 def _tests(data: Path) -> Iterator[Any]:
