@@ -85,6 +85,7 @@ kernel = Extension(
     [
         "cast_sdk/superpixels/_seeds.cpp",
         "cast_sdk/superpixels/_assignment.cpp",
+        "cast_sdk/superpixels/_merging.cpp",
         "runtime/tracking/_film.cpp",
         "runtime/tracking/_tracking.cpp",
     ],

@@ -45,6 +45,7 @@ RANGES = {
 Family = Literal["cast", "cast_seg", "cast_deit", "cast_seg_deit", "vit", "vit_conv", "tome", "segmenter", "spml"]
 Stage = Literal["pretrain", "segmentation"]
 Head = Literal["none", "linear", "projector"]
+Grouping = Literal["assigned", "merged"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -66,6 +67,10 @@ class ModelSpec:
 
     `image_size` is the side of the square input in pixels; `position_grid` the side of the grid of stored position
     embeddings (28 = 224 / 8), which the segmentation families resize to the label map.
+
+    `grouping` says how a `Runtime` makes the levels of a hierarchical model: "assigned", as the reference does, every
+    superpixel in the segment that each pooling prefers for it; or "merged", neighbours merged by these soft assignments
+    and by colour (`cast_sdk.superpixels.merged_levels`): connected segments that follow outlines more closely.
     """
 
     name: str
@@ -91,6 +96,7 @@ class ModelSpec:
     class_names: tuple[str, ...] = ()
     taxonomy: Taxonomy = ()  # levels fine to coarse, one head each (H-CAST); class_names are the finest level's
     palette: tuple[tuple[int, int, int], ...] = ()  # RGB per class of a dense head
+    grouping: Grouping = "assigned"  # how `Runtime` makes the levels of its results
     temperature: float = 1.0  # class scores are divided by it before the softmax; 1: not calibrated
     unsure_below: float = 0.0  # calibrated probability of the best class below which none is named; 0: always named
     licence: str = ""
@@ -202,6 +208,10 @@ def _check_sizes(spec: ModelSpec) -> None:
         raise ArtifactError(
             f"The model description has a width of {spec.embed_dim} and {spec.num_heads} heads.",
             remedy="the heads divide the width",
+        )
+    if spec.grouping == "merged" and not spec.hierarchical:
+        raise ArtifactError(
+            f"The model description merges levels, and {spec.family} has none.", remedy='grouping is "assigned"'
         )
     stages = 4 if spec.family not in ("vit", "vit_conv", "tome") else 0
     for name, sizes in (("depths", spec.depths), ("clusters", spec.clusters)):

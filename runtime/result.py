@@ -133,6 +133,31 @@ class Segmentation:
         """
         return self._tracking.ages[self._segments.check_level(level)]
 
+    def tokens(self, level: int) -> npt.NDArray[np.float32]:
+        """Features of each segment of a level: float32 [num_segments(level), C].
+
+        Above the superpixels: the mean over a segment's superpixels of the tokens of the clusters that the network
+        assigned these to, which is one cluster unless levels were merged.
+
+        Raises:
+            InputError: for a graph that was exported without `tokens`, or an unknown level.
+        """
+        hierarchy = self._segments
+        found = self.outputs.get(f"tokens{hierarchy.check_level(level) + 1}")
+        if found is None:
+            raise InputError(
+                f"The model gives no tokens of level {level}.",
+                found=f"the outputs {', '.join(self.outputs)}",
+                remedy="export it with --tokens; levels below the coarsest have them",
+            )
+        if level == 0:
+            return found[hierarchy.ids[0]]
+        member, count = hierarchy.members[level], self.num_segments(level)
+        own = found[self.outputs[f"level{level}"][hierarchy.ids[0]]]
+        sums = np.zeros((count, found.shape[1]))
+        np.add.at(sums, member, own)
+        return (sums / np.bincount(member, minlength=count)[:, None]).astype(np.float32)
+
     @property
     def embedding(self) -> npt.NDArray[np.float32]:
         """Image embedding: float32 [C]."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,12 +23,13 @@ from cast_sdk.runtime.backends.opening import open_backend
 from cast_sdk.runtime.inputs.reading import Frame
 from cast_sdk.runtime.preprocess import FITS, Fit, Prepared
 from cast_sdk.runtime.result import Segmentation
-from cast_sdk.spec import ModelSpec
+from cast_sdk.spec import Grouping, ModelSpec
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.streaming import Stream
     from cast_sdk.runtime.tracking.film import Film
 
+GROUPINGS = ("auto", "assigned", "merged")
 _MAX_BATCH = 16  # of a model with a dynamic batch; more gains nothing and costs memory
 
 
@@ -47,6 +48,8 @@ class Runtime:
         device: "auto", "cpu" or "cuda".
         fit: "stretch" resizes the whole frame to the model's size; "crop" is the reference's evaluation (short side
             256, centre 224): pixels outside the crop get label -1.
+        grouping: how levels are made of the network's output (`ModelSpec.grouping`): "auto" as the model says; "merged"
+            needs a graph with soft assignments.
         threads: CPU threads of the network; None: the cores of this process, at most 8.
         spinning: let idle threads of ONNX Runtime spin during a run; None: for a moment, see `open_backend`.
         export: options of the export of a name: batch, image_size, precision ("fp32", "fp16"), soft_assignments,
@@ -70,12 +73,14 @@ class Runtime:
         backend: str = "auto",
         device: str = "auto",
         fit: Fit = "stretch",
+        grouping: Literal["auto", "assigned", "merged"] = "auto",
         threads: int | None = None,
         spinning: bool | None = None,
         export: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
         one_of(fit, "fit", FITS)
+        one_of(grouping, "grouping", GROUPINGS)
         self.fit: Fit = fit
         start = perf_counter()
         if model is None:
@@ -92,6 +97,7 @@ class Runtime:
             "backend": backend,
             "device": device,
             "fit": fit,
+            "grouping": grouping,
             "threads": threads,
             "spinning": spinning,
             **options,
@@ -111,6 +117,8 @@ class Runtime:
                     "The backend is open already and takes no options.", remedy="give them where it is opened"
                 )
             self.path, self.backend = None, model
+        self.grouping: Grouping = self.spec.grouping if grouping == "auto" else grouping
+        self._check_grouping()
         self._closed = False
         if self.path is not None:
             self._warm_up()
@@ -182,6 +190,19 @@ class Runtime:
         from cast_sdk.runtime.streaming import stream
 
         return stream(self, source, **options)
+
+    def _check_grouping(self) -> None:
+        missing = [name for name in self._assignments() if name not in self.info.outputs]
+        if self.grouping == "merged" and (missing or not self.spec.hierarchical):
+            self.backend.close()
+            raise InputError(
+                f"The levels of {self.spec.name} cannot be merged.",
+                found=f"no outputs {', '.join(missing)}" if missing else "a model without levels",
+                remedy="export it with --soft-assignments" if missing else 'leave grouping="merged" out',
+            )
+
+    def _assignments(self) -> list[str]:
+        return [f"assignment{number}" for number in range(1, len(self.spec.clusters) + 1)]
 
     def _warm_up(self) -> None:
         """One picture of noise through all stages but the last: first runs allocate, and load what is loaded late."""
@@ -259,8 +280,15 @@ class Runtime:
             )
         hierarchy = None
         if self.spec.uses_superpixels:
-            levels = [outputs[f"level{n + 1}"] for n in range(len(self.spec.clusters))]
-            hierarchy = Hierarchy.from_labels(_superpixels(prepared), levels)
+            superpixels = _superpixels(prepared)
+            if self.grouping == "merged":
+                from cast_sdk.superpixels import merged_levels
+
+                assignments = [outputs[name] for name in self._assignments()]
+                levels = merged_levels(prepared.image, superpixels, assignments)
+            else:
+                levels = [outputs[f"level{n + 1}"] for n in range(len(self.spec.clusters))]
+            hierarchy = Hierarchy.from_labels(superpixels, levels)
         timing = prepared.timing
         result = Segmentation(
             spec=self.spec,

@@ -12,12 +12,14 @@ from cast_sdk.superpixels.api import (
     superpixels_for,
 )
 from cast_sdk.superpixels.grid import SeedsGrid, seeds_count, seeds_grid
+from cast_sdk.superpixels.merging import merged_levels
 
 __all__ = [
     "SeedsGrid",
     "backend",
     "can_continue",
     "continue_seeds",
+    "merged_levels",
     "seeds",
     "seeds_batch",
     "seeds_count",

@@ -31,7 +31,7 @@ class GraphOptions:
         batch: images per call; None: any number.
         height, width: input size in pixels.
         num_superpixels: S, the number of superpixel tokens (0 for models without).
-        soft_assignments: also give `assignment1..4`, float32 [B, S_l, K_l].
+        soft_assignments: also give `assignment1..4`, float32 [B, S_l, K_l]; so for models whose levels are merged.
         tokens: also give `tokens1..4`, float32 [B, S_l, C], and `dense` of fused models, float32 [B, S, n].
         precision: "fp32", or "fp16" or "bf16" with products of 16 bits between float32 islands.
         target: "any", or "cpu": what superpixels make of a resized grid comes in as matrices, which a processor
@@ -132,6 +132,8 @@ def graph_options(
             "A graph for CPUs was asked for in fp16, which processors compute slower than fp32.",
             remedy="export it in fp32 or int8",
         )
+    if spec.grouping == "merged":
+        options["soft_assignments"] = True  # which the levels are made of
     if not resizes(spec):
         options["target"] = "any"
     settings = dataclasses.replace(spec.superpixels, count=asked or spec.superpixels.count)

@@ -27,7 +27,9 @@ def expected_inputs(spec: ModelSpec, info: ExportInfo) -> dict[str, Port]:
 
 
 def expected_outputs(spec: ModelSpec, info: ExportInfo) -> dict[str, Port]:
-    """What results are made from: `embedding`, class scores, levels and `semantic`, as far as the model has them."""
+    """What results are made from: `embedding`, class scores, levels, `semantic` and, where levels are merged, soft
+    assignments, as far as the model has them.
+    """
     per_superpixel: Port = ("int32", (info.batch, info.num_superpixels))
     ports: dict[str, Port] = {"embedding": ("float32", (info.batch, None))}
     if spec.has_logits:
@@ -37,6 +39,10 @@ def expected_outputs(spec: ModelSpec, info: ExportInfo) -> dict[str, Port]:
     ports |= {f"level{number}": per_superpixel for number in range(1, len(spec.clusters) + 1)}
     if spec.dense:
         ports["semantic"] = per_superpixel
+    if spec.grouping == "merged":
+        tokens = (info.num_superpixels, *spec.clusters)
+        for number in range(1, len(tokens)):
+            ports[f"assignment{number}"] = ("float32", (info.batch, tokens[number - 1], tokens[number]))
     return ports
 
 

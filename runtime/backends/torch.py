@@ -196,6 +196,7 @@ class Eager:
             out = self._model(pixels, labels, self.info.num_superpixels)
         values = {"embedding": out.embedding, **out.scores}
         values |= {f"level{n}": level.labels.int() for n, level in enumerate(out.levels, start=1)}
+        values |= {f"assignment{n}": level.logits.softmax(-1) for n, level in enumerate(out.levels, start=1)}
         if self.spec.dense:
             values |= {"semantic": out.dense.argmax(-1).int(), "dense": out.dense}
         return {name: values[name].cpu().numpy() for name in self.info.outputs}

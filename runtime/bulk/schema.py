@@ -177,7 +177,7 @@ class Layout:
                 row["semantic"] = result.outputs["semantic"][hierarchy.ids[0]].astype(np.int32)
         if hierarchy is not None:
             for level in range(len(self.token_widths)):
-                row[f"tokens{level}"] = list(result.outputs[f"tokens{level + 1}"][hierarchy.ids[level]])
+                row[f"tokens{level}"] = list(result.tokens(level))
         return row
 
     def hierarchy(self, row: Mapping[str, Any]) -> Hierarchy:

@@ -10,8 +10,9 @@ import torch
 
 from cast_sdk.errors import InputError
 from cast_sdk.models import create_model
+from cast_sdk.superpixels.merging import merge, neighbours
 from cast_sdk.training.data.region_views import RegionViews, region_shares
-from cast_sdk.training.data.regions import label_shares, merge, neighbours, nested_regions
+from cast_sdk.training.data.regions import label_shares, nested_regions
 from cast_sdk.training.engine.recipe.building import recipe_from_dict
 from cast_sdk.training.tasks.levels import assignment_loss, level_loss, pooled_shares, token_loss
 

@@ -14,11 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Labels = npt.NDArray[np.int32]
+from cast_sdk.superpixels.merging import Floats, Labels, merge, neighbours
 
 SIDE, SUPERPIXELS = 224, 196  # of the images that are merged
-_LAB_SCALE = 60.0  # CIELAB difference that weighs as much as all annotators together
 
 
 def nested_regions(
@@ -43,7 +41,7 @@ def nested_regions(
     for labels in annotations:
         shares = label_shares(superpixels, labels)
         apart += (1 - shares @ shares.T) / len(annotations)
-    members = merge(areas, colours, neighbours(superpixels), segments, apart)
+    members = merge(areas, colours, neighbours(superpixels), segments, apart, specks_first=True)
     return [member[superpixels].astype(np.uint8) for member in members]
 
 
@@ -54,64 +52,3 @@ def label_shares(superpixels: npt.NDArray[np.integer], labels: npt.NDArray[np.in
     table = np.bincount(superpixels.ravel() * width + dense.ravel(), minlength=count * width).reshape(count, width)
     shares: Floats = table / np.maximum(table.sum(1, keepdims=True), 1)
     return shares
-
-
-def neighbours(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
-    """[S, S]: which labels share a side of a pixel."""
-    count = int(labels.max()) + 1
-    touch = np.zeros((count, count), bool)
-    for a, b in ((labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])):
-        touch[a.ravel(), b.ravel()] = True
-    touch |= touch.T
-    np.fill_diagonal(touch, False)
-    return touch
-
-
-def merge(
-    areas: Floats, colours: Floats, touch: npt.NDArray[np.bool_], segments: Sequence[int], apart: Floats
-) -> list[Labels]:
-    """Merge the nearest neighbouring regions one pair at a time; int32 [S] region of each superpixel per number.
-
-    Args:
-        areas: pixels [S].
-        colours: mean CIELAB colour [S, 3].
-        touch: which are neighbours, bool [S, S].
-        segments: numbers of regions to stop at, descending.
-        apart: further distances [S, S], 0 to 1, averaged over the pixels of merged regions.
-
-    The distance of small regions is reduced (by Ward's factor over the mean area), so that specks go first.
-    """
-    areas, colours, apart, touch = areas.copy(), colours.copy(), apart.copy(), touch.copy()
-    count = len(areas)
-    member = np.arange(count)
-    alive = np.ones(count, bool)
-    mean = areas.sum() / max(segments[-1], 1)
-
-    def row(index: int) -> Floats:
-        difference = np.linalg.norm(colours - colours[index], axis=1) / _LAB_SCALE + apart[index]
-        harmonic = areas * areas[index] / (areas + areas[index])
-        distance: Floats = difference * np.sqrt(np.minimum(harmonic / mean, 1) + 0.02)
-        distance[~(touch[index] & alive)] = np.inf
-        return distance
-
-    distances = np.stack([row(index) for index in range(count)])
-    levels = []
-    for target in segments:
-        while alive.sum() > target:
-            i, j = np.unravel_index(int(distances.argmin()), distances.shape)
-            if not np.isfinite(distances[i, j]):
-                break
-            weight = areas[j] / (areas[i] + areas[j])
-            colours[i] += weight * (colours[j] - colours[i])
-            apart[i] += weight * (apart[j] - apart[i])
-            apart[:, i] = apart[i]
-            areas[i] += areas[j]
-            touch[i] |= touch[j]
-            touch[:, i] |= touch[:, j]
-            touch[i, i] = False
-            alive[j] = False
-            member[member == j] = i
-            distances[j] = distances[:, j] = np.inf
-            distances[i] = distances[:, i] = row(int(i))
-        levels.append(np.unique(member, return_inverse=True)[1].astype(np.int32))
-    return levels

@@ -69,9 +69,8 @@ def _of_the_model(result: Segmentation, level: int) -> Table:
     hierarchy = result.hierarchy
     assert hierarchy is not None
     table: Table = {}
-    tokens = result.outputs.get(f"tokens{level + 1}")
-    if tokens is not None:
-        table["token"] = tokens[hierarchy.ids[level]]
+    if f"tokens{level + 1}" in result.outputs:
+        table["token"] = result.tokens(level)
     classes = classes_of(result, level)
     if classes is None:
         return table
