@@ -221,6 +221,7 @@ def _numbers(output: CastOutput) -> Arrays:
     values = {"embedding": output.embedding, **output.scores}
     if output.dense is not None:
         values["dense"] = output.dense
+    values |= {f"assignment{number}": level.logits.softmax(-1) for number, level in enumerate(output.levels, 1)}
     return {name: value[0].numpy() for name, value in values.items()}
 
 
