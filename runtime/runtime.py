@@ -19,7 +19,7 @@ from cast_sdk.hub import names
 from cast_sdk.runtime import preprocess
 from cast_sdk.runtime.backends.base import Backend, run_padded
 from cast_sdk.runtime.backends.named import named_file
-from cast_sdk.runtime.backends.opening import open_backend
+from cast_sdk.runtime.backends.opening import is_checkpoint, open_backend
 from cast_sdk.runtime.inputs.reading import Frame
 from cast_sdk.runtime.preprocess import FITS, Fit, Prepared
 from cast_sdk.runtime.result import Segmentation
@@ -49,7 +49,7 @@ class Runtime:
         fit: "stretch" resizes the whole frame to the model's size; "crop" is the reference's evaluation (short side
             256, centre 224): pixels outside the crop get label -1.
         grouping: how levels are made of the network's output (`ModelSpec.grouping`): "auto" as the model says; "merged"
-            needs a graph with soft assignments.
+            needs a checkpoint, or a graph with soft assignments.
         threads: CPU threads of the network; None: the cores of this process, at most 8.
         spinning: let idle threads of ONNX Runtime spin during a run; None: for a moment, see `open_backend`.
         export: options of the export of a name: batch, image_size, precision ("fp32", "fp16"), soft_assignments,
@@ -104,6 +104,8 @@ class Runtime:
         }
         if isinstance(model, (str, os.PathLike)):
             self.path: str | None = os.fspath(model)
+            if grouping == "merged" and is_checkpoint(model, backend):
+                options.setdefault("soft_assignments", True)
             self.backend: Backend = open_backend(model, backend, device, threads=threads, spinning=spinning, **options)
             self.backend.spec = names.credited(self.backend.spec, source)
         else:

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 _MOST = 2**20  # superpixels, segments
 METHODS = (
-    "a checkpoint or artifact, bundled, random:NAME[:{field: value}], superpixels or merge[:{size: N, superpixels: N}]"
+    "a checkpoint or artifact, bundled, random:NAME[:{field: value}] (with assigned: or merged: before it, levels made "
+    "so), superpixels or merge[:{size: N, superpixels: N}]"
 )
 
 
@@ -143,7 +144,7 @@ def open_methods(
     # CAST before ViT, whose number of clusters it decides.
     for name in sorted(networks, key=lambda name: "vit" in name):
         levels, spec, note, digest = _open_network(name, grouping, counts, seed)
-        used = () if spec.hierarchical else counts or (grouping.segments if grouping else ())
+        used = _made(name)[0] if spec.hierarchical else counts or (grouping.segments if grouping else ())
         opened[name] = Method(_short(name), levels, note, f"{digest} {used}")
         if grouping is None and spec.hierarchical:
             settings = dataclasses.replace(spec.superpixels, count=superpixels or spec.superpixels.count)
@@ -212,6 +213,7 @@ def _open_network(
     from cast_sdk.system.files import sha256
     from cast_sdk.training.metrics.levels import Grouping, open_levels
 
+    made, name = _made(name)
     if grouping is None and counts is not None:
         grouping = Grouping(224, SuperpixelSettings(), counts)
     path: Path | None = None
@@ -222,27 +224,40 @@ def _open_network(
         if not path.exists():
             raise InputError(f"There is no method and no file {name}.", remedy=f"give {METHODS}")
     if path is not None:
-        levels, spec = open_levels(path, grouping, seed)
-        return levels, spec, f"{path.name} ({spec.name}, {_grouped(spec)})", sha256(path)
+        levels, spec = open_levels(path, grouping, seed, made)
+        return levels, spec, f"{path.name} ({spec.name}, {_grouped(spec, made)})", sha256(path)
     _, model_name, *rest = name.split(":", 2)
     torch.manual_seed(seed)
     model = create_model(model_name, **_fields("".join(rest))).eval()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "random.safetensors"
         save_native(model, file)
-        levels, spec = open_levels(file, grouping, seed)
-    return levels, spec, f"{spec.name} with random weights ({_grouped(spec)})", spec.to_json()
+        levels, spec = open_levels(file, grouping, seed, made)
+    return levels, spec, f"{spec.name} with random weights ({_grouped(spec, made)})", spec.to_json()
 
 
-def _grouped(spec: Any) -> str:
-    source = "own levels" if spec.hierarchical else "spherical k-means on patch tokens"
+def _made(name: str) -> tuple[Literal["auto", "assigned", "merged"], str]:
+    """How a method's levels are made, and the method."""
+    if name.startswith("assigned:"):
+        return "assigned", name.removeprefix("assigned:")
+    if name.startswith("merged:"):
+        return "merged", name.removeprefix("merged:")
+    return "auto", name
+
+
+def _grouped(spec: Any, made: str) -> str:
+    how = spec.grouping if made == "auto" else made
+    source = f"own levels, {how}" if spec.hierarchical else "spherical k-means on patch tokens"
     return f"{spec.image_size} px, {source}"
 
 
 def _short(name: str) -> str:
+    made, name = _made(name)
     if name.startswith("random:"):
-        return "random " + name.split(":")[1]
-    return Path(name).name if "/" in name or "\\" in name else name
+        name = "random " + name.split(":")[1]
+    elif "/" in name or "\\" in name:
+        name = Path(name).name
+    return name if made == "auto" else f"{name}, {made}"
 
 
 def evaluate(

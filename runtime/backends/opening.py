@@ -118,3 +118,9 @@ def choose_backend(path: Path, backend: str = "auto") -> str:
             remedy=remedy or f"use backend={readers[0]!r}, or leave it to 'auto'",
         )
     return backend
+
+
+def is_checkpoint(path: str | os.PathLike[str], backend: str = "auto") -> bool:
+    """Whether torch runs the file's weights themselves. Errors as `choose_backend`."""
+    file = Path(path)
+    return choose_backend(file, backend) == "torch" and file.suffix.lower() not in PROGRAMS

@@ -36,6 +36,7 @@ class TorchBackend(StaysBehind):
         precision: "fp32" (never TF32), or products in "bf16" or "fp16" between float32 islands: bf16 on GPUs and on
             processors that compute with it, fp16 on GPUs. Segment labels change on many images.
         eager: run the training model itself, operator by operator and in fp32: for comparisons.
+        soft_assignments: also give `assignment1..4`, as models whose levels are merged do.
         cuda_graph: None: replay a CUDA graph where capturing works, with a warning where it does not; True: insist;
             False: never.
 
@@ -58,6 +59,7 @@ class TorchBackend(StaysBehind):
         stage: Stage | None = None,
         precision: str = "fp32",
         eager: bool = False,
+        soft_assignments: bool = False,
         cuda_graph: bool | None = None,
     ) -> None:
         torch = import_torch(path)
@@ -88,9 +90,9 @@ class TorchBackend(StaysBehind):
         self._lock = threading.Lock()
         self._run: Any
         if eager:
-            self._run = Eager(torch, model, self.device)
+            self._run = Eager(torch, model, self.device, soft_assignments)
         else:
-            self._run = Static(torch, model, self.device, precision, cuda_graph)
+            self._run = Static(torch, model, self.device, precision, cuda_graph, soft_assignments)
         self.spec: ModelSpec = self._run.spec
         self.info: ExportInfo = self._run.info
         watch(self)
@@ -126,14 +128,27 @@ class TorchBackend(StaysBehind):
 class Static:
     """The lowered model. On the CPU segmentation models take what superpixels make of the image from the C++ kernel."""
 
-    def __init__(self, torch: Any, model: Any, device: str, precision: str, cuda_graph: bool | None) -> None:
+    def __init__(
+        self,
+        torch: Any,
+        model: Any,
+        device: str,
+        precision: str,
+        cuda_graph: bool | None,
+        soft_assignments: bool = False,
+    ) -> None:
         from cast_sdk.export.lowering.lower import Shipped, lower
         from cast_sdk.export.lowering.options import export_info, graph_options
         from cast_sdk.superpixels.kernels import native_library
 
         target = "cpu" if device == "cpu" and native_library() is not None else "any"
         self.spec, options = graph_options(
-            model.spec, batch=None, precision=precision, target=target, tokens=bool(model.spec.dense)
+            model.spec,
+            batch=None,
+            precision=precision,
+            target=target,
+            tokens=bool(model.spec.dense),
+            soft_assignments=soft_assignments,
         )
         # Of what comes with tokens, the class scores of a dense head are wanted, as Eager has them.
         module = Shipped(lower(model, options, self.spec), without=("tokens",))
@@ -175,11 +190,13 @@ class Static:
 class Eager:
     """The training model itself."""
 
-    def __init__(self, torch: Any, model: Any, device: str) -> None:
+    def __init__(self, torch: Any, model: Any, device: str, soft_assignments: bool = False) -> None:
         from cast_sdk.export.lowering.options import export_info, graph_options, output_names
 
         self._torch, self._device, self._model = torch, device, model.to(device)
-        self.spec, options = graph_options(model.spec, batch=None, tokens=bool(model.spec.dense))
+        self.spec, options = graph_options(
+            model.spec, batch=None, tokens=bool(model.spec.dense), soft_assignments=soft_assignments
+        )
         hidden = ("sampled", "tokens")  # which the training model does not give
         outputs = [name for name in output_names(self.spec, options) if not name.startswith(hidden)]
         self.info: ExportInfo = export_info(options, outputs, created_by=f"torch {torch.__version__}")

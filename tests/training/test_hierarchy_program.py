@@ -126,6 +126,17 @@ def test_program_on_bsds(bsds, tmp_path, monkeypatch):
     assert {name: again["methods"][name] for name in record["methods"]} == record["methods"]
 
 
+def test_levels_of_one_model_as_assigned_and_merged(bsds, tmp_path):
+    methods = ("random:cast_tiny", "merged:random:cast_tiny", "assigned:random:cast_tiny")
+    options = [part for method in methods for part in ("--method", method)]
+    result = run("--data", bsds, "--split", "val", *options, "--out", tmp_path / "out", "--pictures", 0, "--limit", 1)
+    assert result.exit_code == 0, result.output
+    methods = json.loads((tmp_path / "out" / "hierarchy.json").read_text())["methods"]
+    as_it_says, merged, assigned = (methods[f"random cast_tiny{end}"] for end in ("", ", merged", ", assigned"))
+    assert assigned["levels"] == as_it_says["levels"] != merged["levels"]
+    assert "own levels, merged" in merged["note"] and "own levels, assigned" in as_it_says["note"]
+
+
 def test_program_on_label_maps(bsds, tmp_path):
     """PNG label maps of two annotators; the annotators' own maps as the method would be perfect."""
     entry = bsds500(bsds)[0]

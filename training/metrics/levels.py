@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -211,13 +211,19 @@ def _stretched(rgb: Pixels, side: int) -> tuple[Pixels, Callable[[Labels], Label
     return resize(np.ascontiguousarray(rgb[..., ::-1]), geometry), geometry.to_frame
 
 
-def open_levels(model: str | os.PathLike[str], grouping: Grouping | None = None, seed: int = 0) -> tuple[Levels, Any]:
+def open_levels(
+    model: str | os.PathLike[str],
+    grouping: Grouping | None = None,
+    seed: int = 0,
+    made: Literal["auto", "assigned", "merged"] = "auto",
+) -> tuple[Levels, Any]:
     """Levels of a checkpoint or exported artifact, and its ModelSpec: CAST's own, or k-means on a ViT.
 
     Args:
         model: a file that `Runtime` or `load_model` opens.
         grouping: number of clusters for a ViT; default 64/32/16/8.
         seed: of k-means.
+        made: how the levels of a CAST are made, `Runtime(grouping=...)`.
     """
     from cast_sdk.models import load_model
     from cast_sdk.models.baselines import Vit
@@ -227,7 +233,7 @@ def open_levels(model: str | os.PathLike[str], grouping: Grouping | None = None,
         network = load_model(model)
         if isinstance(network, Vit):
             return vit_levels(network, grouping.segments if grouping else (64, 32, 16, 8), seed), network.spec
-    runtime = Runtime(model)
+    runtime = Runtime(model, grouping=made)
     if not runtime.spec.hierarchical:
         raise InputError(
             f"{runtime.spec.name} is neither a CAST nor a ViT and has no segments.",
