@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 CONTRIB := build/opencv-contrib
 READERS := build/readers
 ZIG := build/zig
-KERNEL ?= export/web/seeds.wasm
+KERNEL ?= export/web/kernel.wasm
 JOBS ?= 2
 
 .PHONY: demo demo-export test test-full test-hostile test-exhaustive lint types docs kernel wheels test-lowest test-newest test-aarch64 clean
@@ -51,11 +51,13 @@ $(ZIG)/.done:
 	$(PYTHON) -m pip install --quiet --no-deps --target $(ZIG) "ziglang==0.17.1"
 	touch $@
 
-# The SEEDS kernel of the page for browsers, from the library's own source. It is committed; this builds it again.
+# The kernel of the page for browsers, from the library's own SEEDS and merging. It is committed; this builds it again.
 kernel: $(ZIG)/.done
 	PYTHONPATH=$(ZIG) $(PYTHON) -m ziglang c++ -target wasm32-wasi -std=c++17 -O3 -msimd128 -ffp-contract=off \
-	  -fno-exceptions -fno-rtti -mexec-model=reactor -s -Wall -o $(KERNEL) cast_sdk/superpixels/_seeds.cpp \
-	  -Wl,--export=cast_seeds_create,--export=cast_seeds_run,--export=cast_seeds_destroy,--export=malloc,--export=free
+	  -fno-exceptions -fno-rtti -mexec-model=reactor -s -Wall -o $(KERNEL) \
+	  cast_sdk/superpixels/_seeds.cpp cast_sdk/superpixels/_merging.cpp \
+	  -Wl,--export=cast_seeds_create,--export=cast_seeds_run,--export=cast_seeds_destroy \
+	  -Wl,--export=cast_merged_levels,--export=malloc,--export=free
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/demo.py

@@ -17,6 +17,7 @@ import cast_sdk
 from cast_sdk.artifact import ExportInfo
 from cast_sdk.errors import ExportError
 from cast_sdk.export.web.onnxruntime_web import LICENCE, VERSION, WASM, WEBGPU, RuntimeFiles, find_runtime
+from cast_sdk.runtime.backends.ports import expected_outputs
 from cast_sdk.runtime.engine.onnx_metadata import read_description
 from cast_sdk.runtime.output.page import element_hash, inline_page, join_modules, page_folder
 from cast_sdk.spec import ModelSpec
@@ -24,7 +25,7 @@ from cast_sdk.system.files import atomic_write, writing
 
 Say = Callable[[str], None]
 
-MODEL, KERNEL = "model.onnx", "seeds.wasm"
+MODEL, KERNEL = "model.onnx", "kernel.wasm"
 SAMPLES = ("cat", "coffee", "rocket", "astronaut")
 _HERE = Path(__file__).parent
 PAGE = _HERE / "page"
@@ -47,7 +48,7 @@ def write_folder(
     webgpu: bool = False,
     say: Say = lambda line: None,
 ) -> Path:
-    """A folder for any static host: the page, the graph, the SEEDS kernel and ONNX Runtime Web.
+    """A folder for any static host: the page, the graph, the library's kernel and ONNX Runtime Web.
 
     Args:
         onnx: a graph of `cast-export` that classifies.
@@ -148,7 +149,8 @@ def check_graph(onnx: Path) -> tuple[ModelSpec, ExportInfo]:
 
     Raises:
         ArtifactError: the graph is damaged or was not written by cast_sdk.
-        ExportError: it does not classify from superpixels, or takes several images at a time.
+        ExportError: it does not classify from superpixels, lacks what results are made of, or takes several images at a
+            time.
     """
     if not onnx.is_file():
         raise ExportError(f"There is no file {onnx}.", remedy="check the path")
@@ -158,6 +160,12 @@ def check_graph(onnx: Path) -> tuple[ModelSpec, ExportInfo]:
             f"{spec.name} does not classify and group superpixels, which is what the page shows.",
             found=f"family {spec.family}, the outputs {', '.join(info.outputs)}",
             remedy="export a CAST checkpoint that has a linear head",
+        )
+    if missing := [name for name in expected_outputs(spec, info) if name not in info.outputs]:
+        raise ExportError(
+            f"{onnx.name} lacks outputs that the results of {spec.name} are made of.",
+            found=f"no {', '.join(missing)}",
+            remedy="export it again",
         )
     if info.target == "cpu":
         raise ExportError(

@@ -1,11 +1,14 @@
 // Runs one stage of the page in Node on a file of data: node stages.mjs STAGE INPUT OUTPUT, beside the page's modules.
 import fs from "node:fs";
+import { pathToFileURL } from "node:url";
 import { hierarchyColours } from "./colours.js";
 import { readDescription } from "./description.js";
-import { firstDifference } from "./engine.js";
+import { Engine, firstDifference } from "./engine.js";
 import { buildHierarchy } from "./hierarchy.js";
+import { Kernel } from "./kernel.js";
 import { toLab } from "./lab.js";
 import { measure } from "./measure.js";
+import { Merging } from "./merging.js";
 import { upright, withoutTag } from "./orientation.js";
 import { decodeDeep, isDeep } from "./png16.js";
 import { resize } from "./resize.js";
@@ -32,13 +35,52 @@ const stages = {
       Buffer.from(resize(bytes(data), width, height, channels, target[1], target[0])).toString("base64"));
   },
   async seeds() {
-    const { kernel, cases } = json(), binary = fs.readFileSync(kernel), found = [];
-    for (const { data, width, height, settings } of cases) {
-      const seeds = await Seeds.create(binary, height, width, settings);
-      seeds.run(bytes(data));  // a kernel is used again and again
-      found.push(Array.from(seeds.run(bytes(data))));
+    const { file, cases } = json(), kernel = await Kernel.load(fs.readFileSync(file));
+    return cases.map(({ data, width, height, settings }) => {
+      const seeds = new Seeds(kernel, height, width, settings);
+      seeds.run(bytes(data));  // it is used again and again
+      return Array.from(seeds.run(bytes(data)));
+    });
+  },
+  async merging() {  // the levels of each case, and the kernel's memory after it
+    const { file, segments, info, cases } = json(), kernel = await Kernel.load(fs.readFileSync(file));
+    const merging = new Merging(kernel, segments, info);
+    return cases.map(({ data, labels, assignments }) => {
+      const matrices = assignments.map(matrix => new Float32Array(bytes(matrix).buffer));
+      const levels = merging.run(bytes(data), new Int32Array(bytes(labels).buffer), matrices).map(level => Array.from(level));
+      return { levels, held: kernel.functions.memory.buffer.byteLength };
+    });
+  },
+  async engine() {
+    const { graph, kernel, script, binary, pictures } = json(), found = [];
+    const runtime = { address: pathToFileURL(script).href, binary: fs.readFileSync(binary) };
+    const engine = await Engine.create(fs.readFileSync(graph), fs.readFileSync(kernel), runtime, 1);
+    for (const { data, width, height } of pictures) {
+      const { hierarchy } = await engine.segment(new Uint8ClampedArray(bytes(data)), width, height);
+      found.push({ superpixels: Array.from(hierarchy.superpixels), members: hierarchy.members.map(m => Array.from(m)) });
     }
     return found;
+  },
+  async provider() {  // what becomes of other networks, the numbers of whose output `changed` stand in another order
+    const { file, spec, info, data, outputs, changes } = json(), { height, width } = info, told = [];
+    const kernel = await Kernel.load(fs.readFileSync(file)), seeds = new Seeds(kernel, height, width, spec.superpixels);
+    const merging = spec.grouping === "merged" ? new Merging(kernel, spec.clusters, info) : null;
+    const network = changed => ({
+      async run() {
+        const given = Object.entries(outputs).map(([name, numbers]) =>
+          [name, (name.startsWith("level") ? Int32Array : Float32Array).from(numbers)]);
+        const copy = Object.fromEntries(given);
+        copy[changed]?.reverse();
+        return copy;
+      },
+      async close() {},
+    });
+    for (const changed of changes) {
+      const other = { network: network(changed), trusted: false, tell: (same, why) => told.push([same, why]) };
+      const engine = new Engine({ spec, info, seeds, merging, network: network(null), other });
+      await engine.segment(new Uint8ClampedArray(bytes(data)), width, height);
+    }
+    return told;
   },
   grid() { return json().map(([height, width, count]) => seedsGrid(height, width, count)); },
   hierarchy() {

@@ -10,7 +10,9 @@ import pytest
 from browser import missing
 from click.testing import CliRunner
 from export_tools import small_model
+from foreign_graphs import PLAIN, foreign, with_fields
 
+from cast_sdk.artifact import INFO_KEY, SPEC_KEY
 from cast_sdk.bundled import path as bundled
 from cast_sdk.errors import ArtifactError, ExportError, MissingDependencyError
 from cast_sdk.export.cli import main
@@ -93,6 +95,10 @@ def test_models_that_the_page_cannot_run_are_refused(tmp_path):
     export_onnx(small_model("vit_conv_small"), tmp_path / "vit.onnx", verify=False)
     with pytest.raises(ExportError, match="does not classify"):
         write_folder(tmp_path / "vit.onnx", tmp_path / "site")
+    merged = foreign(**{SPEC_KEY: with_fields(grouping="merged"), INFO_KEY: with_fields(outputs=PLAIN)})
+    (tmp_path / "merged.onnx").write_bytes(merged)
+    with pytest.raises(ExportError, match=r"lacks outputs(.|\n)*no assignment1, assignment2, assignment3, assignment4"):
+        write_folder(tmp_path / "merged.onnx", tmp_path / "site")
     (tmp_path / "cut.onnx").write_bytes(MODEL.read_bytes()[:5000])
     with pytest.raises(ArtifactError):
         write_folder(tmp_path / "cut.onnx", tmp_path / "site")

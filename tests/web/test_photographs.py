@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from photographs import make_photographs
-from web_tools import open_page, problems, segment
+from photographs import PHOTOS, make_photographs
+from web_tools import open_page, problems, segment, static_server
 
 from cast_sdk import Runtime
+from cast_sdk.export.web.assemble import write_folder
 
 QUICK = ("orientation6.jpg", "tiny.jpg", "flat.webp", "transparent.png", "palette.png", "profile.jpg", "oriented.png")
 
@@ -31,9 +32,9 @@ def photographs(tmp_path_factory):
     return list(make_photographs(tmp_path_factory.mktemp("photographs")))
 
 
-def compare(page, server, photographs) -> dict[str, list[str]]:
+def compare(page, server, photographs, graph=None) -> dict[str, list[str]]:
     open_page(page, server.url)
-    rt, found = Runtime(threads=1), {}
+    rt, found = Runtime(graph, threads=1), {}
     for path in photographs:
         result = segment(page, path, page.downloads)
         assert set(result["timing_ms"]) == {"decode", "preprocess", "superpixels", "model", "postprocess", "total"}
@@ -46,6 +47,12 @@ def compare(page, server, photographs) -> dict[str, list[str]]:
 
 def test_some_photographs(desktop, server, photographs):
     assert compare(desktop, server, [path for path in photographs if path.name in QUICK]) == {}
+
+
+def test_levels_however_they_are_made(desktop, site, graph, tmp_path):
+    folder = write_folder(graph, tmp_path / "site", runtime=site)
+    with static_server(folder) as host:
+        assert compare(desktop, host, [PHOTOS / "cat.jpg", PHOTOS / "coffee.jpg"], graph) == {}
 
 
 @pytest.mark.full

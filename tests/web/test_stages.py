@@ -9,21 +9,25 @@ import json
 import shutil
 import subprocess
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
 import numpy as np
-import onnx
 import pictures
 import pytest
 from browser import missing
+from foreign_graphs import PLAIN, foreign, with_fields
 from PIL import Image
 
+from cast_sdk import Runtime
 from cast_sdk.artifact import INFO_KEY, SPEC_KEY
 from cast_sdk.bundled import path as bundled
+from cast_sdk.bundled import photos
 from cast_sdk.decoding.orientation import upright as orientation_rule
-from cast_sdk.errors import InputError
+from cast_sdk.errors import InputError, MissingDependencyError
 from cast_sdk.export.web import assemble
+from cast_sdk.export.web.onnxruntime_web import WASM, find_runtime
 from cast_sdk.hierarchy import Hierarchy
 from cast_sdk.runtime.engine.onnx_metadata import read_metadata
 from cast_sdk.runtime.output.colours import hierarchy_colours
@@ -31,10 +35,11 @@ from cast_sdk.runtime.output.page import page_folder
 from cast_sdk.runtime.preprocess import fit_geometry, resize
 from cast_sdk.runtime.result import Segmentation
 from cast_sdk.spec import ModelSpec, SuperpixelSettings
-from cast_sdk.superpixels import superpixels_for
+from cast_sdk.superpixels import merged_levels, superpixels_for
 from cast_sdk.superpixels.grid import seeds_grid
 
 PAGE = assemble.PAGE
+KERNEL = PAGE.with_name(assemble.KERNEL)
 
 
 @pytest.fixture(scope="module")
@@ -114,25 +119,123 @@ def seeds_cases() -> tuple[list[dict], list[np.ndarray]]:
     return cases, expected
 
 
-def test_the_committed_kernel_is_seeds(node):
+def check_seeds(node, kernel: Path) -> None:
     cases, expected = seeds_cases()
-    found = node("seeds", {"kernel": str(PAGE.with_name("seeds.wasm")), "cases": cases})
-    for one, wanted in zip(found, expected, strict=True):
+    for one, wanted in zip(node("seeds", {"file": str(kernel), "cases": cases}), expected, strict=True):
         assert np.array_equal(np.reshape(one, wanted.shape), wanted)
 
 
+SEGMENTS = (32, 16, 8, 4)
+
+
+def random_assignments(rng: np.random.Generator, count: int) -> list[np.ndarray]:
+    sizes = pairwise((count, *SEGMENTS))
+    return [rng.dirichlet(np.full(into, 0.2), tokens).astype(np.float32) for tokens, into in sizes]
+
+
+def merging_case(rng: np.random.Generator, count: int) -> tuple[dict, list[np.ndarray]]:
+    """A picture with its superpixels, of which `count` says how many the network knows, and the levels of it."""
+    image = picture(rng, 96, 128, smooth=True)
+    superpixels = superpixels_for(image, SuperpixelSettings(100, 5, 5))
+    assignments = random_assignments(rng, count)
+    case = {"data": packed(image), "labels": packed(superpixels), "assignments": [packed(a) for a in assignments]}
+    return case, merged_levels(image, superpixels, assignments)
+
+
+def merging_job(kernel: Path, count: int, cases: list[dict]) -> dict:
+    info = {"height": 96, "width": 128, "num_superpixels": count}
+    return {"file": str(kernel), "segments": SEGMENTS, "info": info, "cases": cases}
+
+
+def check_merging(node, kernel: Path) -> None:
+    rng, count = np.random.default_rng(6), 110  # of which some have no pixel
+    cases, expected = zip(*[merging_case(rng, count) for _ in range(8)], strict=True)
+    found = node("merging", merging_job(kernel, count, list(cases) * 10))
+    for one, wanted in zip(found, expected * 10, strict=True):
+        assert one["levels"] == [level.tolist() for level in wanted]
+    assert found[0]["held"] == found[-1]["held"], "frame after frame in the same memory"
+
+
+def test_the_committed_kernel_is_seeds_and_merging(node):
+    check_seeds(node, KERNEL)
+    check_merging(node, KERNEL)
+
+
+def test_merging_refuses_what_is_not_the_models(node):
+    case, _ = merging_case(np.random.default_rng(7), 110)
+    for change, count, sentence in (
+        ({}, 111, "another graph than it holds: assignment1 of that one has 3520 numbers, not 3552"),
+        ({"labels": packed(np.full(96 * 128, 110, np.int32))}, 110, "takes 110 superpixels, and there is one more"),
+    ):
+        with pytest.raises(AssertionError, match=sentence):
+            node("merging", merging_job(KERNEL, count, [case | change]))
+
+
+def test_levels_are_those_of_the_runtime(node, graph):
+    """The page's engine and Python's on photographs that OpenCV reads."""
+    try:
+        runtime = find_runtime(None, WASM, print)
+    except MissingDependencyError as error:
+        missing(str(error))
+    images = [cv2.imread(str(path)) for path in photos()]
+    pictures = [
+        {"data": packed(cv2.cvtColor(image, cv2.COLOR_BGR2RGBA)), "width": image.shape[1], "height": image.shape[0]}
+        for image in images
+    ]
+    parts = {"graph": graph, "kernel": KERNEL, "script": runtime.script, "binary": runtime.binary}
+    found = node("engine", {**{name: str(path) for name, path in parts.items()}, "pictures": pictures})
+    with Runtime(graph, threads=1) as rt:
+        for image, one in zip(images, found, strict=True):
+            wanted = rt.segment(image).hierarchy
+            assert one["superpixels"] == wanted.superpixels.ravel().tolist()
+            assert one["members"] == [member.tolist() for member in wanted.members]
+
+
+def provider_job(grouping: str, changes: list[str | None]) -> dict:
+    rng, count, side = np.random.default_rng(8), 100, 128
+    spec = dataclasses.replace(
+        ModelSpec("small", "cast", 8, (1, 1, 1, 1), 1, SEGMENTS, 12, side, 16, grouping=grouping),
+        superpixels=SuperpixelSettings(count, 5, 5),
+    )
+    outputs = {f"level{n}": level for n, level in enumerate(random_levels(rng, count, SEGMENTS), 1)}
+    outputs |= {f"assignment{n}": matrix.ravel() for n, matrix in enumerate(random_assignments(rng, count), 1)}
+    outputs |= {"logits": rng.standard_normal(12), "embedding": rng.standard_normal(8)}
+    image = np.dstack([picture(rng, side, side, smooth=True), np.full((side, side), 255, np.uint8)])
+    return {
+        "file": str(KERNEL),
+        "spec": spec.to_dict(),
+        "info": {"height": side, "width": side, "num_superpixels": count},
+        "data": packed(image),
+        "outputs": {name: numbers.tolist() for name, numbers in outputs.items()},
+        "changes": changes,
+    }
+
+
+def test_another_provider_is_judged_by_the_levels_that_are_shown(node):
+    for grouping, shown, unused in (("assigned", "level1", "assignment1"), ("merged", "assignment1", "level1")):
+        same, unseen, moved = node("provider", provider_job(grouping, [None, unused, shown]))
+        assert same == unseen == [True, ""]
+        assert not moved[0] and "superpixels are in another segment of level 1" in moved[1]
+
+
+def test_numbers_that_are_not_finite_are_refused(node):
+    job = provider_job("merged", [None])
+    job["outputs"]["assignment2"][3] = 1e39  # infinite as float32
+    with pytest.raises(AssertionError, match="not finite"):
+        node("provider", job)
+
+
 @pytest.mark.full
-def test_the_kernel_built_again_is_seeds(node, tmp_path):
+def test_the_kernel_built_again_is_seeds_and_merging(node, tmp_path):
     """`make kernel` with the pinned compiler gives a kernel with the same results."""
     root = Path(__file__).parents[2]
     if not (root / "build" / "zig" / ".done").exists():
         missing("needs the compiler (make build/zig/.done)")
-    kernel = tmp_path / "seeds.wasm"
+    kernel = tmp_path / "kernel.wasm"
     done = subprocess.run(["make", "kernel", f"KERNEL={kernel}"], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    cases, expected = seeds_cases()
-    for one, wanted in zip(node("seeds", {"kernel": str(kernel), "cases": cases}), expected, strict=True):
-        assert np.array_equal(np.reshape(one, wanted.shape), wanted)
+    check_seeds(node, kernel)
+    check_merging(node, kernel)
 
 
 def test_grid(node):
@@ -219,20 +322,13 @@ def test_description_of_a_graph(node):
     assert found["info"]["outputs"][:2] == ["embedding", "logits"]
 
 
-def foreign(**changes) -> bytes:
-    """The bundled graph without its weights and with other metadata."""
-    graph = onnx.load(bundled("cast_tiny.onnx"))
-    graph.graph.ClearField("initializer")
-    for entry in list(graph.metadata_props):
-        if (change := changes.get(entry.key)) is not None:
-            entry.value = change(entry.value)
-        elif entry.key in changes:
-            graph.metadata_props.remove(entry)
-    return graph.SerializeToString()
+def test_a_description_may_be_older_than_merging(node):
+    def without_grouping(text: str) -> str:
+        return json.dumps({key: value for key, value in json.loads(text).items() if key != "grouping"})
 
-
-def with_fields(**fields):
-    return lambda text: json.dumps({**json.loads(text), **fields})
+    older = foreign(**{SPEC_KEY: without_grouping, INFO_KEY: with_fields(outputs=PLAIN)})
+    (found,) = node("description", [coded(older)])
+    assert found["info"]["outputs"] == PLAIN
 
 
 def test_a_graph_that_is_not_ours_gets_a_sentence(node):
@@ -242,6 +338,11 @@ def test_a_graph_that_is_not_ours_gets_a_sentence(node):
         (foreign(**{SPEC_KEY: with_fields(schema_version=9)}), "schema 1"),
         (foreign(**{SPEC_KEY: with_fields(clusters=[])}), "classify"),
         (foreign(**{INFO_KEY: with_fields(outputs=["embedding", "level1"])}), "classify"),
+        (foreign(**{SPEC_KEY: with_fields(grouping="guessed")}), "assigned or merged, not guessed"),
+        (
+            foreign(**{SPEC_KEY: with_fields(grouping="merged"), INFO_KEY: with_fields(outputs=PLAIN)}),
+            "cannot be merged: its graph has no assignment1, assignment2, assignment3, assignment4",
+        ),
         (foreign(**{INFO_KEY: with_fields(batch=4)}), "one image at a time"),
         (foreign()[:-100], "damaged or no .onnx"),
         (b"<!doctype html><title>404</title>", "damaged or no .onnx"),
@@ -335,8 +436,8 @@ def test_deep_png_files(node):
 
 
 def test_another_provider_is_compared(node):
-    expected = {"level1": [0, 1, 2], "level2": [0, 0, 1], "logits": [0.1, 0.9], "embedding": [1.0]}
-    close = {**expected, "logits": [0.11, 0.89], "embedding": [1.001]}
-    cases = [close, {**close, "level2": [0, 1, 1]}, {**close, "logits": [0.9, 0.1]}]
+    expected = {"levels": [[0, 1, 2], [0, 0, 1]], "logits": [0.1, 0.9]}
+    close = {**expected, "logits": [0.11, 0.89]}
+    cases = [close, {**close, "levels": [[0, 1, 2], [0, 1, 1]]}, {**close, "logits": [0.9, 0.1]}]
     same, moved, other = node("difference", [[expected, case] for case in cases])
-    assert same is None and "1 superpixels" in moved and "class" in other
+    assert same is None and "1 superpixels are in another segment of level 2" in moved and "class" in other

@@ -231,7 +231,7 @@ def with_another_graph(site: Path) -> bytes:
         ("model.onnx", lambda site: (site / "model.onnx").read_bytes()[:2_000_000], "damaged"),
         ("model.onnx", with_another_graph, "another graph"),
         ("model.onnx", lambda site: None, "model.onnx is missing"),
-        ("seeds.wasm", lambda site: b"no", "This failed"),
+        ("kernel.wasm", lambda site: b"no", "This failed"),
     ],
 )
 def test_a_page_that_cannot_run_says_why(desktop, site, tmp_path, name, make, sentence):

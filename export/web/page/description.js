@@ -27,10 +27,18 @@ export function readDescription(bytes) {
 
 function check(spec, info) {
   if (spec.schema_version !== 1) throw new PageError(`This page reads model descriptions of schema 1, not ${spec.schema_version}.`);
-  const outputs = info.outputs || [], levels = (spec.clusters || []).map((_, i) => `level${i + 1}`);
-  const missing = ["embedding", "logits", ...levels].filter(name => !outputs.includes(name));
-  if (missing.length || !levels.length || !spec.num_classes || !spec.superpixels) {
+  const numbered = name => (spec.clusters || []).map((_, i) => `${name}${i + 1}`), levels = numbered("level");
+  const missing = names => names.filter(name => !(info.outputs || []).includes(name));
+  if (missing(["embedding", "logits", ...levels]).length || !levels.length || !spec.num_classes || !spec.superpixels) {
     throw new PageError(`The page runs models that classify and group superpixels; ${spec.name} does not.`);
+  }
+  const grouping = spec.grouping ?? "assigned";  // older descriptions do not say it
+  if (!["assigned", "merged"].includes(grouping)) {
+    throw new PageError(`This page makes levels that are assigned or merged, not ${grouping}.`);
+  }
+  const assignments = grouping === "merged" ? missing(numbered("assignment")) : [];
+  if (assignments.length) {
+    throw new PageError(`The levels of ${spec.name} cannot be merged: its graph has no ${assignments.join(", ")}. Export it again.`);
   }
   if (info.batch !== 1 && info.batch !== null) throw new PageError(`The page runs graphs for one image at a time, not ${info.batch}.`);
 }

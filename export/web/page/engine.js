@@ -1,8 +1,10 @@
-// The way of a frame: resize, superpixels, network, hierarchy; with the time of each stage.
+// The way of a frame: resize, superpixels, network, levels, hierarchy; with the time of each stage.
 import { PageError } from "./errors.js";
 import { hierarchyColours } from "./colours.js";
 import { readDescription } from "./description.js";
 import { buildHierarchy } from "./hierarchy.js";
+import { Kernel } from "./kernel.js";
+import { Merging } from "./merging.js";
 import { Network, loadRuntime } from "./network.js";
 import { resize } from "./resize.js";
 import { isUnsure, topClasses } from "./result.js";
@@ -11,16 +13,17 @@ import { Seeds } from "./seeds.js";
 export class Engine {
   /**
    * @param {Uint8Array} graph the .onnx file
-   * @param {Uint8Array} kernel seeds.wasm
+   * @param {Uint8Array} binary kernel.wasm
    * @param {{address: string, binary: Uint8Array}} runtime ONNX Runtime Web: its module's address and its WebAssembly
    * @param {number} threads
    */
-  static async create(graph, kernel, runtime, threads) {
+  static async create(graph, binary, runtime, threads) {
     const { spec, info } = readDescription(graph);
-    const seeds = await Seeds.create(kernel, info.height, info.width, spec.superpixels);
+    const kernel = await Kernel.load(binary), seeds = new Seeds(kernel, info.height, info.width, spec.superpixels);
+    const merging = spec.grouping === "merged" ? new Merging(kernel, spec.clusters, info) : null;
     const ort = await loadRuntime(runtime.address, runtime.binary, threads);
     const network = await Network.create(ort, graph, info, "wasm");
-    return new Engine({ spec, info, seeds, network, graph, other: null });
+    return new Engine({ spec, info, seeds, merging, network, graph, other: null });
   }
 
   constructor(parts) {
@@ -36,9 +39,9 @@ export class Engine {
     const rgb = resize(data, width, height, 4, info.width, info.height), resized = performance.now();
     const labels = this.seeds.run(rgb), segmented = performance.now();
     const outputs = await this.infer(rgb, labels), inferred = performance.now();
-    if (!outputs.embedding.every(Number.isFinite)) throw new PageError("The model gave numbers that are not finite.");
+    if (!Object.values(outputs).every(allFinite)) throw new PageError("The model gave numbers that are not finite.");
     const map = [info.height, info.width];
-    const hierarchy = buildHierarchy(labels, spec.clusters.map((_, i) => outputs[`level${i + 1}`]));
+    const hierarchy = buildHierarchy(labels, this.levels(rgb, labels, outputs));
     const top = topClasses(outputs.logits, spec), inks = hierarchyColours(hierarchy, map), done = performance.now();
     const timing = {
       preprocess: resized - start, superpixels: segmented - resized, model: inferred - segmented, postprocess: done - inferred,
@@ -46,6 +49,12 @@ export class Engine {
     return {
       hierarchy, inks, map, size: [height, width], top, unsure: isUnsure(top, spec), embedding: outputs.embedding, timing,
     };
+  }
+
+  /** The segment of each superpixel, one array per level, as the model's description says that levels are made. */
+  levels(rgb, labels, outputs) {
+    const numbered = name => this.spec.clusters.map((_, i) => outputs[`${name}${i + 1}`]);
+    return this.merging ? this.merging.run(rgb, labels, numbered("assignment")) : numbered("level");
   }
 
   async infer(rgb, labels) {
@@ -69,10 +78,10 @@ export class Engine {
   }
 
   async compare(rgb, labels, expected) {
-    const { other } = this;
+    const { other } = this, judged = outputs => ({ levels: this.levels(rgb, labels, outputs), logits: outputs.logits });
     let why = null;
     try {
-      why = firstDifference(expected, await other.network.run(rgb, labels));
+      why = firstDifference(judged(expected), judged(await other.network.run(rgb, labels)));
     } catch (error) {
       why = error.message;
     }
@@ -84,12 +93,14 @@ export class Engine {
   }
 }
 
-/** The first output in which labels or the best class differ, in words, or null. */
+/** The first level in which labels differ, or that the best class does, in words, or null. */
 export function firstDifference(expected, found) {
-  for (const name of Object.keys(expected).filter(key => key.startsWith("level"))) {
-    const differing = expected[name].reduce((sum, label, i) => sum + (label !== found[name][i]), 0);
-    if (differing) return `${differing} superpixels are in another segment of ${name}`;
+  for (const [at, level] of expected.levels.entries()) {
+    const differing = level.reduce((sum, label, i) => sum + (label !== found.levels[at][i]), 0);
+    if (differing) return `${differing} superpixels are in another segment of level ${at + 1}`;
   }
   const best = logits => logits.indexOf(logits.reduce((a, b) => Math.max(a, b)));
   return best(expected.logits) === best(found.logits) ? null : "the class is another one";
 }
+
+const allFinite = values => !(values instanceof Float32Array) || values.every(Number.isFinite);

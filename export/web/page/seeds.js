@@ -1,4 +1,4 @@
-// SEEDS superpixels: the package's C++ kernel, compiled to WebAssembly.
+// SEEDS superpixels, by the package's own kernel.
 import { PageError } from "./errors.js";
 import { toLab } from "./lab.js";
 
@@ -16,32 +16,23 @@ export function seedsGrid(height, width, count) {
   return { blockRows, blockColumns, count: found };
 }
 
-/** A kernel for one size and one set of settings (a ModelSpec's `superpixels`). */
+/** SEEDS for one size and one set of settings (a ModelSpec's `superpixels`). */
 export class Seeds {
-  static async create(binary, height, width, { count, bins, iterations, invert }) {
+  constructor(kernel, height, width, { count, bins, iterations, invert }) {
     const grid = seedsGrid(height, width, count);
     if (!grid) throw new PageError(`The model's ${width} x ${height} pixels cannot hold ${count} superpixels.`);
-    // The C++ library names functions for files that the kernel never calls.
-    const refuse = () => 52;  // ENOSYS
-    const files = { fd_close: refuse, fd_seek: refuse, fd_write: refuse };
-    const { instance } = await WebAssembly.instantiate(binary, { wasi_snapshot_preview1: files });
-    instance.exports._initialize();
-    const { cast_seeds_create: create, malloc } = instance.exports;
-    const kernel = create(height, width, grid.blockRows, grid.blockColumns, bins, iterations);
-    if (!kernel) throw new PageError(`SEEDS cannot run with ${bins} bins and ${iterations} iterations.`);
-    return new Seeds(instance.exports, kernel, height * width, malloc(3 * height * width), malloc(4 * height * width), invert);
-  }
-
-  constructor(library, kernel, pixels, lab, labels, invert) {
-    Object.assign(this, { library, kernel, pixels, lab, labels, invert });
+    const pixels = height * width;
+    const handle = kernel.functions.cast_seeds_create(height, width, grid.blockRows, grid.blockColumns, bins, iterations);
+    if (!handle) throw new PageError(`SEEDS cannot run with ${bins} bins and ${iterations} iterations.`);
+    Object.assign(this, { kernel, handle, pixels, lab: kernel.take(3 * pixels), labels: kernel.take(4 * pixels), invert });
   }
 
   /** Superpixel of each pixel, Int32Array, of an RGB picture (3 bytes a pixel). */
   run(rgb) {
+    const { kernel, pixels } = this;
     const seen = this.invert ? rgb.map(value => -value) : rgb;  // modulo 256
-    const { memory, cast_seeds_run: run } = this.library;
-    toLab(seen, new Uint8Array(memory.buffer, this.lab, 3 * this.pixels));
-    if (run(this.kernel, this.lab, this.labels)) throw new PageError("SEEDS has no memory left.");
-    return new Int32Array(memory.buffer, this.labels, this.pixels).slice();
+    toLab(seen, kernel.view(Uint8Array, this.lab, 3 * pixels));
+    if (kernel.functions.cast_seeds_run(this.handle, this.lab, this.labels)) throw new PageError("SEEDS has no memory left.");
+    return kernel.view(Int32Array, this.labels, pixels).slice();
   }
 }
