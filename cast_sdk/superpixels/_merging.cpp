@@ -51,22 +51,26 @@ void to_lab(double* colour) {
 }
 
 struct Regions {
-  int count;
-  double *areas, *colours;  // [S], [S, 3]
-  double *apart, *distances;  // [S, S]; of pairs that are no neighbours the distance is infinite
-  double* nearest;  // [S]: the smallest distance of each row
-  int *partner, *member;  // [S]: where that is; the region of each superpixel, the lowest of its superpixels
+  int count, width;           // of superpixels S, and of a row of `shares`
+  double *areas, *colours;    // [S], [S, 3]: means over the pixels of a region
+  double* shares;             // [S, width]: likewise, of unit vectors of assignments, one for each level that counts
+  double unit;                // what a product of such rows of one and the same region is, at most
+  double *distances, *nearest;  // [S, S], infinite where regions are no neighbours; the smallest of each row
+  int *partner, *member;        // [S]: where that is; the region of each superpixel, the lowest of its superpixels
 
-  double* row(double* matrix, int index) const { return matrix + static_cast<std::size_t>(index) * count; }
+  double* row(int index) const { return distances + static_cast<std::size_t>(index) * count; }
+  double* share(int index) const { return shares + static_cast<std::size_t>(index) * width; }
 
   double distance(int i, int j) const {
     const double *a = colours + 3 * i, *b = colours + 3 * j;
     const double l = a[0] - b[0], u = a[1] - b[1], v = a[2] - b[2];
-    return std::sqrt(l * l + u * u + v * v) / kLabScale + row(apart, i)[j];
+    double together = 0;  // a mean of products over the pixels of both is the product of the means
+    for (int k = 0; k < width; k++) together += share(i)[k] * share(j)[k];
+    return std::sqrt(l * l + u * u + v * v) / kLabScale + kNetworkWeight * (1 - together / unit);
   }
 
   void look(int i) {
-    const double* values = row(distances, i);
+    const double* values = row(i);
     nearest[i] = kFar;
     partner[i] = 0;
     for (int j = 0; j < count; j++) {
@@ -75,7 +79,7 @@ struct Regions {
   }
 
   void set(int i, int j, double value) {
-    row(distances, i)[j] = value;
+    row(i)[j] = value;
     if (partner[i] == j || value < nearest[i] || (value == nearest[i] && j < partner[i])) look(i);
   }
 
@@ -83,74 +87,52 @@ struct Regions {
   void merge(int i, int j) {
     const double weight = areas[j] / (areas[i] + areas[j]);
     for (int c = 0; c < 3; c++) colours[3 * i + c] += weight * (colours[3 * j + c] - colours[3 * i + c]);
-    for (int k = 0; k < count; k++) {
-      double& value = row(apart, i)[k];
-      value += weight * (row(apart, j)[k] - value);
-      if (k != i) row(apart, k)[i] = value;
-    }
+    for (int k = 0; k < width; k++) share(i)[k] += weight * (share(j)[k] - share(i)[k]);
     areas[i] += areas[j];
     for (int k = 0; k < count; k++) {
-      const bool touches = k != i && k != j && (row(distances, i)[k] < kFar || row(distances, j)[k] < kFar);
-      row(distances, i)[k] = touches ? distance(i, k) : kFar;
-      row(distances, j)[k] = kFar;
-    }
-    for (int k = 0; k < count; k++) {
-      if (k == i || k == j) continue;
-      if (row(distances, k)[j] < kFar) set(k, j, kFar);
-      set(k, i, row(distances, i)[k]);
       if (member[k] == j) member[k] = i;
+      const bool touches = row(i)[k] < kFar || row(j)[k] < kFar;
+      if (!touches || k == i || k == j) continue;
+      row(i)[k] = distance(i, k);
+      set(k, j, kFar);
+      set(k, i, row(i)[k]);
     }
-    member[j] = i;
+    for (int k = 0; k < count; k++) row(j)[k] = kFar;
+    row(i)[j] = kFar;
     look(i);
     look(j);
   }
 };
 
-// How far the network holds superpixels apart, added to `apart`.
-void add_network(const Regions& regions, const float* const* assignments, const int* segments, int levels,
-                 double* members, double* next) {
-  const int count = regions.count, used = levels > 1 ? levels - 1 : 1;
+// Rows of `regions.shares`: of each level that counts, the unit vector of a superpixel's assignments to its segments.
+// `members` and `next` have room for [S, widest].
+void read_network(const Regions& regions, const float* const* assignments, const int* segments, int levels,
+                  double* members, double* next) {
+  const int count = regions.count;
+  int at = 0;
   for (int level = 0; level < levels; level++) {
     const float* matrix = assignments[level];
-    const int width = segments[level];
-    if (level == 0) {
-      for (std::size_t k = 0; k < static_cast<std::size_t>(count) * width; k++) members[k] = matrix[k];
-    } else {
-      const int below = segments[level - 1];
-      for (int i = 0; i < count; i++) {
-        double* sums = next + static_cast<std::size_t>(i) * width;
-        for (int k = 0; k < width; k++) sums[k] = 0;
-        for (int b = 0; b < below; b++) {
-          const double share = members[static_cast<std::size_t>(i) * below + b];
-          for (int k = 0; k < width; k++) sums[k] += share * matrix[static_cast<std::size_t>(b) * width + k];
-        }
+    const int width = segments[level], below = level > 0 ? segments[level - 1] : 0;
+    for (int i = 0; i < count; i++) {
+      double* sums = next + static_cast<std::size_t>(i) * width;
+      for (int k = 0; k < width; k++) sums[k] = level > 0 ? 0 : matrix[static_cast<std::size_t>(i) * width + k];
+      for (int b = 0; b < below; b++) {
+        const double share = members[static_cast<std::size_t>(i) * below + b];
+        for (int k = 0; k < width; k++) sums[k] += share * matrix[static_cast<std::size_t>(b) * width + k];
       }
-      double* swapped = members;
-      members = next;
-      next = swapped;
     }
+    double* const swapped = members;
+    members = next;
+    next = swapped;
     if (level == 0 && levels > 1) continue;
-    for (int i = 0; i < count; i++) {  // unit rows, in the other place
+    for (int i = 0; i < count; i++) {
       const double* from = members + static_cast<std::size_t>(i) * width;
       double square = 0;
       for (int k = 0; k < width; k++) square += from[k] * from[k];
-      for (int k = 0; k < width; k++) next[static_cast<std::size_t>(i) * width + k] = from[k] / std::sqrt(square);
+      const double length = std::sqrt(square);
+      for (int k = 0; k < width; k++) regions.share(i)[at + k] = from[k] / length;
     }
-    for (int i = 0; i < count; i++) {
-      const double* a = next + static_cast<std::size_t>(i) * width;
-      for (int j = i; j < count; j++) {
-        const double* b = next + static_cast<std::size_t>(j) * width;
-        double product = 0;
-        for (int k = 0; k < width; k++) product += a[k] * b[k];
-        regions.row(regions.apart, i)[j] += product;
-      }
-    }
-  }
-  for (int i = 0; i < count; i++) {
-    for (int j = i; j < count; j++) {
-      const double value = kNetworkWeight * (1 - regions.row(regions.apart, i)[j] / used);
-      regions.row(regions.apart, i)[j] = regions.row(regions.apart, j)[i] = value;
-    }
+    at += width;
   }
 }
 
@@ -162,18 +144,22 @@ void add_network(const Regions& regions, const float* const* assignments, const 
 EXPORT int cast_merged_levels(const std::uint8_t* image, const std::int32_t* labels, int height, int width, int count,
                               const float* const* assignments, const int* segments, int levels, std::int32_t* out) {
   const std::size_t size = static_cast<std::size_t>(height) * width, all = static_cast<std::size_t>(count);
-  std::size_t widest = 1;
+  std::size_t widest = 1, wide = 0;
   for (int level = 0; level < levels; level++) {
-    if (static_cast<std::size_t>(segments[level]) > widest) widest = static_cast<std::size_t>(segments[level]);
+    const std::size_t width = static_cast<std::size_t>(segments[level]);
+    if (width > widest) widest = width;
+    if (level > 0 || levels == 1) wide += width;
   }
   for (std::size_t i = 0; i < size; i++) {
     if (static_cast<std::uint32_t>(labels[i]) >= static_cast<std::uint32_t>(count)) return kOutside;
   }
-  Room room(2 * all * all + 2 * all * widest + 7 * all);
+  Room room(all * all + 2 * all * widest + all * wide + 7 * all);
   if (room.empty()) return kNoMemory;
   Regions regions{};
   regions.count = count;
-  regions.apart = room.take(all * all);
+  regions.width = static_cast<int>(wide);
+  regions.unit = levels > 1 ? levels - 1 : 1;
+  regions.shares = room.take(all * wide);
   regions.distances = room.take(all * all);
   double *const members = room.take(all * widest), *const next = room.take(all * widest);
   regions.areas = room.take(all);
@@ -195,13 +181,11 @@ EXPORT int cast_merged_levels(const std::uint8_t* image, const std::int32_t* lab
     for (int c = 0; c < 3; c++) regions.colours[3 * i + c] /= regions.areas[i];
     to_lab(regions.colours + 3 * i);
   }
-  add_network(regions, assignments, segments, levels, members, next);
+  read_network(regions, assignments, segments, levels, members, next);
 
   for (std::size_t k = 0; k < all * all; k++) regions.distances[k] = kFar;
   const auto meet = [&](int i, int j) {
-    if (i != j && regions.row(regions.distances, i)[j] == kFar) {
-      regions.row(regions.distances, i)[j] = regions.row(regions.distances, j)[i] = regions.distance(i, j);
-    }
+    if (i != j && regions.row(i)[j] == kFar) regions.row(i)[j] = regions.row(j)[i] = regions.distance(i, j);
   };
   for (int y = 0; y < height; y++) {
     const std::int32_t* line = labels + static_cast<std::size_t>(y) * width;
