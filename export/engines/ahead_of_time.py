@@ -166,7 +166,7 @@ def judge(
         else:
             expected = (arrays(output, spec) for output in run_reference(model, spec, inputs, info.num_superpixels))
             bars = thresholds or THRESHOLDS[info.precision]
-            checks = compare(zip(expected, found, strict=True), inputs.superpixels, bars)
+            checks = compare(zip(expected, found, strict=True), inputs, bars, spec.grouping)
     finally:
         backend.close()
     return Report(len(inputs), reference, subject, checks)

@@ -92,7 +92,7 @@ def quality_report(
     onnxruntime = import_onnxruntime()
     reference = (arrays(output, spec) for output in run_reference(model, spec, inputs, options.num_superpixels))
     found = run_session(open_session(graph), inputs, options.batch)
-    checks = compare(zip(reference, found, strict=True), inputs.superpixels, thresholds)
+    checks = compare(zip(reference, found, strict=True), inputs, thresholds, spec.grouping)
     return Report(
         len(inputs),
         f"torch {torch.__version__} (eager, float32)",
@@ -107,6 +107,8 @@ def arrays(output: CastOutput, spec: ModelSpec) -> Arrays:
     values |= {name: logits[0].numpy() for name, logits in output.scores.items()}
     for number, level in enumerate(output.levels, 1):
         values[f"level{number}"] = level.labels[0].numpy()
+        if spec.grouping == "merged":
+            values[f"assignment{number}"] = level.logits[0].softmax(-1).numpy()
     if spec.dense and output.dense is not None:
         values["semantic"] = output.dense[0].argmax(-1).numpy()
     return values

@@ -57,7 +57,7 @@ def measure(
     for number, name in enumerate(names, 1):
         session = open_session(quantize(model, ranges, [name], target).SerializeToString())
         found = run_session(session, inputs, batch)
-        checks = compare(zip(expected, found, strict=True), inputs.superpixels, _STATED)
+        checks = compare(zip(expected, found, strict=True), inputs, _STATED)
         cosine = next(check.value for check in checks if check.measure == "cosine")
         matched = [check.value for check in checks if check.measure == "matched"]
         table.append(Sensitivity(name, 1 - cosine, float(np.mean(matched)) if matched else 1.0))

@@ -52,7 +52,7 @@ def compare_artifacts(
         inputs = read_inputs(with_reference.spec, (one.height, one.width), find_images(images))
         first, second = (run_images(b, inputs.image, inputs.superpixels) for b in (with_reference, with_reduced))
         pairs = zip(first, second, strict=True)
-        checks = compare(pairs, inputs.superpixels, thresholds(other.precision))
+        checks = compare(pairs, inputs, thresholds(other.precision), with_reference.spec.grouping)
     finally:
         with_reference.close()
         with_reduced.close()

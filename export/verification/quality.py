@@ -7,7 +7,7 @@ of pixels with the same segment, and `iou` the mean intersection over union of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,9 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import MissingDependencyError
+from cast_sdk.export.verification.photos import Inputs
 from cast_sdk.export.verification.report import Check
+from cast_sdk.spec import Grouping
+from cast_sdk.superpixels import merged_levels
 
-Arrays = Mapping[str, npt.NDArray[Any]]
+Arrays = dict[str, npt.NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -38,18 +41,22 @@ THRESHOLDS = {
 
 
 def compare(
-    pairs: Iterable[tuple[Arrays, Arrays]], superpixels: npt.NDArray[np.int32], thresholds: Thresholds
+    pairs: Iterable[tuple[Arrays, Arrays]], inputs: Inputs, thresholds: Thresholds, grouping: Grouping = "assigned"
 ) -> list[Check]:
     """Checks of a reduced artifact over several images.
 
     Args:
         pairs: (reference, reduced) outputs of each image, without batch axis.
-        superpixels: int32 [n,H,W], the label maps both were given.
+        inputs: what both were given.
         thresholds: the bars.
+        grouping: of the model: levels that are merged are compared as a `Runtime` gives them.
     """
     scores: dict[str, list[tuple[npt.NDArray[Any], npt.NDArray[Any]]]] = {}
     levels: dict[str, list[tuple[float, float]]] = {}
-    for (expected, found), labels in zip(pairs, superpixels, strict=True):
+    for outputs, image, labels in zip(pairs, inputs.image, inputs.superpixels, strict=True):
+        expected, found = outputs
+        if grouping == "merged":
+            expected, found = (one | _merged(one, image, labels) for one in outputs)
         for name in expected:
             if name == "embedding" or name.startswith("logits"):
                 scores.setdefault(name, []).append((expected[name], found[name]))
@@ -73,6 +80,14 @@ def compare(
         checks.append(Check(name, "matched", float(agreement), thresholds.matched, len(measured)))
         checks.append(Check(name, "iou", float(overlap), thresholds.iou, len(measured)))
     return checks
+
+
+def _merged(outputs: Arrays, image: npt.NDArray[np.uint8], superpixels: npt.NDArray[np.int32]) -> Arrays:
+    """`level1`, ... from soft assignments."""
+    count = sum(name.startswith("assignment") for name in outputs)
+    assignments = [outputs[f"assignment{number}"] for number in range(1, count + 1)]
+    levels = merged_levels(image, superpixels, assignments)
+    return {f"level{number}": level for number, level in enumerate(levels, 1)}
 
 
 def centred_cosine(expected: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> float:

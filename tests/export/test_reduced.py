@@ -1,5 +1,7 @@
 """Half precision and INT8: what the graph holds, what a report measures, what is refused."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -17,6 +19,7 @@ from cast_sdk.export.precision import calibrate, reduced, sensitivity
 from cast_sdk.export.precision.calibrate import Range
 from cast_sdk.export.precision.quantize import activation_scale, activations, layers, quantize, weight_scales
 from cast_sdk.export.verification import quality
+from cast_sdk.export.verification.photos import Inputs
 from cast_sdk.export.verification.report import Check, Report
 from cast_sdk.export.verification.verify import open_session, run_session
 
@@ -226,6 +229,27 @@ def test_matching_ignores_numbers_and_counts_pixels():
     assert quality.match(labels, np.array([5, 5, 0, 3, 1]), sizes) == (1.0, 1.0)
     shared, overlap = quality.match(labels, np.array([1, 1, 0, 0, 0]), sizes)
     assert shared == 0.75 and np.isclose(overlap, (1 + 0.5 + 0) / 3)
+
+
+def test_merged_levels_are_compared_as_they_are_shown():
+    """The network's own levels are equal here, and its soft assignments are not."""
+    superpixels = np.kron(np.arange(4, dtype=np.int32).reshape(1, 4), np.ones((8, 2), np.int32))
+    inputs = Inputs(np.full((1, 8, 8, 3), 90, np.uint8), superpixels[None], (Path("flat"),))
+    chain = [np.eye(2, dtype=np.float32)] * 3
+
+    def outputs(*sides):
+        first = np.array([[0.9, 0.1] if side == 0 else [0.1, 0.9] for side in sides], np.float32)
+        labels = {f"level{number}": np.zeros(4, np.int32) for number in range(1, 5)}
+        return {"embedding": np.ones(3), **labels} | {f"assignment{n}": a for n, a in enumerate([first, *chain], 1)}
+
+    pairs = [(outputs(0, 0, 1, 1), outputs(0, 1, 1, 1))]
+    bars = quality.THRESHOLDS["int8"]
+
+    def matched(grouping):
+        return [check.value for check in quality.compare(pairs, inputs, bars, grouping) if check.measure == "matched"]
+
+    assert matched("assigned") == [1.0] * 4
+    assert matched("merged") == [0.75] * 4
 
 
 def test_centring_removes_what_all_images_share():
