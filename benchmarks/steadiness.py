@@ -8,7 +8,7 @@ there it is an estimate by optical flow, and annotations say how well segments f
 
 Per level: `same`, the share of pixels whose id (track id where there are tracks) is that of the same point in the frame
 before; `colour`, the share whose overlay colour changes visibly; `IoU`, of the best one-to-one matching of the two
-frames' segments; `near`, the share of pixels on which the segments shown agree with the network's own of that frame.
+frames' segments; `near`, the share of pixels on which the segments shown agree with those of that frame alone.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 import cast_sdk
 from cast_sdk.runtime.output.colours import segment_colours
 from cast_sdk.runtime.sources.scene import Scene
+from cast_sdk.superpixels import merged_levels
 
 VISIBLE = 16  # of 255 in any channel
 WARM = 8  # frames at the start that are not counted
@@ -80,6 +81,7 @@ def measure(
         if shot.before is not None and seg.index >= WARM:
             before = shot.before[:, ::STEP, ::STEP]
             known, here = before[0] >= 0, [x[every] for x in labels]
+            alone = [x[every] for x in own(rt, seg)]
             was = [moved(x, before) for x in last]
             for n in levels:
                 ids, old = (here[n], was[n]) if not seg.tracking else (seg.tracks(n)[here[n]], last_ids[n][was[n]])
@@ -87,7 +89,7 @@ def measure(
                 rows["same"].append(float((ids == old)[known].mean()))
                 rows["colour"].append(float((step > VISIBLE)[known].mean()))
                 rows["IoU"].append(matching(here[n][known], was[n][known])[0])
-                rows["near"].append(matching(here[n], own(seg, n)[every])[1])
+                rows["near"].append(matching(here[n], alone[n])[1])
                 rows["segments"].append(seg.num_segments(n))
                 if classes is not None:
                     rows["purity"].append(purity(labels[n], classes[seg.index]))
@@ -96,13 +98,16 @@ def measure(
     return {name: np.reshape(values, (-1, len(levels))).mean(0) for name, values in rows.items()}
 
 
-def own(seg: cast_sdk.Segmentation, level: int) -> np.ndarray:
-    """The network's own segments of a frame at its size, whatever tracking made of them."""
-    assert seg.hierarchy is not None
-    if level == 0:
-        return seg.labels(0)
-    cluster = seg.outputs[f"level{level}"][seg.hierarchy.ids[0]]
-    return seg.geometry.to_frame(cluster[seg.hierarchy.superpixels])
+def own(rt: cast_sdk.Runtime, seg: cast_sdk.Segmentation) -> list[np.ndarray]:
+    """The segments of a frame alone at its size, of all levels, whatever tracking made of them."""
+    assert seg.hierarchy is not None and seg.frame is not None
+    superpixels = seg.hierarchy.ids[0][seg.hierarchy.superpixels]  # as the network numbers them
+    if rt.grouping == "merged":
+        assignments = [seg.outputs[f"assignment{n + 1}"] for n in range(seg.num_levels)]
+        levels = merged_levels(rt.prepare(seg.frame).image, superpixels, assignments)
+    else:
+        levels = [seg.outputs[f"level{n + 1}"] for n in range(seg.num_levels)]
+    return [seg.labels(0), *(seg.geometry.to_frame(level[superpixels]) for level in levels)]
 
 
 def photographs(data: Path, count: int) -> list[np.ndarray]:

@@ -27,7 +27,8 @@ def check():
 
 @pytest.fixture(scope="module")
 def runtime():
-    with cast_sdk.Runtime(threads=1) as opened:
+    """Levels as assigned: what is changed in them here is then seen in the maps."""
+    with cast_sdk.Runtime(threads=1, grouping="assigned") as opened:
         yield opened
 
 
@@ -43,6 +44,14 @@ def copied(measured):
 
 def test_this_machine_agrees_with_itself(check, runtime, copied):
     assert check.compare(copied, runtime) == []
+
+
+def test_merged_levels_are_made_again_from_the_assignments(check):
+    with cast_sdk.Runtime(threads=1) as merged:
+        measured = check.measure(merged)
+        assert check.compare(measured, merged) == []
+        measured["astronaut whole/assignment2"] = measured["astronaut whole/assignment2"][::-1].copy()
+        assert "astronaut whole: map 4" in check.compare(measured, merged)
 
 
 def test_other_labels_are_an_error_where_they_are_no_near_tie(check, runtime, copied, capsys):
