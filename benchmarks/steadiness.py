@@ -25,8 +25,8 @@ import numpy as np
 
 import cast_sdk
 from cast_sdk.runtime.output.colours import segment_colours
+from cast_sdk.runtime.runtime import GROUPINGS
 from cast_sdk.runtime.sources.scene import Scene
-from cast_sdk.superpixels import merged_levels
 
 VISIBLE = 16  # of 255 in any channel
 WARM = 8  # frames at the start that are not counted
@@ -101,13 +101,10 @@ def measure(
 def own(rt: cast_sdk.Runtime, seg: cast_sdk.Segmentation) -> list[np.ndarray]:
     """The segments of a frame alone at its size, of all levels, whatever tracking made of them."""
     assert seg.hierarchy is not None and seg.frame is not None
-    superpixels = seg.hierarchy.ids[0][seg.hierarchy.superpixels]  # as the network numbers them
-    if rt.grouping == "merged":
-        assignments = [seg.outputs[f"assignment{n + 1}"] for n in range(seg.num_levels)]
-        levels = merged_levels(rt.prepare(seg.frame).image, superpixels, assignments)
-    else:
-        levels = [seg.outputs[f"level{n + 1}"] for n in range(seg.num_levels)]
-    return [seg.labels(0), *(seg.geometry.to_frame(level[superpixels]) for level in levels)]
+    prepared = rt.prepare(seg.frame)
+    prepared.superpixels = seg.hierarchy.ids[0][seg.hierarchy.superpixels]  # as the network numbers them
+    alone = rt.finish(prepared, seg.outputs)
+    return [alone.labels(level) for level in range(alone.num_levels + 1)]
 
 
 def photographs(data: Path, count: int) -> list[np.ndarray]:
@@ -132,6 +129,7 @@ def camvid(data: Path, count: int) -> tuple[list[films.Shot], list[np.ndarray]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?")
+    parser.add_argument("--grouping", default="auto", choices=GROUPINGS, help="how levels are made")
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--photos", type=int, default=4, help="films of each kind")
     parser.add_argument("--only", help="the kinds of films, by comma: still,pan,zoom,cutout,scene,camvid")
@@ -146,7 +144,7 @@ def main() -> None:
         "cutout": lambda i: films.cutout(pictures[i], pictures[i + 1], count),
     }
     ways = {name: options for name, options in WAYS.items() if not chosen.ways or name in chosen.ways.split(",")}
-    with cast_sdk.Runtime(chosen.model) as rt:
+    with cast_sdk.Runtime(chosen.model, grouping=chosen.grouping) as rt:
         print(rt)
         for kind in (chosen.only or "still,pan,zoom,cutout,scene,camvid").split(","):
             for way, options in ways.items():

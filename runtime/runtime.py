@@ -196,7 +196,8 @@ class Runtime:
     def _check_grouping(self) -> None:
         missing = [name for name in self._assignments() if name not in self.info.outputs]
         if self.grouping == "merged" and (missing or not self.spec.hierarchical):
-            self.backend.close()
+            if self.path is not None:  # opened here
+                self.backend.close()
             raise InputError(
                 f"The levels of {self.spec.name} cannot be merged.",
                 found=f"no outputs {', '.join(missing)}" if missing else "a model without levels",

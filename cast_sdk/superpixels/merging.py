@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,8 +41,9 @@ def merged_levels(
         at most K_l. Superpixels without a pixel are in segment 0.
 
     Raises:
-        InputError: for labels that have no assignment.
+        InputError: for labels that have no assignment, and arrays that do not belong together.
     """
+    _check(image_rgb, superpixels, assignments)
     library = _library()
     if library is not None:
         return _compiled(library, image_rgb, superpixels, assignments)
@@ -192,6 +194,23 @@ def _compiled(
     if code:
         raise MemoryError("no memory to merge superpixels")
     return list(out)
+
+
+def _check(
+    image_rgb: npt.NDArray[np.uint8], superpixels: Labels, assignments: Sequence[npt.NDArray[np.floating]]
+) -> None:
+    """Refuse what the kernel would read beyond."""
+    shapes = [matrix.shape for matrix in assignments]
+    chained = bool(shapes) and all(len(shape) == 2 and min(shape) > 0 for shape in shapes)
+    chained = chained and all(fine[1] == coarse[0] for fine, coarse in itertools.pairwise(shapes))
+    pictured = superpixels.ndim == 2 and superpixels.size > 0 and image_rgb.shape == (*superpixels.shape, 3)
+    if not chained or not pictured or image_rgb.dtype != np.uint8 or superpixels.dtype.kind not in "iu":
+        raise InputError(
+            "The image, its superpixels and the assignments do not belong together.",
+            found=f"{image_rgb.dtype} {list(image_rgb.shape)}, {superpixels.dtype} {list(superpixels.shape)}, "
+            f"assignments {', '.join(str(list(shape)) for shape in shapes) or 'of no level'}",
+            remedy="give uint8 [h, w, 3], integer [h, w], and [S, K1], [K1, K2], ... of one pass of the network",
+        )
 
 
 def _outside(count: int) -> InputError:

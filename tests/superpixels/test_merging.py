@@ -121,3 +121,23 @@ def test_without_the_compiled_library_the_segments_are_the_same(monkeypatch):
         assert np.array_equal(merged_levels(image, superpixels, halves(right))[0], right.ravel().astype(np.int32))
     finally:
         merging._library.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda image, labels, soft: (image[:-1], labels, soft),
+        lambda image, labels, soft: (image[..., 0], labels, soft),
+        lambda image, labels, soft: (image.astype(np.float32), labels, soft),
+        lambda image, labels, soft: (image, labels.astype(np.float32), soft),
+        lambda image, labels, soft: (image[:0], labels[:0], soft),
+        lambda image, labels, soft: (image, labels, []),
+        lambda image, labels, soft: (image, labels, [soft[0], soft[1][:1]]),
+        lambda image, labels, soft: (image, labels, [soft[0].ravel()]),
+    ],
+)
+def test_arrays_that_do_not_belong_together_are_refused(change):
+    image, labels = grid()
+    with pytest.raises(InputError, match="belong together") as caught:
+        merged_levels(*change(image, labels, halves(np.tile([False, False, True, True], (4, 1)))))
+    assert caught.value.found and caught.value.remedy

@@ -51,6 +51,14 @@ def test_merging_takes_the_nearest_neighbours_only():
     assert set(one.tolist()) == {0}
 
 
+def test_specks_are_merged_first_where_that_is_asked():
+    touch = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], bool)  # two large regions that are alike, and a speck
+    colours, areas = np.array([[10.0, 0, 0], [20, 0, 0], [50, 0, 0]]), np.array([500.0, 500, 1])
+    (plain,) = merge(areas, colours, touch, (2,), np.zeros((3, 3)))
+    (specks,) = merge(areas, colours, touch, (2,), np.zeros((3, 3)), specks_first=True)
+    assert plain.tolist() == [0, 0, 1] and specks.tolist() == [0, 1, 1]
+
+
 def test_shares_count_pixels():
     superpixels, labels = np.array([[0, 0, 1, 1]]), np.array([[5, 9, 9, 9]])
     assert label_shares(superpixels, labels).tolist() == [[0.5, 0.5], [0, 1]]

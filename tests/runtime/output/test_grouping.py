@@ -112,6 +112,16 @@ def test_merging_needs_soft_assignments(models):
     assert "assignment1" in caught.value.found and "--soft-assignments" in caught.value.remedy
 
 
+def test_a_backend_that_cannot_merge_stays_open(models, photo):
+    from cast_sdk.runtime.backends.opening import open_backend
+
+    backend = open_backend(models / "assigned.onnx")
+    with pytest.raises(InputError, match="cannot be merged"):
+        Runtime(backend, grouping="merged")
+    assert Runtime(backend).segment(photo).num_levels == 4
+    backend.close()
+
+
 def test_merging_needs_levels(tmp_path):
     from cast_sdk.models import save_native
 

@@ -39,15 +39,17 @@ def photographs(data_dir):
 
 @continues
 @pytest.mark.parametrize("kind", ["pan", "zoom", "cutout"])
-def test_slow_motion_is_steady(rt, photographs, kind):
+@pytest.mark.parametrize("grouping", ["merged", "assigned"])
+def test_slow_motion_is_steady(photographs, kind, grouping):
     """Two pixels a frame: ids follow the true motion on 85% of the pixels and 10% change colour; untracked less so."""
     first, second = photographs[1], photographs[2]
     shots = list(films.cutout(first, second, 32) if kind == "cutout" else getattr(films, kind)(first, 36))
-    steady = steadiness.measure(rt, shots, track=True)
+    with cast_sdk.Runtime(grouping=grouping) as runtime:
+        steady, plain = steadiness.measure(runtime, shots, track=True), steadiness.measure(runtime, shots)
     assert (steady["same"][2:] >= 0.85).all(), steady
     assert (steady["colour"][2:] < 0.10).all(), steady
-    plain = steadiness.measure(rt, shots)
     assert (plain["same"][2:] < steady["same"][2:] - 0.05).all() and (plain["IoU"][1:] < steady["IoU"][1:]).all()
+    assert grouping == "merged" or (plain["same"][2:] < 0.6).all()
     # Steady is not frozen: as near to the segments of the frame alone as those are to each other's.
     assert (steady["near"][1:] > 0.55).all(), steady
 
