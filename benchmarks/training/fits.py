@@ -1,4 +1,4 @@
-"""What the Runtime names photographs with each fit: `python benchmarks/fits.py PHOTOGRAPHS CLASSES [MODEL]`.
+"""What the Runtime names photographs with each fit: `python benchmarks/training/fits.py PHOTOGRAPHS CLASSES [MODEL]`.
 
 PHOTOGRAPHS is a folder of files named `..._WNID.jpg`, CLASSES the classes.txt of the model's data set. Those of classes
 that the model does not know are left out. Prints how many of the others have the right class first.
