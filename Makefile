@@ -23,7 +23,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 # The stamps make a second call quick; what the installation is made from renews them, the kernels' sources too.
-SOURCES := pyproject.toml setup.py $(wildcard cast_sdk/superpixels/*.cpp cast_sdk/superpixels/*.h runtime/tracking/*.cpp runtime/tracking/*.h)
+SOURCES := pyproject.toml setup.py $(wildcard cast_sdk/superpixels/*.cpp cast_sdk/superpixels/*.h runtime/*.cpp runtime/tracking/*.cpp runtime/tracking/*.h)
 $(VENV)/.demo: $(SOURCES) | $(BIN)/python
 	$(BIN)/pip install --quiet -e .
 	touch $@

@@ -1,7 +1,7 @@
 """What pyproject.toml cannot say: the compiled kernels, the source archive's links, and the long description.
 
-The kernels, of superpixels and of tracking, are one plain shared library that is loaded with ctypes. It does not use
-Python's C interface, so one build serves every Python version (tag abi3).
+The kernels, of superpixels, resizing and tracking, are one plain shared library that is loaded with ctypes. It does
+not use Python's C interface, so one build serves every Python version (tag abi3).
 
 Variables of the environment:
     CAST_SDK_KERNEL=0           install without the kernel: superpixels come from an OpenCV with its contrib module
@@ -86,6 +86,7 @@ kernel = Extension(
         "cast_sdk/superpixels/_seeds.cpp",
         "cast_sdk/superpixels/_assignment.cpp",
         "cast_sdk/superpixels/_merging.cpp",
+        "runtime/_resample.cpp",
         "runtime/tracking/_film.cpp",
         "runtime/tracking/_tracking.cpp",
     ],

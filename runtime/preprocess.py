@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from numbers import Real
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from cast_sdk.errors import InputError
 from cast_sdk.runtime.inputs.reading import Frame, read_frame
-from cast_sdk.system.opencv import import_cv2
-
-if TYPE_CHECKING:
-    pass
+from cast_sdk.runtime.resample import resample_window
 
 Fit = Literal["stretch", "crop"]
 FITS = ("stretch", "crop")
@@ -167,26 +164,11 @@ def fit_geometry(frame: tuple[int, int], size: tuple[int, int], fit: Fit) -> Geo
 
 
 def resize(bgr: npt.NDArray[np.uint8], geometry: Geometry, *, cubic: bool = False) -> npt.NDArray[np.uint8]:
-    """RGB image of the model's size: uint8 [H, W, 3], C-contiguous."""
-    if not geometry.covers:
-        from cast_sdk.runtime.resample import resample_window
+    """RGB image of the model's size: uint8 [H, W, 3], C-contiguous.
 
-        return resample_window(
-            bgr[..., ::-1], geometry.resized, geometry.top, geometry.left, geometry.size, cubic=cubic
-        )
-    cv2 = import_cv2()
-    (height, width), (target_height, target_width) = geometry.frame, geometry.size
-    image = np.ascontiguousarray(bgr)
-    # Area averaging where an axis shrinks, linear where it grows: cv2 offers one rule for both axes, so two steps.
-    if height > target_height and width < target_width:
-        image = cv2.resize(image, (width, target_height), interpolation=cv2.INTER_AREA)
-    elif width > target_width and height < target_height:
-        image = cv2.resize(image, (target_width, height), interpolation=cv2.INTER_AREA)
-    shrinks = image.shape[0] >= target_height and image.shape[1] >= target_width
-    rule = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    if image.shape[:2] != geometry.size:
-        image = cv2.resize(image, (target_width, target_height), interpolation=rule)
-    return cast("npt.NDArray[np.uint8]", cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+    One rule for both fits and both axes: `resample_window`, as training and evaluation resize.
+    """
+    return resample_window(bgr, geometry.resized, geometry.top, geometry.left, geometry.size, cubic=cubic, reverse=True)
 
 
 def check_text(name: str) -> None:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from cast_sdk.runtime.output.colours import segment_colours
 from cast_sdk.runtime.output.drawing import encode
 from cast_sdk.runtime.output.rle import runs
-from cast_sdk.runtime.preprocess import import_cv2
 from cast_sdk.runtime.taxonomy import shown_path
+from cast_sdk.system.opencv import import_cv2
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.result import Segmentation

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from cast_sdk.errors import MissingDependencyError
 from cast_sdk.runtime.camera.meter import Meter
-from cast_sdk.runtime.preprocess import import_cv2
 from cast_sdk.runtime.sources.base import Status
+from cast_sdk.system.opencv import import_cv2
 from cast_sdk.system.signals import interruptible
 
 if TYPE_CHECKING:

@@ -117,7 +117,7 @@ def check_opencv_wheels(wheels: dict[str, str]) -> Iterable[Finding]:
 
 def check_opencv() -> Iterable[Finding]:
     from cast_sdk.errors import MissingDependencyError
-    from cast_sdk.runtime.preprocess import import_cv2
+    from cast_sdk.system.opencv import import_cv2
 
     try:
         cv2 = import_cv2()

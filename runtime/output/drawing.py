@@ -11,8 +11,9 @@ import numpy.typing as npt
 from cast_sdk.arguments import real, shown
 from cast_sdk.errors import InputError
 from cast_sdk.runtime.output.colours import class_colours, segment_colours
-from cast_sdk.runtime.preprocess import Geometry, import_cv2
+from cast_sdk.runtime.preprocess import Geometry
 from cast_sdk.runtime.taxonomy import path_text
+from cast_sdk.system.opencv import import_cv2
 
 if TYPE_CHECKING:
     from cast_sdk.runtime.result import Segmentation

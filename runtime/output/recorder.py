@@ -22,8 +22,9 @@ from cast_sdk.descriptions import build
 from cast_sdk.errors import ArtifactError, ExportError, InputError
 from cast_sdk.runtime.output import rle
 from cast_sdk.runtime.output.serialise import SCHEMA_VERSION, path_entries
-from cast_sdk.runtime.preprocess import Geometry, check_text, import_cv2
+from cast_sdk.runtime.preprocess import Geometry, check_text
 from cast_sdk.system.files import atomic_write
+from cast_sdk.system.opencv import import_cv2
 from cast_sdk.system.signals import uninterrupted
 
 if TYPE_CHECKING:

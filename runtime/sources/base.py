@@ -14,7 +14,7 @@ import numpy.typing as npt
 from cast_sdk.arguments import one_of, real, whole
 from cast_sdk.errors import CastError, InputError
 from cast_sdk.runtime.inputs.reading import Frame
-from cast_sdk.runtime.preprocess import import_cv2
+from cast_sdk.system.opencv import import_cv2
 from cast_sdk.system.secrets import mask
 
 FLIPS = ("none", "horizontal", "vertical", "rotate-90", "rotate-180", "rotate-270")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from cast_sdk.errors import InputError, MissingDependencyError
-from cast_sdk.runtime.preprocess import import_cv2
 from cast_sdk.runtime.sources.base import SourceOptions
 from cast_sdk.runtime.sources.opencv import OPEN_TIMEOUT, READ_TIMEOUT, Capture, LiveSource
+from cast_sdk.system.opencv import import_cv2
 
 _SINK = "appsink name=cast_sink max-buffers=1 drop=true sync=false"
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from cast_sdk.errors import CastError, InputError
 from cast_sdk.runtime.inputs.reading import Frame
-from cast_sdk.runtime.preprocess import check_text, import_cv2
+from cast_sdk.runtime.preprocess import check_text
 from cast_sdk.runtime.sources.base import Source, SourceOptions, Status, adjusted
+from cast_sdk.system.opencv import import_cv2
 
 _log = logging.getLogger(__name__)
 MIN_RETRY, MAX_RETRY = 0.5, 10.0  # seconds

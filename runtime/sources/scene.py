@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from cast_sdk.errors import InputError
 from cast_sdk.runtime.inputs.reading import Frame
-from cast_sdk.runtime.preprocess import import_cv2
 from cast_sdk.runtime.sources.base import Source, SourceOptions, Status, adjusted
+from cast_sdk.system.opencv import import_cv2
 
 _BALLOONS = (  # phase, height in the picture, size, speed, two BGR colours
     (0.12, 0.24, 0.115, 1.0, (52, 64, 214), (236, 240, 245)),

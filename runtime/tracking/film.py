@@ -8,9 +8,10 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from cast_sdk.runtime.preprocess import Prepared, import_cv2
+from cast_sdk.runtime.preprocess import Prepared
 from cast_sdk.runtime.tracking import compiled
 from cast_sdk.spec import SuperpixelSettings
+from cast_sdk.system.opencv import import_cv2
 
 _PASSES = 4
 _PATCHES = 28  # a side; the mean of a patch hardly knows noise and small motion

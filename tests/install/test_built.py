@@ -35,6 +35,7 @@ def test_the_archive_keeps_each_folder_once_and_holds_its_tests(unpacked):
         assert link.is_symlink() and link.resolve() == (unpacked / name).resolve()
     assert (unpacked / "cast_sdk" / "superpixels" / "_seeds.cpp").is_file()
     assert (unpacked / "cast_sdk" / "superpixels" / "_seeds_sweep.h").is_file()
+    assert (unpacked / "runtime" / "_resample.cpp").is_file()
     for name in ("_tracking.cpp", "_film.cpp", "_counting.h"):
         assert (unpacked / "runtime" / "tracking" / name).is_file()
     assert (unpacked / "tests" / "golden" / "inputs.npz").is_file()
