@@ -36,12 +36,12 @@ def blue(level: int, seed: int = 0) -> np.ndarray:
 
 
 def test_only_photographs_of_known_classes_are_named():
-    seen = ours.named([blue(4), blue(0), blue(2), blue(1)], by_blue, COLUMNS, 0.3)
+    seen = ours.judged([blue(4), blue(0), blue(2), blue(1)], by_blue, COLUMNS, 0.3)
     assert [one.label for one in seen] == [0, 2, 1]
     assert [one.scores.argmax() for one in seen] == [0, 2, 1]
     share = np.exp(4) / (np.exp(4) + ALL - 1)
     assert seen[0].probability == pytest.approx(share, rel=1e-5)
-    assert not ours.named([blue(4)], by_blue, COLUMNS, share + 0.001)
+    assert not ours.judged([blue(4)], by_blue, COLUMNS, share + 0.001)
     kept = cv2.imdecode(np.frombuffer(seen[0].encoded, np.uint8), cv2.IMREAD_COLOR)
     assert kept.shape == (ours.PHOTO_SIDE, ours.PHOTO_SIDE, 3)
 
@@ -53,11 +53,23 @@ def test_a_part_is_asked_about_where_the_whole_is_not_named():
         return scores
 
     whole = [scene(1, (240, 320)), scene(2, (150, 160))]  # the second is named; 0.65 of the first is 156 pixels
-    assert [one.label for one in ours.named(whole, by_height, COLUMNS, 0.3)] == [1]
-    assert [one.label for one in ours.named(whole, by_height, COLUMNS, 0.3, parts=True)] == [1, 1]
+    assert [one.label for one in ours.judged(whole, by_height, COLUMNS, 0.3)] == [1]
+    assert [one.label for one in ours.judged(whole, by_height, COLUMNS, 0.3, parts=True)] == [1, 1]
     part = ours.part_of(whole[0], np.random.default_rng(3))
     assert part.shape == (156, 156, 3) and np.shares_memory(part, whole[0])
-    assert not ours.named([scene(3, (201, 160))], by_height, COLUMNS, 0.3, parts=True)  # 104 pixels are too few
+    assert not ours.judged([scene(3, (201, 160))], by_height, COLUMNS, 0.3, parts=True)  # 104 pixels are too few
+
+
+def test_what_the_teacher_sees_less_surely_or_as_something_else_has_its_scores_and_the_likeliest_name():
+    def scores(images):
+        return np.array([[9, 3, 1, 0, 2, 0], [2.1, 2, 1, 0, 2.2, 0]], np.float32)[: len(images)]
+
+    seen = ours.judged([scene(1), scene(2)], scores, COLUMNS, 0.5, others=True)
+    assert [(one.named, one.label) for one in seen] == [(False, 1), (False, 0)]
+    assert np.allclose([one.scores for one in seen], [[2, 3, 1], [2.2, 2, 1]], atol=1e-3)
+    assert seen[0].probability < 0.01
+    assert ours.judged([scene(1), scene(2)], scores, COLUMNS, 0.5) == []
+    assert [one.named for one in ours.judged([scene(1), scene(2)], scores, COLUMNS, 0.2, others=True)] == [False, True]
 
 
 def test_a_copy_is_known_by_its_whole_where_a_part_is_named():
@@ -68,9 +80,9 @@ def test_a_copy_is_known_by_its_whole_where_a_part_is_named():
         return scores
 
     tested = scene(1, (240, 320))
-    (part,) = ours.named([tested], small_ones, COLUMNS, 0.3, parts=True)
-    assert not ours.choose([part], 9, ours.print_of(tested)[None])
-    assert ours.choose([part], 9, ours.print_of(scene(2, (240, 320)))[None]) == [part]
+    (part,) = ours.judged([tested], small_ones, COLUMNS, 0.3, parts=True)
+    assert ours.choose([part], 9, ours.print_of(tested)[None]) == ([], [])
+    assert ours.choose([part], 9, ours.print_of(scene(2, (240, 320)))[None]) == ([part], [])
 
 
 def encoded_again(image, side, quality):
@@ -109,16 +121,23 @@ def test_things_on_a_white_ground_are_told_apart(side):
 
 
 def test_the_surest_are_chosen_without_copies():
-    def one(seed, label, probability):
-        return ours.Named(probability, label, np.zeros(3, np.float16), ours.print_of(scene(seed)), b"")
+    def one(seed, label, probability, named=True):
+        return ours.Judged(named, probability, label, np.zeros(3, np.float16), ours.print_of(scene(seed)), b"")
 
     seen = [one(1, 0, 0.5), one(2, 0, 0.9), one(2, 0, 0.8), one(3, 0, 0.7), one(4, 1, 0.6), one(5, 1, 0.4)]
     none = np.empty((0, ours.PRINT), np.float32)
-    assert [(one.label, one.probability) for one in ours.choose(seen, 2, none)] == [
+    assert [(one.label, one.probability) for one in ours.choose(seen, 2, none)[0]] == [
         (0, 0.9), (0, 0.7), (1, 0.6), (1, 0.4)
     ]  # fmt: skip
     tests = np.array([ours.print_of(scene(4))])
-    assert [one.probability for one in ours.choose(seen, 9, tests)] == [0.9, 0.7, 0.5, 0.4]
+    assert [one.probability for one in ours.choose(seen, 9, tests)[0]] == [0.9, 0.7, 0.5, 0.4]
+    more = [*seen, *(one(seed, 0, 0.2, named=False) for seed in (1, 5, 6, 7, 7, 8, 4))]  # 1 is named, 7 comes twice
+    named, others = ours.choose(more, 9, tests, others=9)
+    assert [one.probability for one in named] == [0.9, 0.7, 0.5, 0.4]
+    at = sorted([other is one for other in more].index(True) for one in others)
+    assert at in ([7, 8, 9, 11], [7, 8, 10, 11])
+    assert len(ours.choose(more, 9, tests, others=2)[1]) == 2
+    assert ours.choose(more, 9, tests)[1] == []
 
 
 @pytest.fixture
@@ -192,6 +211,15 @@ def test_options_reach_the_choice(data, photos):
     result = run(data, photos, "--most", "1", "--copies", "3")
     assert result.exit_code == 0, result.output
     assert open_source(data, "train").labels.tolist() == [0, 2, 1, *[0, 1] * 3]
+
+
+def test_others_follow_the_named_ones_once(data, photos):
+    result = run(data, photos, "--most", "1", "--copies", "3", "--others", "2")
+    assert result.exit_code == 0, result.output
+    assert "and 1 others" in result.output
+    source = open_source(data, "train")
+    assert source.labels.tolist() == [0, 2, 1, *[0, 1] * 3, 0]  # b is none of the classes, which are all as unlikely
+    assert soft_labels.teacher_scores(data, source)[-1].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize(("options", "taken"), [((), 2), (("--parts",), 3)])

@@ -59,7 +59,12 @@ Print = npt.NDArray[np.float32]
               help="Least probability of the class that the teacher names.")  # fmt: skip
 @click.option("--most", type=click.IntRange(1), default=260, show_default=True,
               help="Photographs of one class: the surest.")  # fmt: skip
-@click.option("--copies", type=click.IntRange(1, 100), default=2, show_default=True, help="Of each in an epoch.")
+@click.option("--others", type=click.IntRange(0), default=0, show_default=True,
+              help="So many more for each class, in which the teacher sees something else or nothing surely, and that "
+              "class is the likeliest of DATA's. For a high teacher.weight.")  # fmt: skip
+@click.option(
+    "--copies", type=click.IntRange(1, 100), default=2, show_default=True, help="Of each that is named, in an epoch."
+)
 @click.option(
     "--thumbnails", is_flag=True, help="Also add the photographs that are in DATA already, as thumbnails of 64 pixels."
 )
@@ -72,6 +77,7 @@ def photographs_command(
     apart: tuple[Path, ...],
     sure: float,
     most: int,
+    others: int,
     copies: int,
     thumbnails: bool,
     parts: bool,
@@ -100,21 +106,23 @@ def photographs_command(
         unreadable: list[Path] = []
         small: list[Path] = []
         with click.progressbar(files, label="photographs", show_pos=True) as bar:
-            seen = named(_photographs(bar, unreadable, small), ask, columns, sure, parts)
+            seen = judged(_photographs(bar, unreadable, small), ask, columns, sure, parts, others > 0)
         if unreadable:
             click.echo(f"left out because they cannot be read: {len(unreadable)}, such as {unreadable[0]}")
         if small:
             click.echo(f"left out because a side has fewer than {SMALLEST} pixels: {len(small)}, such as {small[0]}")
-        chosen = choose(seen, most, np.array(tests, np.float32).reshape(-1, PRINT))
+        known = [one for one in seen if one.named]
+        chosen, rest = choose(seen, most, np.array(tests, np.float32).reshape(-1, PRINT), others)
         if not chosen:
             raise RecipeError(
                 "No photograph is left to train on.",
-                found=f"{len(files)} files, in {len(seen)} of which the teacher sees a class of the data"
-                + (", all of them copies of test images" if seen else ""),
+                found=f"{len(files)} files, in {len(known)} of which the teacher sees a class of the data"
+                + (", all of them copies of test images" if known else ""),
                 remedy=f"give photographs of such things, of {SMALLEST} pixels at least, or a lower --sure",
             )
-        shards = {PHOTOGRAPHS: [(one.encoded, one.label) for one in chosen] * copies}
-        scores += [np.stack([one.scores for one in chosen])] * copies
+        taken = chosen * copies + rest
+        shards = {PHOTOGRAPHS: [(one.encoded, one.label) for one in taken]}
+        scores.append(np.stack([one.scores for one in taken]))
         if thumbnails:
             again = dict(_thumbnails(source))
             shards[THUMBNAILS] = [(encoded, int(source.labels[i])) for i, encoded in again.items()]
@@ -128,8 +136,9 @@ def photographs_command(
         for name, images in shards.items():
             click.echo(f"{name}: {len(images):,} images")
         click.echo(
-            f"{len(seen):,} of {len(files):,} are named; {len(chosen):,} of them, of "
+            f"{len(known):,} of {len(files):,} are named; {len(chosen):,} of them, of "
             f"{len({one.label for one in chosen})} classes, are taken: no copies, at most {most} of a class"
+            + (f"; and {len(rest):,} others" if others else "")
         )
 
 
@@ -160,17 +169,19 @@ def check_order(data: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Named:
-    """A photograph that the teacher names.
+class Judged:
+    """A photograph that the teacher was asked about.
 
     Attributes:
+        named: its likeliest class among all classes of the teacher is one of the data set's, and sure enough.
         probability: of its class among all classes of the teacher.
-        label: its class, as the data set numbers them.
+        label: the likeliest of the data set's classes, as the data set numbers them.
         scores: of the data set's classes, float16 [classes].
         print: of the whole photograph, see `print_of`.
         encoded: the photograph, or the part of it that is named: JPEG of PHOTO_SIDE x PHOTO_SIDE pixels.
     """
 
+    named: bool
     probability: float
     label: int
     scores: npt.NDArray[np.float16]
@@ -178,9 +189,14 @@ class Named:
     encoded: bytes
 
 
-def named(
-    photographs: Iterable[npt.NDArray[np.uint8]], ask: Any, columns: Sequence[int], sure: float, parts: bool = False
-) -> list[Named]:
+def judged(
+    photographs: Iterable[npt.NDArray[np.uint8]],
+    ask: Any,
+    columns: Sequence[int],
+    sure: float,
+    parts: bool = False,
+    others: bool = False,
+) -> list[Judged]:
     """The photographs whose likeliest class is one of `columns`.
 
     Args:
@@ -189,18 +205,21 @@ def named(
         columns: which of those classes are ours.
         sure: least probability of that class.
         parts: ask about a random square of the others, too, and take that in place of the whole.
+        others: the others, too.
     """
-    found: list[Named] = []
+    found: list[Judged] = []
     random = np.random.default_rng(0)
     for batch in _batches(photographs):
         seen = _judged(batch, batch, ask, columns, sure)
-        found += [one for one in seen if one]
         if parts:
-            left = [image for image, one in zip(batch, seen, strict=True) if one is None]
-            squares = [part_of(image, random) for image in left]
-            asked = [(part, whole) for part, whole in zip(squares, left, strict=True) if len(part) >= SMALLEST_PART]
-            judged = _judged([part for part, _ in asked], [whole for _, whole in asked], ask, columns, sure)
-            found += [one for one in judged if one]
+            squares = [(i, part_of(batch[i], random)) for i, one in enumerate(seen) if not one.named]
+            squares = [(i, part) for i, part in squares if len(part) >= SMALLEST_PART]
+            wholes = [batch[i] for i, _ in squares]
+            for (i, _), one in zip(
+                squares, _judged([part for _, part in squares], wholes, ask, columns, sure), strict=True
+            ):
+                seen[i] = one if one.named else seen[i]
+        found += [one for one in seen if one.named or others]
     return found
 
 
@@ -218,7 +237,7 @@ def _judged(
     ask: Any,
     columns: Sequence[int],
     sure: float,
-) -> list[Named | None]:
+) -> list[Judged]:
     """What the teacher sees in images, which are `wholes` or parts of them."""
     if not images:
         return []
@@ -226,15 +245,22 @@ def _judged(
     scores = np.asarray(ask([image[:, :, ::-1] for image in images]), np.float32)
     odds = np.exp(scores - scores.max(1, keepdims=True))
     probability = odds / odds.sum(1, keepdims=True)
-    judged: list[Named | None] = []
+    found: list[Judged] = []
     for image, whole, row, shares in zip(images, wholes, scores, probability, strict=True):
-        best = int(shares.argmax())
-        if best in ours and shares[best] >= sure:
-            own = row[list(columns)].astype(np.float16)
-            judged.append(Named(float(shares[best]), ours[best], own, print_of(whole), jpeg(image, PHOTO_SIDE)))
-        else:
-            judged.append(None)
-    return judged
+        own = row[list(columns)]
+        best = columns[int(own.argmax())]
+        named = int(shares.argmax()) in ours and shares[best] >= sure
+        found.append(
+            Judged(
+                bool(named),
+                float(shares[best]),
+                ours[best],
+                own.astype(np.float16),
+                print_of(whole),
+                jpeg(image, PHOTO_SIDE),
+            )
+        )
+    return found
 
 
 def _batches(photographs: Iterable[npt.NDArray[np.uint8]]) -> Iterator[list[npt.NDArray[np.uint8]]]:
@@ -243,15 +269,25 @@ def _batches(photographs: Iterable[npt.NDArray[np.uint8]]) -> Iterator[list[npt.
         yield batch
 
 
-def choose(seen: Sequence[Named], most: int, tests: npt.NDArray[np.float32]) -> list[Named]:
-    """The surest photographs of each class, `most` at most, without copies of one another and of `tests` [N, PRINT]."""
-    taken: dict[int, list[Named]] = {}
-    for one in sorted(seen, key=lambda one: -one.probability):
+def choose(
+    seen: Sequence[Judged], most: int, tests: npt.NDArray[np.float32], others: int = 0
+) -> tuple[list[Judged], list[Judged]]:
+    """The surest photographs of each class that are named, `most` at most, and any `others` at most of the others.
+
+    None is a copy of another of its class, or of `tests` [N, PRINT].
+    """
+    taken: dict[int, list[Judged]] = {}
+    named, rest = [one for one in seen if one.named], [one for one in seen if not one.named]
+    order = sorted(named, key=lambda one: -one.probability)
+    order += [rest[i] for i in np.random.default_rng(0).permutation(len(rest))]
+    for one in order:
         same = taken.setdefault(one.label, [])
-        others = np.array([other.print for other in same], np.float32).reshape(-1, PRINT)
-        if len(same) < most and not alike(one.print, tests) and not alike(one.print, others):
+        prints = np.array([other.print for other in same], np.float32).reshape(-1, PRINT)
+        count = sum(other.named == one.named for other in same)
+        if count < (most if one.named else others) and not alike(one.print, tests) and not alike(one.print, prints):
             same.append(one)
-    return [one for label in sorted(taken) for one in taken[label]]
+    found = [one for label in sorted(taken) for one in taken[label]]
+    return [one for one in found if one.named], [one for one in found if not one.named]
 
 
 def print_of(image: npt.NDArray[np.uint8]) -> Print:
