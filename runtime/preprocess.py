@@ -130,7 +130,7 @@ def prepare(frame: Frame, size: tuple[int, int], fit: Fit = "stretch", *, cubic:
         size: (height, width) of the model's input.
         fit: "stretch" resizes the whole frame. "crop" is the reference's evaluation: the short side becomes 256/224 of
             the model's side, then the centre is cut out.
-        cubic: "crop" only: bicubic instead of bilinear, as the DeiT recipes evaluate.
+        cubic: bicubic instead of bilinear, as the DeiT recipes evaluate.
 
     Raises:
         InputError: for anything that is not such a frame.

@@ -31,8 +31,8 @@ const stages = {
     return lab;
   },
   resize() {
-    return json().map(({ data, width, height, channels, target }) =>
-      Buffer.from(resize(bytes(data), width, height, channels, target[1], target[0])).toString("base64"));
+    return json().map(({ data, width, height, channels, target, cubic }) =>
+      Buffer.from(resize(bytes(data), width, height, channels, target[1], target[0], cubic)).toString("base64"));
   },
   async seeds() {
     const { file, cases } = json(), kernel = await Kernel.load(fs.readFileSync(file));

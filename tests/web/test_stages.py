@@ -92,8 +92,9 @@ def test_resize_as_the_runtime(node):
         image = picture(rng, height, width, smooth=number % 3 == 0)
         opaque = np.dstack([image, np.full((height, width), 255, np.uint8)]) if number % 4 else image
         shape = {"width": width, "height": height, "channels": opaque.shape[2], "target": target}
+        shape["cubic"] = cubic = number % 5 < 2
         cases.append({"data": packed(opaque), **shape})
-        expected.append(resize(image[..., ::-1], fit_geometry((height, width), target, "stretch")))
+        expected.append(resize(image[..., ::-1], fit_geometry((height, width), target, "stretch"), cubic=cubic))
     for size, found, wanted in zip(sizes, node("resize", cases), expected, strict=True):
         assert base64.b64decode(found) == wanted.tobytes(), size
 

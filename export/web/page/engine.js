@@ -36,7 +36,8 @@ export class Engine {
    */
   async segment(data, width, height) {
     const start = performance.now(), { spec, info } = this;
-    const rgb = resize(data, width, height, 4, info.width, info.height), resized = performance.now();
+    const cubic = spec.family === "cast_deit";  // as Runtime.prepare; the page has no segmenters
+    const rgb = resize(data, width, height, 4, info.width, info.height, cubic), resized = performance.now();
     const labels = this.seeds.run(rgb), segmented = performance.now();
     const outputs = await this.infer(rgb, labels), inferred = performance.now();
     if (!Object.values(outputs).every(allFinite)) throw new PageError("The model gave numbers that are not finite.");
