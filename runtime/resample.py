@@ -103,8 +103,18 @@ def _library() -> ctypes.CDLL | None:
     if library is None or not hasattr(library, "cast_resample"):
         return None
     pointer, integer = ctypes.c_void_p, ctypes.c_int
-    taps = [pointer, pointer, integer, integer]
-    library.cast_resample.argtypes = [pointer, ctypes.c_int64, integer, *taps, *taps, *[integer] * 3, pointer]
+    taps = (pointer, pointer, integer, integer)
+    library.cast_resample.argtypes = (
+        pointer,
+        ctypes.c_int64,
+        integer,
+        *taps,
+        *taps,
+        integer,
+        integer,
+        integer,
+        pointer,
+    )
     library.cast_resample.restype = integer
     return library
 
