@@ -43,6 +43,8 @@ FOLDER = OrdinaryPath(path_type=Path, exists=True, file_okay=False)
     show_default=True,
     help="Share of right names that is wanted.",
 )
+@click.option("--unsure-below", "given", type=FiniteRange(0, 1), help="Write this threshold in place of the one that "
+              "is chosen, and state the names at it.")  # fmt: skip
 @click.option("--report", multiple=True, metavar="SPLIT", help="Also state the names of this split. Repeatable.")
 @click.option("--out", type=OrdinaryPath(path_type=Path, dir_okay=False), required=True, help=".safetensors to write.")
 def main(
@@ -51,6 +53,7 @@ def main(
     split: str,
     photographs: Path | None,
     precision: float,
+    given: float | None,
     report: tuple[str, ...],
     out: Path,
 ) -> None:
@@ -60,8 +63,9 @@ def main(
     from cast_sdk.models import load_model, save_native
     from cast_sdk.training.data.sources import open_source
     from cast_sdk.training.engine.launch import errors_for_people
-    from cast_sdk.training.metrics.calibration import naming
+    from cast_sdk.training.metrics.calibration import THRESHOLDS, naming
 
+    thresholds = sorted({*THRESHOLDS, *([] if given is None else [given])})
     with errors_for_people():
         if out.exists():
             raise InputError(f"{out} is there already.", remedy="give --out another name, or move the file away")
@@ -69,14 +73,18 @@ def main(
         held_out = open_source(data, split)
         results = fit(model, held_out)
         confidence, correct = _scores(model, held_out)
-        results["images_named"] = naming(confidence, correct)
+        results["images_named"] = naming(confidence, correct, thresholds=thresholds)
         for other in report:
-            results[f"{other}_named"] = naming(*_scores(model, open_source(data, other)))
+            confidence, correct = _scores(model, open_source(data, other))
+            results[f"{other}_named"] = naming(confidence, correct, thresholds=thresholds)
         if photographs is not None:
             source = photograph_source(photographs, data / "classes.txt")
             results |= be_unsure(model, source, precision)
             confidence, correct = _scores(model, source)
-            results["photographs_named"] = naming(confidence, correct, source.labels >= 0)
+            results["photographs_named"] = naming(confidence, correct, source.labels >= 0, thresholds=thresholds)
+        if given is not None:
+            model.spec = dataclasses.replace(model.spec, unsure_below=given)
+            results["written"] = given
         save_native(model, out, torch.float16)
         print(json.dumps(results, indent=1))
 

@@ -66,6 +66,15 @@ def test_temperature_and_threshold_are_written(model_file, shards, photographs, 
     assert all(torch.equal(a, b) for a, b in weights)
 
 
+def test_a_threshold_that_is_given_is_written_and_stated(model_file, shards, photographs, tmp_path):
+    out = tmp_path / "out.safetensors"
+    more = ("--photographs", photographs, "--unsure-below", "0.78", "--report", "val", "--out", out)
+    results = run("--model", model_file, "--data", shards, *more)
+    assert load_model(out).spec.unsure_below == results["written"] == 0.78
+    for name in ("images_named", "val_named", "photographs_named"):
+        assert [row["unsure_below"] for row in results[name]] == [0.5, 0.6, 0.7, 0.78, 0.8, 0.9]
+
+
 def test_another_split_is_reported_at_the_fitted_temperature(model_file, shards, tmp_path):
     out = tmp_path / "out.safetensors"
     results = run("--model", model_file, "--data", shards, "--report", "val", "--report", "train", "--out", out)

@@ -197,29 +197,29 @@ def judged(
     parts: bool = False,
     others: bool = False,
 ) -> list[Judged]:
-    """The photographs whose likeliest class is one of `columns`.
+    """The photographs whose likeliest class is one of `columns`, and on request the others.
 
     Args:
         photographs: BGR, uint8 [h, w, 3].
         ask: function of a list of RGB images that gives scores of all classes, [images, all classes].
         columns: which of those classes are ours.
         sure: least probability of that class.
-        parts: ask about a random square of the others, too, and take that in place of the whole.
-        others: the others, too.
+        parts: ask about a random square of the others, and take that in place of the whole where it is named.
+        others: return those that are not named, too.
     """
     found: list[Judged] = []
     random = np.random.default_rng(0)
     for batch in _batches(photographs):
-        seen = _judged(batch, batch, ask, columns, sure)
+        seen = _judged(batch, batch, ask, columns, sure, others)
         if parts:
-            squares = [(i, part_of(batch[i], random)) for i, one in enumerate(seen) if not one.named]
+            left = [i for i, one in enumerate(seen) if one is None or not one.named]
+            squares = [(i, part_of(batch[i], random)) for i in left]
             squares = [(i, part) for i, part in squares if len(part) >= SMALLEST_PART]
             wholes = [batch[i] for i, _ in squares]
-            for (i, _), one in zip(
-                squares, _judged([part for _, part in squares], wholes, ask, columns, sure), strict=True
-            ):
-                seen[i] = one if one.named else seen[i]
-        found += [one for one in seen if one.named or others]
+            asked = _judged([part for _, part in squares], wholes, ask, columns, sure, False)
+            for (i, _), one in zip(squares, asked, strict=True):
+                seen[i] = one or seen[i]
+        found += [one for one in seen if one]
     return found
 
 
@@ -237,29 +237,25 @@ def _judged(
     ask: Any,
     columns: Sequence[int],
     sure: float,
-) -> list[Judged]:
-    """What the teacher sees in images, which are `wholes` or parts of them."""
+    others: bool,
+) -> list[Judged | None]:
+    """What the teacher sees in images, which are `wholes` or parts of them; None of unnamed ones without `others`."""
     if not images:
         return []
     ours = {column: number for number, column in enumerate(columns)}
     scores = np.asarray(ask([image[:, :, ::-1] for image in images]), np.float32)
     odds = np.exp(scores - scores.max(1, keepdims=True))
     probability = odds / odds.sum(1, keepdims=True)
-    found: list[Judged] = []
+    found: list[Judged | None] = []
     for image, whole, row, shares in zip(images, wholes, scores, probability, strict=True):
         own = row[list(columns)]
         best = columns[int(own.argmax())]
         named = int(shares.argmax()) in ours and shares[best] >= sure
-        found.append(
-            Judged(
-                bool(named),
-                float(shares[best]),
-                ours[best],
-                own.astype(np.float16),
-                print_of(whole),
-                jpeg(image, PHOTO_SIDE),
-            )
-        )
+        if not (named or others):
+            found.append(None)
+            continue
+        encoded, scored = jpeg(image, PHOTO_SIDE), own.astype(np.float16)
+        found.append(Judged(bool(named), float(shares[best]), ours[best], scored, print_of(whole), encoded))
     return found
 
 
