@@ -14,9 +14,10 @@ from click.testing import CliRunner
 
 from cast_sdk.models import load_model
 from cast_sdk.training import bundled
-from cast_sdk.training.data import region_file, soft_labels
+from cast_sdk.training.data import region_file
 from cast_sdk.training.data.prepare import packing
 from cast_sdk.training.data.sources import open_source
+from cast_sdk.training.data.teacher import soft_labels
 from cast_sdk.training.engine import chain
 from cast_sdk.training.engine.distributed import has_gpu
 from cast_sdk.training.engine.recipe.files import load_recipe

@@ -46,7 +46,7 @@ def decay_groups(named: Named, weight_decay: float, rule: str) -> list[dict[str,
 
 # From the image to the head; parameters' names begin with one of them. What has none of these names comes first.
 DEPTHS = ("", "blocks1", "pool1", "blocks2", "pool2", "blocks3", "pool3", "blocks4", "pool4", "norm", "head")
-AFTER = ("block_fusion", "decoder")  # of a Segmenter, at the place of the head
+AFTER = ("block_fusion", "decoder", "further")  # of a Segmenter and of FurtherClasses, at the place of the head
 
 
 def layer_groups(

@@ -122,11 +122,14 @@ class Task(ABC):
             drop_last=self.drop_last(),
         )
 
+    def trained(self) -> nn.Module:
+        """What the optimizer moves: the model, and what a job trains beside it."""
+        return self.model
+
     def optimizer(self) -> torch.optim.Optimizer:
         config = self.recipe.optimizer
-        return build_optimizer(
-            self.model, config, scaled_lr(config.lr, self.recipe.train.batch, config.reference_batch)
-        )
+        lr = scaled_lr(config.lr, self.recipe.train.batch, config.reference_batch)
+        return build_optimizer(self.trained(), config, lr)
 
     # ---------------------------------------------------------------- steps
 

@@ -1,6 +1,7 @@
 """Classification from labels, of one level or along a taxonomy: mixup, averaged weights, accuracies.
 
-Two options that no published recipe uses: a teacher's soft labels, and a loss on the levels.
+Options that no published recipe uses: a teacher's soft labels, also of images without labels, and a loss on the
+levels.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from cast_sdk.training.data.balance import BalancedSampler, draw_weights
 from cast_sdk.training.data.dataset import Images, LabelledViews, to_device
 from cast_sdk.training.data.region_views import RegionViews
 from cast_sdk.training.data.sampler import EpochSampler
-from cast_sdk.training.data.soft_labels import soft_cross_entropy, teacher_scores
+from cast_sdk.training.data.teacher.others import OtherViews
+from cast_sdk.training.data.teacher.soft_labels import soft_cross_entropy, teacher_scores
 from cast_sdk.training.engine.distributed import World
 from cast_sdk.training.engine.ema import Ema
 from cast_sdk.training.engine.launch import open_images
@@ -31,6 +33,7 @@ from cast_sdk.training.engine.options import Run
 from cast_sdk.training.engine.recipe.settings import Phase, Recipe
 from cast_sdk.training.engine.task import SHARED, Task
 from cast_sdk.training.metrics.accuracy import accuracy, evaluation_batches
+from cast_sdk.training.tasks.further_classes import FurtherClasses
 from cast_sdk.training.tasks.levels import level_loss
 from cast_sdk.training.tasks.probe_start import start_head
 from cast_sdk.training.tasks.taxonomy import TaxonomyLoss
@@ -68,10 +71,12 @@ class Classification(Task):
         world: World,
         workers: int = 0,
         regions: RegionViews | None = None,
+        others: OtherViews | None = None,
     ) -> None:
-        super().__init__(recipe, model, views, world)
+        self.further = FurtherClasses(model, others.further).to(world.device) if others else None
+        super().__init__(recipe, model, views, world, called=self.further)
         self.views: LabelledViews = views
-        self.validation, self.workers, self.regions = validation, workers, regions
+        self.validation, self.workers, self.regions, self.others = validation, workers, regions, others
         self.batches: DataLoader[Any] | None = None  # of the validation; made when it is first needed
         settings = recipe.train
         self.ema = Ema(model, settings.ema, settings.ema_aliases) if settings.ema else None
@@ -105,7 +110,11 @@ class Classification(Task):
         train = LabelledViews(images["train"], recipe, train=True, scores=scores)
         validation = LabelledViews(images["val"], recipe, train=False)
         regions = RegionViews(source.root, recipe) if recipe.levels.weight else None
-        return cls(recipe, model, train, validation, world, workers, regions)
+        others = OtherViews(source.root, recipe, len(source.classes)) if recipe.teacher.others else None
+        return cls(recipe, model, train, validation, world, workers, regions, others)
+
+    def trained(self) -> nn.Module:
+        return self.further or self.model
 
     def sampler(self) -> EpochSampler:
         weights = balance_of(self.recipe, self.views.images)
@@ -146,17 +155,23 @@ class Classification(Task):
             images, targets = self.mix(images, targets)
         labelled = len(images)
         known = self.regions.batch(levels.batch) if self.regions else None
-        if known is not None:  # one pass for both kinds of images
-            more = to_device((known.images, known.superpixels, targets), self.world.device, channels_last)
-            images, superpixels = torch.cat([images, more[0]]), torch.cat([superpixels, more[1]])
+        others = self.others.batch(self.recipe.teacher.others) if self.others else None
+        for more in (others, known):  # one pass for all kinds of images
+            if more is not None:
+                extra = to_device((more.images, more.superpixels, targets), self.world.device, channels_last)
+                images, superpixels = torch.cat([images, extra[0]]), torch.cat([superpixels, extra[1]])
         output = self.wrapped(images, superpixels, num_superpixels=self.views.count(superpixels))
+        output, further = output if self.further else (output, None)
         if self.tree is not None:
             loss: Tensor = self.tree([scores[:labelled] for scores in output.taxonomy], targets)
         else:
             loss = self._class_loss(output.logits[:labelled].float(), targets, *batch[3:])
+        if others is not None and further is not None:
+            logits = torch.cat([output.logits, further], 1)[labelled : labelled + len(others.scores)]
+            loss = self._with_others(loss, labelled, logits.float(), others.scores)
         if known is not None:
             shares = [share.to(self.world.device) for share in known.shares]
-            own = [level.rows(labelled) for level in output.levels]
+            own = [level.rows(len(images) - len(known)) for level in output.levels]
             loss = loss + levels.weight * level_loss(own, shares, levels.tokens)
         return loss
 
@@ -169,6 +184,11 @@ class Classification(Task):
         soft = soft_cross_entropy(logits, scores.to(logits.device), teacher.temperature)
         return (1 - teacher.weight) * loss + teacher.weight * soft
 
+    def _with_others(self, loss: Tensor, labelled: int, logits: Tensor, scores: Tensor) -> Tensor:
+        """Mean over all images of the `loss` of the labelled ones and that of the others, which have no labels."""
+        soft = soft_cross_entropy(logits, scores.to(logits.device), self.recipe.teacher.temperature)
+        return (labelled * loss + len(scores) * soft) / (labelled + len(scores))
+
     def after_step(self, fraction: float) -> None:
         if self.ema is not None:
             self.ema.update()
@@ -180,8 +200,9 @@ class Classification(Task):
         if phase.superpixels:
             self.views.set_count(phase.superpixels)
             self.validation.set_count(phase.superpixels)
-            if self.regions is not None:
-                self.regions.set_count(phase.superpixels)
+            for more in (self.regions, self.others):
+                if more is not None:
+                    more.set_count(phase.superpixels)
 
     def validate(self) -> dict[str, float]:
         batch = max(1, self.recipe.train.batch // self.world.size)
@@ -200,6 +221,8 @@ class Classification(Task):
     def checkpoint(self, epoch: int, outer: dict[str, Any]) -> dict[str, Any]:
         average = {"model_ema": official_state(self.ema.model, "deit")} if self.ema else {}
         arguments = argparse.Namespace(recipe=self.recipe.name, seed=self.recipe.train.seed)
+        if self.further:
+            outer = {"further": self.further.further.state_dict(), **outer}
         scheduler = {"t_in_epochs": True, "epoch": epoch}
         return official_checkpoint(
             self.model, self.layout, **average, lr_scheduler=scheduler, epoch=epoch, args=arguments, **outer
@@ -209,6 +232,8 @@ class Classification(Task):
         super().restore(raw)
         if self.ema is not None:
             self.ema.model.load_state_dict(raw["model_ema"])
+        if self.further is not None:
+            self.further.further.load_state_dict(raw["further"])
 
 
 def balance_of(recipe: Recipe, images: Images) -> npt.NDArray[np.float64] | None:

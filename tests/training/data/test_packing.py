@@ -13,12 +13,13 @@ from click.testing import CliRunner
 from PIL import Image
 
 from cast_sdk.errors import InputError, RecipeError
-from cast_sdk.training.data import region_file, soft_labels
+from cast_sdk.training.data import region_file
 from cast_sdk.training.data.dataset import decode
 from cast_sdk.training.data.prepare import packing
 from cast_sdk.training.data.prepare.bundled import write_images
 from cast_sdk.training.data.region_views import RegionViews
 from cast_sdk.training.data.sources import open_source
+from cast_sdk.training.data.teacher import soft_labels
 from cast_sdk.training.engine.recipe.building import recipe_from_dict
 from cast_sdk.training.prepare_data import main
 

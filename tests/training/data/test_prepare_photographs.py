@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cast_sdk.training.data import soft_labels
 from cast_sdk.training.data.prepare import photographs as ours
 from cast_sdk.training.data.sources import open_source
+from cast_sdk.training.data.teacher import soft_labels
 from cast_sdk.training.prepare_data import main
 
 ALL = 6  # classes of the teacher
@@ -66,7 +66,7 @@ def test_what_the_teacher_sees_less_surely_or_as_something_else_has_its_scores_a
 
     seen = ours.judged([scene(1), scene(2)], scores, COLUMNS, 0.5, others=True)
     assert [(one.named, one.label) for one in seen] == [(False, 1), (False, 0)]
-    assert np.allclose([one.scores for one in seen], [[2, 3, 1], [2.2, 2, 1]], atol=1e-3)
+    assert np.allclose([one.scores for one in seen], [[2, 3, 1, 9, 0, 0], [2.2, 2, 1, 2.1, 0, 0]], atol=1e-3)
     assert seen[0].probability < 0.01
     assert ours.judged([scene(1), scene(2)], scores, COLUMNS, 0.5) == []
     assert [one.named for one in ours.judged([scene(1), scene(2)], scores, COLUMNS, 0.2, others=True)] == [False, True]
@@ -81,8 +81,8 @@ def test_a_copy_is_known_by_its_whole_where_a_part_is_named():
 
     tested = scene(1, (240, 320))
     (part,) = ours.judged([tested], small_ones, COLUMNS, 0.3, parts=True)
-    assert ours.choose([part], 9, ours.print_of(tested)[None]) == ([], [])
-    assert ours.choose([part], 9, ours.print_of(scene(2, (240, 320)))[None]) == ([part], [])
+    assert ours.choose([part], 9, ours.print_of(tested)[None]) == []
+    assert ours.choose([part], 9, ours.print_of(scene(2, (240, 320)))[None]) == [part]
 
 
 def encoded_again(image, side, quality):
@@ -120,24 +120,30 @@ def test_things_on_a_white_ground_are_told_apart(side):
     assert ours.alike(on_white(7), others)
 
 
-def test_the_surest_are_chosen_without_copies():
-    def one(seed, label, probability, named=True):
-        return ours.Judged(named, probability, label, np.zeros(3, np.float16), ours.print_of(scene(seed)), b"")
+def one(seed, label, probability, likeliest=0):
+    scores = np.eye(ALL, dtype=np.float16)[likeliest]
+    return ours.Judged(True, probability, label, scores, ours.print_of(scene(seed)), b"")
 
+
+def test_the_surest_are_chosen_without_copies():
     seen = [one(1, 0, 0.5), one(2, 0, 0.9), one(2, 0, 0.8), one(3, 0, 0.7), one(4, 1, 0.6), one(5, 1, 0.4)]
     none = np.empty((0, ours.PRINT), np.float32)
-    assert [(one.label, one.probability) for one in ours.choose(seen, 2, none)[0]] == [
+    assert [(one.label, one.probability) for one in ours.choose(seen, 2, none)] == [
         (0, 0.9), (0, 0.7), (1, 0.6), (1, 0.4)
     ]  # fmt: skip
     tests = np.array([ours.print_of(scene(4))])
-    assert [one.probability for one in ours.choose(seen, 9, tests)[0]] == [0.9, 0.7, 0.5, 0.4]
-    more = [*seen, *(one(seed, 0, 0.2, named=False) for seed in (1, 5, 6, 7, 7, 8, 4))]  # 1 is named, 7 comes twice
-    named, others = ours.choose(more, 9, tests, others=9)
-    assert [one.probability for one in named] == [0.9, 0.7, 0.5, 0.4]
-    at = sorted([other is one for other in more].index(True) for one in others)
-    assert at in ([7, 8, 9, 11], [7, 8, 10, 11])
-    assert len(ours.choose(more, 9, tests, others=2)[1]) == 2
-    assert ours.choose(more, 9, tests)[1] == []
+    assert [one.probability for one in ours.choose(seen, 9, tests)] == [0.9, 0.7, 0.5, 0.4]
+
+
+def test_any_are_taken_of_each_class_of_the_teacher_without_copies():
+    seen = [
+        one(seed, 0, 0.1, likeliest) for seed, likeliest in ((1, 5), (2, 5), (2, 5), (3, 5), (4, 3), (1, 3), (6, 0))
+    ]
+    tests = np.array([ours.print_of(scene(4))])
+    taken = ours.assorted(seen, 9, tests)
+    assert [int(one.scores.argmax()) for one in taken] == [0, 3, 5, 5, 5]
+    assert len({one.print.tobytes() for one in taken}) == 4  # the scene under two classes is in both
+    assert [int(one.scores.argmax()) for one in ours.assorted(seen, 1, tests)] == [0, 3, 5]
 
 
 @pytest.fixture
@@ -213,13 +219,22 @@ def test_options_reach_the_choice(data, photos):
     assert open_source(data, "train").labels.tolist() == [0, 2, 1, *[0, 1] * 3]
 
 
-def test_others_follow_the_named_ones_once(data, photos):
+def test_others_have_the_scores_of_all_classes_and_a_split_of_their_own(data, photos):
     result = run(data, photos, "--most", "1", "--copies", "3", "--others", "2")
     assert result.exit_code == 0, result.output
-    assert "and 1 others" in result.output
-    source = open_source(data, "train")
-    assert source.labels.tolist() == [0, 2, 1, *[0, 1] * 3, 0]  # b is none of the classes, which are all as unlikely
-    assert soft_labels.teacher_scores(data, source)[-1].tolist() == [0, 0, 0]
+    assert "others-00.tar: 4 images" in result.output
+    assert open_source(data, "train").labels.tolist() == [0, 2, 1, *[0, 1] * 3]
+    # b (class 0 of the teacher), a (4) and two of class 1; d is a copy of a test image. The data's 4, 1, 2 come first.
+    assert len(open_source(data, "others")) == 4
+    scores = np.load(data / "others-teacher.npy")
+    assert scores.shape == (4, ALL) and scores.argmax(1).tolist() == [0, 1, 1, 3]
+
+    before = contents(data)
+    for name in ("train-photographs.tar",):
+        (data / name).unlink()
+    again = run(data, photos)
+    assert "holds photographs already (others-00.tar)" in again.output
+    assert contents(data) == {name: held for name, held in before.items() if name != "train-photographs.tar"}
 
 
 @pytest.mark.parametrize(("options", "taken"), [((), 2), (("--parts",), 3)])

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from cast_sdk.errors import InputError, RecipeError
-from cast_sdk.training.data import soft_labels
 from cast_sdk.training.data.sources import open_source
+from cast_sdk.training.data.teacher import soft_labels
 
 
 def brightness(images):

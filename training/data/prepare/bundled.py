@@ -88,8 +88,8 @@ def soft_labels_command(data: Path, teacher: Path, side: int, photo_side: int, t
     """A teacher's scores for the training images, for recipes with teacher.weight."""
     from timm.data import ImageNetInfo
 
-    from cast_sdk.training.data.soft_labels import write_scores
     from cast_sdk.training.data.sources import open_source
+    from cast_sdk.training.data.teacher.soft_labels import write_scores
     from cast_sdk.training.engine.launch import errors_for_people
 
     with errors_for_people():

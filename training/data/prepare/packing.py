@@ -180,7 +180,7 @@ def webp(image: Pixels, side: int, quality: int) -> bytes:
 
 def _write_training(folder: Path, source: ImageSource, chosen: Indices, packing: Packing) -> None:
     """The shard of training images, and the teacher's scores of the same images in the same order."""
-    from cast_sdk.training.data import soft_labels
+    from cast_sdk.training.data.teacher import soft_labels
     from cast_sdk.training.engine.recipe.settings import Teacher
 
     images = ((webp(_pixels(source, i), packing.side, packing.quality), int(source.labels[i])) for i in chosen)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,6 @@ from cast_sdk.images import images_in
 from cast_sdk.runtime.commands.common import FiniteRange
 from cast_sdk.system.files import atomic_write, check_writable
 from cast_sdk.system.signals import uninterrupted
-from cast_sdk.training.data import soft_labels
 from cast_sdk.training.data.prepare.bundled import (
     FILE,
     FOLDER,
@@ -32,11 +31,14 @@ from cast_sdk.training.data.prepare.bundled import (
     open_teacher,
     write_images,
 )
+from cast_sdk.training.data.teacher import others as unlabelled
+from cast_sdk.training.data.teacher import soft_labels
 
 if TYPE_CHECKING:
     from cast_sdk.training.data.sources import ImageSource
 
 PHOTOGRAPHS, THUMBNAILS = "train-photographs.tar", "train-thumbnails.tar"  # behind train-00.tar, in this order
+OTHERS = f"{unlabelled.SPLIT}-00.tar"
 THUMBNAIL = 64
 SMALLEST = 120  # pixels of a photograph's shorter side
 SIDE = 224  # pixels that the teacher sees
@@ -60,8 +62,7 @@ Print = npt.NDArray[np.float32]
 @click.option("--most", type=click.IntRange(1), default=260, show_default=True,
               help="Photographs of one class: the surest.")  # fmt: skip
 @click.option("--others", type=click.IntRange(0), default=0, show_default=True,
-              help="So many more for each class, in which the teacher sees something else or nothing surely, and that "
-              "class is the likeliest of DATA's. For a high teacher.weight.")  # fmt: skip
+              help="Also take so many of each class that the teacher knows, at most, for teacher.others.")  # fmt: skip
 @click.option(
     "--copies", type=click.IntRange(1, 100), default=2, show_default=True, help="Of each that is named, in an epoch."
 )
@@ -95,7 +96,7 @@ def photographs_command(
         scores = [soft_labels.teacher_scores(data, source)]
         wnids = ImageNetInfo().label_names()
         columns = imagenet_columns(data / "classes.txt", wnids)
-        for name in (PHOTOGRAPHS, THUMBNAILS, soft_labels.FILE):
+        for name in (PHOTOGRAPHS, THUMBNAILS, soft_labels.FILE, OTHERS, unlabelled.FILE):
             check_writable(data / name)
         files = [path for folder in folders for path in images_in(folder, deep=True)]
         if not files:
@@ -112,7 +113,8 @@ def photographs_command(
         if small:
             click.echo(f"left out because a side has fewer than {SMALLEST} pixels: {len(small)}, such as {small[0]}")
         known = [one for one in seen if one.named]
-        chosen, rest = choose(seen, most, np.array(tests, np.float32).reshape(-1, PRINT), others)
+        test_prints = np.array(tests, np.float32).reshape(-1, PRINT)
+        chosen = choose(known, most, test_prints)
         if not chosen:
             raise RecipeError(
                 "No photograph is left to train on.",
@@ -120,25 +122,29 @@ def photographs_command(
                 + (", all of them copies of test images" if known else ""),
                 remedy=f"give photographs of such things, of {SMALLEST} pixels at least, or a lower --sure",
             )
-        taken = chosen * copies + rest
+        taken = chosen * copies
         shards = {PHOTOGRAPHS: [(one.encoded, one.label) for one in taken]}
-        scores.append(np.stack([one.scores for one in taken]))
+        scores.append(np.stack([one.scores[: len(columns)] for one in taken]))
         if thumbnails:
             again = dict(_thumbnails(source))
             shards[THUMBNAILS] = [(encoded, int(source.labels[i])) for i, encoded in again.items()]
             scores.append(scores[0][list(again)])
+        tables = {soft_labels.FILE: np.concatenate(scores)}
+        if others:
+            rest = assorted(seen, others, test_prints)
+            shards[OTHERS] = [(one.encoded, one.label) for one in rest]
+            tables[unlabelled.FILE] = np.stack([one.scores for one in rest])
         with uninterrupted(), contextlib.ExitStack() as files_of_one_state:  # all take their names at the end, together
-            table = files_of_one_state.enter_context(atomic_write(data / soft_labels.FILE))
+            for name, table in tables.items():
+                with files_of_one_state.enter_context(atomic_write(data / name)).open("wb") as file:
+                    np.save(file, table)
             for name, images in shards.items():
                 write_images(files_of_one_state.enter_context(atomic_write(data / name)), images)
-            with table.open("wb") as file:
-                np.save(file, np.concatenate(scores))
         for name, images in shards.items():
             click.echo(f"{name}: {len(images):,} images")
         click.echo(
             f"{len(known):,} of {len(files):,} are named; {len(chosen):,} of them, of "
             f"{len({one.label for one in chosen})} classes, are taken: no copies, at most {most} of a class"
-            + (f"; and {len(rest):,} others" if others else "")
         )
 
 
@@ -151,11 +157,11 @@ def check_order(data: Path) -> None:
     Raises:
         InputError: it holds photographs already, has no shards, or one whose name sorts behind the new ones.
     """
-    for name in (PHOTOGRAPHS, THUMBNAILS):
+    for name in (PHOTOGRAPHS, THUMBNAILS, OTHERS):
         if (data / name).exists():
             raise InputError(
                 f"{data} holds photographs already ({name}).",
-                remedy=f"to choose others, remove {PHOTOGRAPHS} and {THUMBNAILS} and run soft-labels again",
+                remedy=f"to choose others, remove {PHOTOGRAPHS}, {THUMBNAILS} and {OTHERS} and run soft-labels again",
             )
     shards = sorted(path.name for path in data.glob("train-*.tar"))
     if not shards:
@@ -176,7 +182,7 @@ class Judged:
         named: its likeliest class among all classes of the teacher is one of the data set's, and sure enough.
         probability: of its class among all classes of the teacher.
         label: the likeliest of the data set's classes, as the data set numbers them.
-        scores: of the data set's classes, float16 [classes].
+        scores: of all classes of the teacher, the data set's first and in its order: float16 [all classes].
         print: of the whole photograph, see `print_of`.
         encoded: the photograph, or the part of it that is named: JPEG of PHOTO_SIDE x PHOTO_SIDE pixels.
     """
@@ -244,17 +250,17 @@ def _judged(
         return []
     ours = {column: number for number, column in enumerate(columns)}
     scores = np.asarray(ask([image[:, :, ::-1] for image in images]), np.float32)
+    order = [*columns, *(column for column in range(scores.shape[1]) if column not in ours)]
     odds = np.exp(scores - scores.max(1, keepdims=True))
     probability = odds / odds.sum(1, keepdims=True)
     found: list[Judged | None] = []
     for image, whole, row, shares in zip(images, wholes, scores, probability, strict=True):
-        own = row[list(columns)]
-        best = columns[int(own.argmax())]
+        best = columns[int(row[list(columns)].argmax())]
         named = int(shares.argmax()) in ours and shares[best] >= sure
         if not (named or others):
             found.append(None)
             continue
-        encoded, scored = jpeg(image, PHOTO_SIDE), own.astype(np.float16)
+        encoded, scored = jpeg(image, PHOTO_SIDE), row[order].astype(np.float16)
         found.append(Judged(bool(named), float(shares[best]), ours[best], scored, print_of(whole), encoded))
     return found
 
@@ -265,25 +271,27 @@ def _batches(photographs: Iterable[npt.NDArray[np.uint8]]) -> Iterator[list[npt.
         yield batch
 
 
-def choose(
-    seen: Sequence[Judged], most: int, tests: npt.NDArray[np.float32], others: int = 0
-) -> tuple[list[Judged], list[Judged]]:
-    """The surest photographs of each class that are named, `most` at most, and any `others` at most of the others.
+def choose(named: Sequence[Judged], most: int, tests: npt.NDArray[np.float32]) -> list[Judged]:
+    """The surest photographs of each class, `most` at most, without copies of one another or of `tests` [N, PRINT]."""
+    return _distinct(sorted(named, key=lambda one: -one.probability), lambda one: one.label, most, tests)
 
-    None is a copy of another of its class, or of `tests` [N, PRINT].
-    """
+
+def assorted(seen: Sequence[Judged], most: int, tests: npt.NDArray[np.float32]) -> list[Judged]:
+    """Any photographs of each class that the teacher knows, named or not: `most` at most, without copies as above."""
+    order = np.random.default_rng(0).permutation(len(seen))
+    return _distinct([seen[i] for i in order], lambda one: int(one.scores.argmax()), most, tests)
+
+
+def _distinct(
+    order: Sequence[Judged], class_of: Callable[[Judged], int], most: int, tests: npt.NDArray[np.float32]
+) -> list[Judged]:
     taken: dict[int, list[Judged]] = {}
-    named, rest = [one for one in seen if one.named], [one for one in seen if not one.named]
-    order = sorted(named, key=lambda one: -one.probability)
-    order += [rest[i] for i in np.random.default_rng(0).permutation(len(rest))]
     for one in order:
-        same = taken.setdefault(one.label, [])
+        same = taken.setdefault(class_of(one), [])
         prints = np.array([other.print for other in same], np.float32).reshape(-1, PRINT)
-        count = sum(other.named == one.named for other in same)
-        if count < (most if one.named else others) and not alike(one.print, tests) and not alike(one.print, prints):
+        if len(same) < most and not alike(one.print, tests) and not alike(one.print, prints):
             same.append(one)
-    found = [one for label in sorted(taken) for one in taken[label]]
-    return [one for one in found if one.named], [one for one in found if not one.named]
+    return [one for number in sorted(taken) for one in taken[number]]
 
 
 def print_of(image: npt.NDArray[np.uint8]) -> Print:

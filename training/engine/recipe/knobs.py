@@ -44,13 +44,14 @@ def _without_effect(recipe: Recipe) -> set[str]:
     idle = {f"optimizer.{knob}" for knob in set().union(*_OF_OPTIMIZER.values()) - _OF_OPTIMIZER[optimizer.name]}
     idle |= {f"schedule.{knob}" for knob in set().union(*_OF_SCHEDULE.values()) - _OF_SCHEDULE[schedule.kind]}
     if recipe.taxonomy.tree:
-        idle |= {"teacher.weight", "teacher.temperature"}  # the heads of a tree learn from labels alone
+        # The heads of a tree learn from labels alone.
+        idle |= {"teacher.weight", "teacher.temperature", "teacher.others"}
     else:
         idle.add("taxonomy.kl_weight")
     if schedule.minutes is not None:
         idle.add("schedule.steps")
     if not recipe.teacher.weight:
-        idle.add("teacher.temperature")
+        idle |= {"teacher.temperature", "teacher.others"}
     if not recipe.levels.weight:
         idle |= {"levels.batch", "levels.scale", "levels.tokens"}
     # Where minutes or steps end a run, its epochs are the unit of warm-up and of schedules that change once an epoch.

@@ -81,6 +81,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "probe.eval_batch": COUNT,
     "teacher.weight": SHARE,
     "teacher.temperature": POSITIVE,
+    "teacher.others": (0, 2**20),
     "levels.weight": NOT_NEGATIVE,
     "levels.batch": (1, 2**20),
     "levels.scale": (1e-6, 1),
