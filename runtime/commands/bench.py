@@ -25,6 +25,7 @@ from cast_sdk.runtime.commands.program import Command
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--fit", type=click.Choice(["stretch", "crop"]), default="stretch", show_default=True)
+@click.option("--grouping", type=click.Choice(["auto", "assigned", "merged"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of the network (default: cores, at most 8).")
 @click.option(
     "--spinning/--no-spinning",

@@ -106,7 +106,7 @@ def measure(
         warmup: frames before that, not counted.
         streams: passes of `count` frames through `Runtime.stream`, again in turn; 0: none.
         progress: called after each frame and pass.
-        options: passed to every Runtime (device, fit, threads, spinning).
+        options: passed to every Runtime (device, fit, grouping, threads, spinning).
 
     Raises:
         CastError: whatever loading and running a candidate raises.

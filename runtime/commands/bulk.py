@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cast_sdk.runtime.bulk.groups import GROUPS
-from cast_sdk.runtime.commands.common import clean_exit, common_options, is_quiet, model_options, open_runtime
+from cast_sdk.runtime.commands.common import (
+    clean_exit,
+    common_options,
+    grouping_setting,
+    is_quiet,
+    model_options,
+    open_runtime,
+)
 from cast_sdk.runtime.commands.program import Command
 
 if TYPE_CHECKING:
@@ -103,6 +110,7 @@ def main(
             "backend": type(runtime.backend).__name__,
             "device": runtime.device,
             "precision": model["precision"] or runtime.info.precision,
+            **grouping_setting(runtime),
         }
         workers = workers or (1 if runtime.device == "cuda" else None)
         description = repr(runtime)

@@ -171,7 +171,7 @@ def is_quiet() -> bool:
 
 
 def model_options(command: F) -> F:
-    """Options that open a model: --model, --backend, --device, --precision, --fit, --threads, ..."""
+    """Options that open a model: --model, --backend, --device, --precision, --fit, --grouping, --threads, ..."""
     for option in reversed(
         (
             click.option(
@@ -204,6 +204,14 @@ def model_options(command: F) -> F:
                 help="Use the whole frame, or cut its centre as the reference's evaluation does.",
             ),
             click.option(
+                "--grouping",
+                type=click.Choice(["auto", "assigned", "merged"]),
+                default="auto",
+                show_default=True,
+                help="How levels are made: as the network assigns superpixels, or by merging neighbours; auto: as the "
+                "model says.",
+            ),
+            click.option(
                 "--threads",
                 type=click.IntRange(1),
                 help="CPU threads of the network (default: cores, at most 8; one where several work side by side).",
@@ -232,3 +240,8 @@ def open_runtime(options: dict[str, Any], **changes: Any) -> Any:
     if not chosen.get("allow_code"):
         chosen.pop("allow_code", None)
     return Runtime(chosen.pop("model"), **chosen)
+
+
+def grouping_setting(runtime: Any) -> dict[str, str]:
+    """`grouping` for the settings of a job, where it is not the model's own, which the model's file tells."""
+    return {} if runtime.grouping == runtime.spec.grouping else {"grouping": runtime.grouping}

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cast_sdk.runtime.commands.common import clean_exit, common_options, is_quiet, model_options, open_runtime
+from cast_sdk.runtime.commands.common import (
+    clean_exit,
+    common_options,
+    grouping_setting,
+    is_quiet,
+    model_options,
+    open_runtime,
+)
 from cast_sdk.runtime.commands.program import Command
 
 if TYPE_CHECKING:
@@ -116,6 +123,7 @@ def main(
             "fit": runtime.fit,
             "levels": list(levels),
             "track": track,
+            **grouping_setting(runtime),
         }
         with Results(target, settings, overwrite=overwrite) as results:
             jobs = segment_images.plan(inputs, results, pictures=not no_pictures, data=data or no_pictures)

@@ -222,6 +222,18 @@ def test_an_image_that_ends_its_process(folder, tiny_onnx, tmp_path):
     assert "SIGSEGV" in found["deadly.jpg"]["error"] and found["00.jpg"]["error"] is None
 
 
+def test_how_levels_are_made_is_asked_for_and_does_not_change_within_a_data_set(stock, tmp_path):
+    one = next(stock.rglob("00.jpg"))
+    words = (one, "--workers", 1, "--only", "levels")
+    for kind in ("merged", "assigned"):
+        bulk(*words, "--out", tmp_path / kind, "--grouping", kind)
+    merged, assigned = (rows(tmp_path / kind)[0] for kind in ("merged", "assigned"))
+    assert merged != assigned
+    bulk(*words, "--out", tmp_path / "merged")  # the model says so itself
+    done = bulk(*words, "--out", tmp_path / "assigned", check=False)
+    assert done.returncode == 1 and "grouping 'assigned' before" in done.stderr
+
+
 def test_the_same_command_goes_on_and_another_is_refused(made, stock, tiny_onnx, tmp_path):
     whole = parts(made)
     made = shutil.copytree(made, tmp_path / "copy")

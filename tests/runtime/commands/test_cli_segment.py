@@ -116,12 +116,29 @@ def test_other_settings_do_not_mix(run, folder, tmp_path):
     assert run(folder / "a.jpg", "--fit", "crop", "--overwrite").returncode == 0
 
 
+def test_levels_are_made_as_asked_and_kinds_do_not_mix(run, folder, tmp_path):
+    from cast_sdk import bundled
+
+    def made(*options, out):
+        done = run(folder / "a.jpg", "--json", "--out", out, *options, model=bundled.path(bundled.MODEL))
+        return done, json.loads((tmp_path / out / "a.json").read_text())["levels"] if done.returncode == 0 else None
+
+    _, merged = made(out="merged")
+    done, same = made("--grouping", "merged", out="merged")
+    assert done.returncode == 0, done.stderr  # what the model says has no place among the settings
+    assert same == merged
+    assert made("--grouping", "assigned", out="assigned")[1] != merged
+    refused, _ = made("--grouping", "assigned", out="merged")
+    assert refused.returncode == 1 and "now" in refused.stderr and "'assigned'" in refused.stderr
+
+
 @pytest.mark.parametrize(
     "arguments, words",
     [
         (["missing.jpg"], "There is no file or folder missing.jpg"),
         (["images/a.jpg", "--level", "7"], "no level 7"),
         (["images/a.jpg", "--precision", "bf16"], "has no option precision"),
+        (["images/a.jpg", "--grouping", "merged"], "cannot be merged"),
         (["empty"], "There are no images in empty"),
         (["images/a.jpg", "--out", "images/notes.txt"], "images/notes.txt is a file"),
     ],
