@@ -70,7 +70,7 @@ class OtherViews:
         """`size` random views."""
         images, superpixels = [], []
         chosen = torch.randint(len(self.source), (size,)).tolist()
-        generator = np.random.default_rng(torch.randint(2**31, (1,)).item())
+        generator = np.random.default_rng(int(torch.randint(2**31, (1,))))
         for index in chosen:
             image = decode(self.source.read(index), self.source.names[index])
             view = self.view(pixels_of(image), generator)
