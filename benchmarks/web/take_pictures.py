@@ -1,6 +1,6 @@
 """Takes the pictures of the documentation: the demo, the camera page and the page for browsers.
 
-    python benchmarks/web/pictures.py docs/images
+    python benchmarks/web/take_pictures.py docs/images
 
 Runs the bundled model, the scene `test://` and headless Chromium here. Take them while nothing else runs: the pages
 show times. Look at each one before it is committed.
