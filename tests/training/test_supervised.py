@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -12,61 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from supervised_runs import assert_same, finish, here, killed_in_the_second_epoch, start, weights
 
 from cast_sdk.export.onnx_export import export_onnx
 from cast_sdk.models import load_model, save_native
 from cast_sdk.training.engine.runlog import RunLog, check_ours, read_log
 
 ROOT = Path(__file__).parents[2]
-
-
-def start(recipe, data, out, *extra, processes=1):
-    """The program in a process of its own, on one thread per process."""
-    launcher = [sys.executable]
-    if processes > 1:
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    command = [*launcher, "training/supervised.py", "--recipe", recipe, "--data", data, "--out", out, "--device", "cpu"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [str(part) for part in (*command, *extra)],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def here(recipe, data, out, *extra):
-    """The program in this process, where speed matters more than separation."""
-    from click.testing import CliRunner
-
-    from cast_sdk.training.supervised import main
-
-    arguments = ["--recipe", recipe, "--data", data, "--out", out, "--device", "cpu", *extra]
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
-def finish(process, status=0):
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == status, output
-    return output
-
-
-def weights(out):
-    return torch.load(out / "checkpoint.pth", weights_only=False)
-
-
-def assert_same(a, b):
-    for part in ("model", "model_ema"):
-        assert a[part].keys() == b[part].keys()
-        assert all(torch.equal(a[part][key], b[part][key]) for key in a[part])
-    old, new = (json.dumps(_numbers(c["optimizer"]["state"])) for c in (a, b))
-    assert old == new
-
-
-def _numbers(state):
-    return {str(key): {name: value.tolist() for name, value in entry.items()} for key, entry in state.items()}
 
 
 @pytest.fixture(scope="module")
@@ -125,21 +76,6 @@ def test_evaluate_gives_the_accuracy_of_the_log(whole_run, folders):
         assert metrics[name] == pytest.approx(last[name], abs=100 / 16)  # a near tie may move one image
     missing = CliRunner().invoke(main, ["--model", str(out / "nothing.pth"), "--data", str(folders)])
     assert missing.exit_code == 1 and "does not exist" in missing.output
-
-
-def killed_in_the_second_epoch(recipe, data, out, *extra):
-    process = start(recipe, data, out, *extra, "--log-every", 1, "--save-minutes", 0)
-    deadline = time.monotonic() + 240
-    while time.monotonic() < deadline and process.poll() is None:
-        log = out / "log.jsonl"
-        if log.exists() and len(read_log(out, "step")) >= 9 and (out / "checkpoint.pth").exists():
-            break
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    resume = weights(out)["resume"]
-    assert resume["epoch"] == 1 and 0 < resume["step"] < 6
 
 
 def test_kill_and_resume_gives_the_same_weights_bit_for_bit(whole_run, folders, micro, tmp_path):
@@ -263,90 +199,6 @@ def test_soft_labels_and_levels_join_the_labels_and_resume(folders, micro, tmp_p
                  "--set", "augment.image_size=48")  # fmt: skip
     assert again.exit_code == 0, again.output
     assert load_model(tmp_path / "warm" / "checkpoint.pth").spec.image_size == 48
-
-
-def with_others(folders, data):
-    """The micro data with a teacher's scores, and five images without labels, of classes 2, 3 and further ones."""
-    import numpy as np
-
-    from cast_sdk.training.data.prepare.bundled import jpeg, write_images
-
-    data.mkdir()
-    for split in ("train", "val"):
-        (data / split).symlink_to(folders / split)
-    np.save(data / "train-teacher.npy", 4 * np.eye(4, dtype=np.float16).repeat(12, 0))
-    noise = np.random.default_rng(0).integers(0, 255, (5, 40, 40, 3), np.uint8)
-    write_images(data / "others-00.tar", [(jpeg(image, 40), 0) for image in noise])
-    np.save(data / "others-teacher.npy", 4 * np.eye(5, 7, 2, dtype=np.float16))
-    return data
-
-
-OTHERS = ("--set", "teacher.weight=0.5", "--set", "teacher.others=2")
-
-
-def test_images_without_labels_teach_further_classes_and_resume(folders, micro, tmp_path):
-    data, whole, killed = with_others(folders, tmp_path / "data"), tmp_path / "whole", tmp_path / "killed"
-    finish(start(micro, data, whole, *OTHERS))  # on as many threads as the others, or sums would differ
-    saved = weights(whole)
-    assert saved["further"]["weight"].shape == (3, 32) and saved["further"]["bias"].std() > 0
-    assert load_model(whole / "checkpoint.pth").spec.num_classes == 4
-
-    killed_in_the_second_epoch(micro, data, killed, *OTHERS)
-    finish(start(micro, data, killed, *OTHERS))
-    assert_same(saved, weights(killed))
-    assert all(torch.equal(value, weights(killed)["further"][key]) for key, value in saved["further"].items())
-
-
-def test_images_without_labels_change_the_model_and_not_its_form(folders, micro, tmp_path):
-    data = with_others(folders, tmp_path / "data")
-    runs = [weights_after(micro, data, tmp_path / name, *OTHERS, *more) for name, more in (
-        ("others", ()), ("none", ("--set", "teacher.others=0"))
-    )]  # fmt: skip
-    assert "further" not in runs[1]
-    assert runs[0]["model"].keys() == runs[1]["model"].keys()
-    assert not torch.equal(runs[0]["model"]["head.weight"], runs[1]["model"]["head.weight"])
-
-
-def weights_after(*arguments):
-    result = here(*arguments)
-    assert result.exit_code == 0, result.output
-    return weights(arguments[2])
-
-
-@pytest.mark.parametrize(
-    ("scores", "words"),
-    [
-        (None, "has no images without labels"),
-        ((5, 4), "no more than the data's 4 classes"),
-        ((4, 7), "were not made for these 5 images"),
-    ],
-)
-def test_unfit_images_without_labels_are_refused(folders, micro, tmp_path, scores, words):
-    import numpy as np
-
-    data = with_others(folders, tmp_path / "data")
-    if scores is None:
-        (data / "others-00.tar").unlink()
-    else:
-        np.save(data / "others-teacher.npy", np.ones(scores, np.float16))
-    result = here(micro, data, tmp_path / "run", *OTHERS)
-    assert result.exit_code != 0 and words in result.output
-    assert not (tmp_path / "run").exists()
-
-
-def test_further_classes_learn_at_the_rate_of_the_head():
-    from cast_sdk.models import create_model
-    from cast_sdk.training.engine.optim import build_optimizer
-    from cast_sdk.training.engine.recipe.settings import Optimizer
-    from cast_sdk.training.tasks.further_classes import FurtherClasses
-
-    model = create_model("cast_tiny", num_classes=4)
-    both = FurtherClasses(model, 3)
-    for settings in (Optimizer(name="adamw", layer_decay=0.5), Optimizer(name="muon")):
-        optimizer = build_optimizer(both, settings, 1e-3)
-        rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
-        assert rates[id(both.further.weight)] == rates[id(model.head.weight)] == 1e-3
-        assert len(rates) == len({id(p) for p in both.parameters() if p.requires_grad})
 
 
 def weights_of_init(recipe, data):

@@ -72,14 +72,19 @@ class Images(Dataset[Any]):
         self.decoded = Kept(load())
 
     def image(self, index: int) -> tuple[Tensor, int]:
-        """uint8 [3,H,W] and label. A bad image is replaced by the next good one when `on_bad` is "skip"."""
+        """uint8 [3,H,W] and label; of the next good one as `readable` says."""
+        image, at = self.readable(index)
+        return image, int(self.source.labels[at])
+
+    def readable(self, index: int) -> tuple[Tensor, int]:
+        """uint8 [3,H,W] and its index. A bad image is replaced by the next good one when `on_bad` is "skip"."""
         for offset in range(len(self)):
             at = (index + offset) % len(self)
             if at in self.bad:
                 continue
             image = self._load(at) if self.decoded is None else self.decoded[at]
             if image.numel():
-                return image, int(self.source.labels[at])
+                return image, at
         raise InputError(f"No readable images in {self.source.root / self.source.split}.")
 
     def _load(self, index: int) -> Tensor:
@@ -141,8 +146,9 @@ class LabelledViews(Dataset[Any]):
 
     def __getitem__(self, key: Key) -> tuple[Any, ...]:
         index, epoch, position = key
-        image, label = self.images.image(index)
-        extra = () if self.scores is None else (torch.from_numpy(self.scores[index].astype(np.float32)),)
+        image, at = self.images.readable(index)
+        label = int(self.images.source.labels[at])
+        extra = () if self.scores is None else (torch.from_numpy(self.scores[at].astype(np.float32)),)
         generator = np.random.default_rng((self.seed, epoch, position))
         if self.random_view is None:
             view = transforms.pixels_of(self.whole_view(image))

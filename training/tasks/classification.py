@@ -110,7 +110,9 @@ class Classification(Task):
         train = LabelledViews(images["train"], recipe, train=True, scores=scores)
         validation = LabelledViews(images["val"], recipe, train=False)
         regions = RegionViews(source.root, recipe) if recipe.levels.weight else None
-        others = OtherViews(source.root, recipe, len(source.classes)) if recipe.teacher.others else None
+        others = None
+        if recipe.teacher.others:
+            others = OtherViews(source.root, recipe, len(source.classes), images["train"].on_bad)
         return cls(recipe, model, train, validation, world, workers, regions, others)
 
     def trained(self) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import lzma
+import shutil
 import tarfile
 
 import numpy as np
@@ -93,6 +94,15 @@ def test_a_file_that_is_large_enough_holds_every_image(data, tmp_path):
     same = [thumbnails[0].read(i) == thumbnails[1].read(i) for i in range(12)]
     assert same == [True] * 8 + [False] * 4 and pixels(thumbnails[1], 11).shape == (128, 128, 3)
     assert np.bincount(open_source(folder, "tiny").labels).tolist() == [2, 2, 2]
+
+
+def test_images_without_labels_are_left_out_and_named(data, tmp_path):
+    more = shutil.copytree(data, tmp_path / "more")
+    shutil.copy(more / "tiny-00.tar", more / "others-00.tar")
+    result = run("--data", more, "--out", tmp_path / "set.tar.xz")
+    assert result.exit_code == 0 and "left out, the images without labels: others-00.tar" in result.output
+    assert not list(unpacked(tmp_path / "set.tar.xz", tmp_path / "set").glob("others-*"))
+    assert "left out" not in run("--data", data, "--out", tmp_path / "plain.tar.xz").output
 
 
 def test_where_it_would_be_too_large_images_of_each_class_are_left_out(data, tmp_path):

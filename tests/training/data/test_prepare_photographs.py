@@ -229,12 +229,16 @@ def test_others_have_the_scores_of_all_classes_and_a_split_of_their_own(data, ph
     scores = np.load(data / "others-teacher.npy")
     assert scores.shape == (4, ALL) and scores.argmax(1).tolist() == [0, 1, 1, 3]
 
-    before = contents(data)
-    for name in ("train-photographs.tar",):
+    for name in ("others-00.tar", "others-teacher.npy"):
+        (data / name).rename(data.parent / name)
+    (data / "train-photographs.tar").unlink()
+    for name in ("others-00.tar", "others-teacher.npy"):
+        (data.parent / name).rename(data / name)
+        before = contents(data)
+        again = run(data, photos, "--others", "2")
+        assert again.exit_code != 0 and f"holds photographs already ({name})" in again.output
+        assert contents(data) == before
         (data / name).unlink()
-    again = run(data, photos)
-    assert "holds photographs already (others-00.tar)" in again.output
-    assert contents(data) == {name: held for name, held in before.items() if name != "train-photographs.tar"}
 
 
 @pytest.mark.parametrize(("options", "taken"), [((), 2), (("--parts",), 3)])

@@ -82,6 +82,7 @@ _QUALITY = click.IntRange(1, 100)
 )  # fmt: skip
 def pack_command(data: Path, out: Path, megabytes: float, side: int, quality: int, tests: int, classes: int) -> None:
     """A data set as one small file for another machine: images encoded again, training/bundled.py reads it."""
+    from cast_sdk.training.data.teacher import others
     from cast_sdk.training.engine.launch import errors_for_people
 
     with errors_for_people():
@@ -91,6 +92,9 @@ def pack_command(data: Path, out: Path, megabytes: float, side: int, quality: in
         chosen = Packing(side=side, quality=quality, tests=tests, classes=classes)
         record = pack(data, out, round(megabytes * 1e6), chosen)
         click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {summary(record)}")
+        without_labels = sorted(path.name for path in data.glob(f"{others.SPLIT}-*.tar"))
+        if without_labels:
+            click.echo(f"left out, the images without labels: {', '.join(without_labels)}")
 
 
 COMMANDS = (pack_command,)
@@ -155,8 +159,10 @@ def pack(data: Path, out: Path, limit: int, packing: Packing) -> dict[str, Any]:
 
 
 def test_splits(data: Path) -> list[str]:
-    """The splits of a folder of shards besides "train" and "val"."""
-    return sorted({path.name.rpartition("-")[0] for path in data.glob("*-*.tar")} - {"train", "val"})
+    """The splits of a folder of shards that have labels to judge by, besides "train" and "val"."""
+    from cast_sdk.training.data.teacher import others
+
+    return sorted({path.name.rpartition("-")[0] for path in data.glob("*-*.tar")} - {"train", "val", others.SPLIT})
 
 
 def evenly(labels: npt.NDArray[np.int64], share: float) -> Indices:

@@ -157,11 +157,12 @@ def check_order(data: Path) -> None:
     Raises:
         InputError: it holds photographs already, has no shards, or one whose name sorts behind the new ones.
     """
-    for name in (PHOTOGRAPHS, THUMBNAILS, OTHERS):
+    ours = (PHOTOGRAPHS, THUMBNAILS, OTHERS, unlabelled.FILE)
+    for name in ours:
         if (data / name).exists():
             raise InputError(
                 f"{data} holds photographs already ({name}).",
-                remedy=f"to choose others, remove {PHOTOGRAPHS}, {THUMBNAILS} and {OTHERS} and run soft-labels again",
+                remedy=f"to choose others, remove {', '.join(ours)} and run soft-labels again",
             )
     shards = sorted(path.name for path in data.glob("train-*.tar"))
     if not shards:

@@ -6,21 +6,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from cast_sdk.errors import InputError
-from cast_sdk.superpixels import superpixels_for
 from cast_sdk.training.data.arrays import read_array
-from cast_sdk.training.data.augment.train_view import TrainView
-from cast_sdk.training.data.dataset import decode
+from cast_sdk.training.data.dataset import Images, LabelledViews, OnBadImage
 from cast_sdk.training.data.sources import open_source
-from cast_sdk.training.data.transforms import pixels_of, planes
 from cast_sdk.training.engine.recipe.settings import Recipe
 
 SPLIT, FILE = "others", "others-teacher.npy"
@@ -29,52 +25,47 @@ _REMEDY = "prepare_data.py photographs --others N; or --set teacher.others=0"
 
 @dataclass
 class OtherBatch:
-    images: Tensor  # uint8 [N,3,H,W]
+    images: Tensor  # [N,3,H,W], as labelled images come
     superpixels: Tensor  # int32 [N,H,W]
     scores: Tensor  # float32 [N, all classes]
 
 
 class OtherViews:
-    """Random views, as labelled images have them.
+    """Random views, made as those of labelled images.
 
     Batches are drawn from torch's random state, which the loop sets for every step.
 
     Args:
         data: folder of the data set.
         classes: how many the data has.
+        on_bad: what to do about an unreadable image.
 
     Raises:
         InputError: when the images or their scores are missing, or do not belong together.
     """
 
-    def __init__(self, data: Path, recipe: Recipe, classes: int) -> None:
+    def __init__(self, data: Path, recipe: Recipe, classes: int, on_bad: OnBadImage = "error") -> None:
         if not any(data.glob(f"{SPLIT}-*.tar")):
             raise InputError(f"{data} has no images without labels ({SPLIT}-*.tar).", remedy=_REMEDY)
-        self.source = open_source(data, SPLIT)
-        self.scores = read_array(data / FILE, "no teacher's scores", _REMEDY)
-        if self.scores.ndim != 2 or len(self.scores) != len(self.source) or self.scores.shape[1] <= classes:
+        source = open_source(data, SPLIT)
+        scores = read_array(data / FILE, "no teacher's scores", _REMEDY)
+        if scores.ndim != 2 or len(scores) != len(source) or scores.shape[1] <= classes:
             raise InputError(
-                f"The teacher's scores were not made for these {len(self.source)} images, or for no more than the "
-                f"data's {classes} classes.",
-                found=f"{data / FILE} of shape {list(self.scores.shape)}",
+                f"The teacher's scores were not made for these {len(source)} images, or for no more than the data's "
+                f"{classes} classes.",
+                found=f"{data / FILE} of shape {list(scores.shape)}",
                 remedy=_REMEDY,
             )
-        self.further = self.scores.shape[1] - classes
-        self.settings = recipe.superpixels.settings()
-        self.view = TrainView(recipe.augment)
+        self.further = scores.shape[1] - classes
+        self.views = LabelledViews(Images(source, on_bad), recipe, train=True, scores=scores)
 
     def set_count(self, superpixels: int) -> None:
-        self.settings = dataclasses.replace(self.settings, count=superpixels)
+        self.views.set_count(superpixels)
 
     def batch(self, size: int) -> OtherBatch:
         """`size` random views."""
-        images, superpixels = [], []
-        chosen = torch.randint(len(self.source), (size,)).tolist()
-        generator = np.random.default_rng(int(torch.randint(2**31, (1,))))
-        for index in chosen:
-            image = decode(self.source.read(index), self.source.names[index])
-            view = self.view(pixels_of(image), generator)
-            images.append(planes(view))
-            superpixels.append(torch.from_numpy(superpixels_for(view, self.settings)))
-        scores = torch.from_numpy(self.scores[chosen].astype(np.float32))
-        return OtherBatch(torch.stack(images), torch.stack(superpixels), scores)
+        chosen = torch.randint(len(self.views), (size,)).tolist()
+        positions = torch.randint(2**31, (size,)).tolist()  # seed the views
+        items = [self.views[index, 0, position] for index, position in zip(chosen, positions, strict=True)]
+        images, superpixels, _, scores = default_collate(items)
+        return OtherBatch(images, superpixels, scores)
