@@ -188,7 +188,12 @@ class Classification(Task):
 
     def _with_others(self, loss: Tensor, labelled: int, logits: Tensor, scores: Tensor) -> Tensor:
         """Mean over all images of the `loss` of the labelled ones and that of the others, which have no labels."""
-        soft = soft_cross_entropy(logits, scores.to(logits.device), self.recipe.teacher.temperature)
+        teacher, own = self.recipe.teacher, self.model.spec.num_classes
+        scores = scores.to(logits.device)
+        soft = soft_cross_entropy(logits, scores, teacher.temperature)
+        if teacher.others_own:
+            nearest = soft_cross_entropy(logits[:, :own], scores[:, :own], teacher.temperature)
+            soft = soft + teacher.others_own * nearest
         return (labelled * loss + len(scores) * soft) / (labelled + len(scores))
 
     def after_step(self, fraction: float) -> None:

@@ -96,14 +96,16 @@ def test_further_classes_learn_at_the_rate_of_the_head():
         assert len(rates) == len({id(p) for p in both.parameters() if p.requires_grad})
 
 
-def test_each_kind_of_image_has_its_own_loss(folders, micro, tmp_path):
+@pytest.mark.parametrize("own", [0.0, 0.25])
+def test_each_kind_of_image_has_its_own_loss(folders, micro, tmp_path, own):
     """Labelled, without labels and with regions in one pass: the loss is that of each kind alone, put together."""
     data = with_others(folders, tmp_path / "data")
     rows = np.arange(40) // 10
     maps = np.stack([rows[:, None] * np.ones(40), rows[:, None] // 2 * np.ones(40)] * 2).astype(np.uint8)
     noise = np.random.default_rng(0).integers(0, 255, (3, 40, 40, 3), np.uint8)
     np.savez(data / "regions.npz", images=noise, maps=maps[None].repeat(3, 0))
-    settings = ["teacher.weight=0.5", "teacher.others=3", "levels.weight=0.7", "levels.batch=2"]
+    own_loss = f"teacher.others_own={own}"
+    settings = ["teacher.weight=0.5", "teacher.others=3", own_loss, "levels.weight=0.7", "levels.batch=2"]
     recipe = load_recipe(str(micro), settings)
     images = {split: Images(open_source(data, split)) for split in ("train", "val")}
     task = Classification.build(recipe, images, start_world("cpu"))
@@ -125,6 +127,8 @@ def test_each_kind_of_image_has_its_own_loss(folders, micro, tmp_path):
         output, further = passed(others.images, others.superpixels)
         target = (others.scores / 2).softmax(1)
         of_others = -4 * (target * (torch.cat([output.logits, further], 1) / 2).log_softmax(1)).sum(1).mean()
+        among_own = (others.scores[:, :4] / 2).softmax(1)
+        of_others += own * -4 * (among_own * (output.logits / 2).log_softmax(1)).sum(1).mean()
         levels = passed(known.images, known.superpixels)[0].levels
         expected = (4 * of_labelled + 3 * of_others) / 7 + 0.7 * level_loss(levels, known.shares, recipe.levels.tokens)
     assert float(found) == pytest.approx(float(expected), rel=1e-4)

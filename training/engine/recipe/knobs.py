@@ -45,13 +45,15 @@ def _without_effect(recipe: Recipe) -> set[str]:
     idle |= {f"schedule.{knob}" for knob in set().union(*_OF_SCHEDULE.values()) - _OF_SCHEDULE[schedule.kind]}
     if recipe.taxonomy.tree:
         # The heads of a tree learn from labels alone.
-        idle |= {"teacher.weight", "teacher.temperature", "teacher.others"}
+        idle |= {"teacher.weight", "teacher.temperature", "teacher.others", "teacher.others_own"}
     else:
         idle.add("taxonomy.kl_weight")
     if schedule.minutes is not None:
         idle.add("schedule.steps")
     if not recipe.teacher.weight:
-        idle |= {"teacher.temperature", "teacher.others"}
+        idle |= {"teacher.temperature", "teacher.others", "teacher.others_own"}
+    if not recipe.teacher.others:
+        idle.add("teacher.others_own")
     if not recipe.levels.weight:
         idle |= {"levels.batch", "levels.scale", "levels.tokens"}
     # Where minutes or steps end a run, its epochs are the unit of warm-up and of schedules that change once an epoch.

@@ -158,6 +158,7 @@ class Teacher:
     weight: float = 0.0  # the teacher's part of the loss; the labels have the rest
     temperature: float = 2.0  # both sides' scores are divided by it; the loss is multiplied by its square
     others: int = 0  # images without labels (DATA/others-*.tar) per process and step, besides the labelled ones
+    others_own: float = 0.0  # weight of their loss among the data's classes alone, besides that among all classes
 
 
 @dataclass(frozen=True)

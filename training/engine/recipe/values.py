@@ -82,6 +82,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "teacher.weight": SHARE,
     "teacher.temperature": POSITIVE,
     "teacher.others": (0, 2**20),
+    "teacher.others_own": NOT_NEGATIVE,
     "levels.weight": NOT_NEGATIVE,
     "levels.batch": (1, 2**20),
     "levels.scale": (1e-6, 1),
