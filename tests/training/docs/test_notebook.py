@@ -1,4 +1,4 @@
-"""The example notebook runs from top to bottom with the bundled model."""
+"""The example notebook runs from top to bottom with the bundled model, and shows what it says now."""
 
 import json
 from pathlib import Path
@@ -33,3 +33,8 @@ def test_notebook(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "level 4:" in printed and "of level 4 covers" in printed
     assert names["result"].num_levels == 4
+    stored = [output for cell in cells for output in cell.get("outputs", ())]
+    shown = "".join(stored[0]["data"]["text/plain"])  # what a reader sees is of the model that the package has now
+    assert f"{names['result'].num_segments(0)} superpixels" in shown and names["result"].top(1)[0][1] in shown
+    counts = [line for output in stored for line in output.get("text", ()) if line.startswith("level")]
+    assert len(counts) == 5 and "".join(counts) in printed
