@@ -110,6 +110,7 @@ def test_no_recipe_sets_what_its_program_ignores(name):
         ("tiny_moco", "schedule.power=2", "pretrain does not use schedule.power"),  # of poly
         ("tiny_supervised", "train.drop_last=false", "supervised does not use train.drop_last"),
         ("tiny_supervised", "probe.passes=2", "supervised does not use probe.passes"),
+        ("tiny_bundled", "teacher.others_own=1", "supervised does not use teacher.others_own"),
         ("tiny_lincls", "model.init=x.pth", "linear_probe does not use model.init"),
         ("tiny_lincls", "phases=[{start: 0.5, clusters: [9, 6, 4, 2]}]", "linear_probe does not use phases"),
         ("camvid_cast_tiny", "phases=[{start: 0.5, superpixels: 36}]", "segment does not use phases"),
